@@ -1,0 +1,1 @@
+//! Measurements: primitives alone and the whole path.

@@ -1,0 +1,2 @@
+//! The one binary: `cairn`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The owner's library: groups, segments, upload, download, links.

@@ -1,0 +1,1 @@
+//! Segment payload to shards and back: any k shards give any shard.

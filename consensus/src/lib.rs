@@ -1,0 +1,1 @@
+//! Drives the ledger: orders transactions into blocks.

@@ -1,0 +1,1 @@
+//! The pure ledger: apply(state, block) gives state and effects.

@@ -1,0 +1,1 @@
+//! Keeps slots durable, serves them, catches up.

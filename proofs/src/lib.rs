@@ -1,0 +1,1 @@
+//! Slot tree, group root, BLAKE3 slices, challenges, proofs and their verification.

@@ -1,0 +1,1 @@
+//! The whole network under test: simulator, adversaries, real processes.
