@@ -2,8 +2,9 @@
 //!
 //! Guarantees that callers may build on, and that the simulated disk enforces by breaking
 //! everything else: bytes written are durable after [`DiskFile::sync`]; a created, renamed or
-//! removed name is durable after [`Disk::sync_dir`] of its folder; a crash may keep any subset of
-//! what was not synced, down to parts of one write.
+//! removed name of a file is durable after [`Disk::sync_dir`] of its folder, folders made by
+//! [`Disk::create_dir_all`] at once; a crash may keep any subset of what was not synced, down to
+//! parts of one write. A removed file stays usable through its open handles.
 
 use std::fmt;
 use std::io;
@@ -96,7 +97,8 @@ pub trait Disk: Clone + fmt::Debug + Send + Sync + 'static {
     /// [`DiskError`].
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Self::File, DiskError>;
 
-    /// Makes a folder and those above it, where they do not exist.
+    /// Makes a folder and those above it, where they do not exist, durably: the names of folders
+    /// made here need no [`Disk::sync_dir`].
     ///
     /// # Errors
     ///

@@ -9,8 +9,10 @@ use std::future::Future;
 use std::time::Duration;
 
 pub mod disk;
+pub mod real;
 
 pub use disk::{DirEntry, Disk, DiskError, DiskFile, EntryKind, OpenMode, Space};
+pub use real::{RealDisk, RealFile, RealRuntime};
 
 /// Clock, entropy, tasks and disk of one machine. Cheap to clone.
 pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
