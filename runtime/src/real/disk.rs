@@ -169,7 +169,7 @@ impl Disk for RealDisk {
 }
 
 impl RealFile {
-    fn at(&self, operation: &'static str) -> impl FnOnce(io::Error) -> DiskError + '_ {
+    fn at(&self, operation: &'static str) -> impl FnOnce(io::Error) -> DiskError {
         at(operation, &self.path)
     }
 }
@@ -244,7 +244,7 @@ impl DiskFile for RealFile {
 }
 
 /// Turns a system error into ours.
-fn at(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError + '_ {
+fn at(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
     move |source| DiskError {
         operation,
         path: path.to_owned(),
