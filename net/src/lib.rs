@@ -4,6 +4,12 @@
 //! the simulated one is a set of machines in one process under a seed. A peer is named by its
 //! [`NodeId`], and every request and stream is authenticated as coming from one.
 
+pub mod data;
+pub mod pool;
+
+pub use data::{DataConn, DataError, Pace, ServerConn, ShardGot, ShardWanted};
+pub use pool::{DataPool, PoolLimits, Pooled};
+
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
