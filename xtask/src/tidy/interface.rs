@@ -1,6 +1,8 @@
 //! Rules on what others build on: every kind of record has a golden vector, every flag of the
 //! command line is in its reference.
 
+use std::collections::BTreeSet;
+
 use syn::visit::{self, Visit};
 use syn::{Attribute, Expr, ExprAssign, Field, Item, Lit, Token};
 
@@ -13,6 +15,10 @@ const KINDS_FILE: &str = "core/src/record.rs";
 const KINDS_ENUM: &str = "RecordKind";
 /// Where the vectors are.
 const VECTORS_FOLDER: &str = "tests/vectors";
+/// Hex digits of a kind's number.
+const KIND_DIGITS: usize = 4;
+/// Hex digits of the shortest encoding: kind and version.
+const ENVELOPE_DIGITS: usize = 6;
 /// The reference of the command line.
 const FLAGS_FILE: &str = "docs/cli.md";
 /// Where the flags are defined.
@@ -24,37 +30,72 @@ pub(super) fn check(tree: &Tree, problems: &mut Vec<Problem>) {
     check_flags(tree, problems);
 }
 
-/// A vector of a kind is a JSON file below the folder that has the kind's name as a string.
+/// A vector of a kind is a string of hex digits that starts with the kind's number, in a JSON file
+/// below the folder.
 fn check_vectors(tree: &Tree, problems: &mut Vec<Problem>) {
-    let vectors: Vec<&str> = tree
+    let vectors: BTreeSet<&str> = tree
         .files
         .iter()
         .filter(|file| file.path.starts_with(VECTORS_FOLDER) && file.has_extension("json"))
-        .map(|file| file.text.as_str())
+        .flat_map(|file| file.text.split('"'))
+        .filter(|text| text.len() >= ENVELOPE_DIGITS && text.bytes().all(|c| c.is_ascii_hexdigit()))
+        .filter_map(|text| text.get(..KIND_DIGITS))
         .collect();
     let kinds = tree
         .sources()
         .filter(|(file, _)| file.path.ends_with(KINDS_FILE));
     for (file, source) in kinds {
-        for (kind, line) in variants(&source.items.items) {
-            let quoted = format!("\"{kind}\"");
-            if !vectors.iter().any(|text| text.contains(&quoted)) {
-                let text = format!("record kind {kind} has no vector in {VECTORS_FOLDER}/*.json");
-                problems.push(Problem::new(Rule::Vector, &file.path, line, text));
+        for kind in kinds_of(&source.items.items) {
+            if !vectors.contains(kind.prefix.as_str()) {
+                let name = kind.name;
+                let text = format!("record kind {name} has no vector in {VECTORS_FOLDER}/*.json");
+                problems.push(Problem::new(Rule::Vector, &file.path, kind.line, text));
             }
         }
     }
 }
 
-fn variants(items: &[Item]) -> Vec<(String, usize)> {
+/// A kind of record.
+struct Kind {
+    name: String,
+    /// Its number as the first hex digits of an encoding.
+    prefix: String,
+    line: usize,
+}
+
+/// The kinds that the items define; one without a number has none to look for.
+fn kinds_of(items: &[Item]) -> Vec<Kind> {
     let kinds = items.iter().find_map(|item| match item {
         Item::Enum(item) if item.ident == KINDS_ENUM => Some(item),
         _ => None,
     });
     let variants = kinds.into_iter().flat_map(|kinds| &kinds.variants);
     variants
-        .map(|variant| (variant.ident.to_string(), variant.ident.span().start().line))
+        .map(|variant| Kind {
+            name: variant.ident.to_string(),
+            prefix: variant
+                .discriminant
+                .as_ref()
+                .map(prefix)
+                .unwrap_or_default(),
+            line: variant.ident.span().start().line,
+        })
         .collect()
+}
+
+/// Little endian, two bytes.
+fn prefix((_, number): &(Token![=], Expr)) -> String {
+    let Expr::Lit(literal) = number else {
+        return String::new();
+    };
+    let Lit::Int(number) = &literal.lit else {
+        return String::new();
+    };
+    let [low, high] = number
+        .base10_parse::<u16>()
+        .unwrap_or_default()
+        .to_le_bytes();
+    format!("{low:02x}{high:02x}")
 }
 
 fn check_flags(tree: &Tree, problems: &mut Vec<Problem>) {

@@ -6,7 +6,7 @@ use super::tree::Tree;
 use super::{Problem, Rule};
 
 /// A word that is not said, and what is said instead. Words with another good meaning in code
-/// (block, hash, token, host, server, lock, log, part, version) are left to the reviewer.
+/// (block, hash, token, host, provider, server, lock, log, part, version) are left to the reviewer.
 const REPLACED: &[(&str, &str)] = &[
     ("attestation", "notarisation"),
     ("beacon", "seed"),
@@ -27,7 +27,6 @@ const REPLACED: &[(&str, &str)] = &[
     ("penalize", "slash"),
     ("piece", "shard"),
     ("pledge", "collateral"),
-    ("provider", "node or operator"),
     ("rebalance", "catch up"),
     ("renter", "owner"),
     ("replica", "slot or validator"),
