@@ -143,6 +143,26 @@ impl Capability {
         Self { links }
     }
 
+    /// A chain of these links, unverified.
+    ///
+    /// # Errors
+    ///
+    /// [`CapabilityError::Length`] when there is none or more than [`LINKS_MAX`].
+    pub fn from_links(links: Vec<Signed<CapabilityLink>>) -> Result<Self, CapabilityError> {
+        let found = links.len();
+        let links = Bounded::new(links).map_err(|_| CapabilityError::Length { found })?;
+        if links.is_empty() {
+            return Err(CapabilityError::Length { found });
+        }
+        Ok(Self { links })
+    }
+
+    /// Its links from the owner on, unverified.
+    #[must_use]
+    pub fn links(&self) -> &[Signed<CapabilityLink>] {
+        &self.links
+    }
+
     /// This chain with one more link to `holder`, signed by the present holder's key. The right
     /// and the expiry are cut down to what the chain allows.
     ///

@@ -73,8 +73,6 @@ pub enum RecordKind {
     ControlResponse = 22,
     /// [`crate::Capability`].
     Capability = 23,
-    /// Where a ledger begins.
-    Genesis = 24,
 }
 
 impl RecordKind {
@@ -255,6 +253,21 @@ impl<T: Record> Signed<T> {
             signer: key.public(),
             signature,
         }
+    }
+
+    /// Puts a signed record together again from its parts, unverified: for formats that leave out
+    /// what both sides know.
+    pub const fn from_parts(body: T, signer: PublicKey, signature: Signature) -> Self {
+        Self {
+            body,
+            signer,
+            signature,
+        }
+    }
+
+    /// The signature.
+    pub const fn signature(&self) -> Signature {
+        self.signature
     }
 
     /// The body, unverified: for routing and logs only.
