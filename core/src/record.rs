@@ -73,6 +73,8 @@ pub enum RecordKind {
     ControlResponse = 22,
     /// [`crate::Capability`].
     Capability = 23,
+    /// Where a ledger begins.
+    Genesis = 24,
 }
 
 impl RecordKind {

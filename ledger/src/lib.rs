@@ -1,1 +1,37 @@
-//! The pure ledger: apply(state, block) gives state and effects.
+//! The pure ledger: `apply(state, block)` gives the next state and its effects.
+//!
+//! Knows accounts, nodes, groups and their slots; never files, shards, peers or a clock. Whoever
+//! orders transactions into blocks (`consensus`) drives a [`State`]; everyone else asks through
+//! the [`Ledger`] trait, in process or over a [`LedgerTransport`] with [`RemoteLedger`].
+//!
+//! Guarantees: equal blocks give equal states, byte for byte; a refused transaction changes
+//! nothing; no block or transaction, however malformed, makes it panic; credits are conserved
+//! (I4), asserted after every transaction. Rules and bytes are those of
+//! `docs/protocol/ledger.md`. Formats are drafts.
+
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+pub mod block;
+pub mod effect;
+pub mod genesis;
+pub mod group;
+pub mod node;
+pub mod placement;
+pub mod port;
+pub mod remote;
+pub mod state;
+pub mod tx;
+pub mod tx_error;
+pub mod wire;
+
+pub use block::{Block, BlockError};
+pub use effect::{BlockEffects, Effect};
+pub use genesis::{Genesis, Parameters};
+pub use group::{Cap, Deal, DealState, Group, Leaver, RelaxedCap};
+pub use node::{NodeEntry, NodeStatus};
+pub use port::{Ledger, LedgerError, LedgerStatus, TransportError, TxOutcome, submit_body};
+pub use remote::{LedgerTransport, RemoteLedger};
+pub use state::{Account, State};
+pub use tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, operator_consent, tx_id};
+pub use tx_error::{TableKind, TxError};
+pub use wire::{Answer, LedgerRequest, LedgerResponse};

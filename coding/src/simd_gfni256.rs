@@ -1,0 +1,92 @@
+//! The kernel for AVX2 with GFNI: one instruction multiplies 32 bytes by a constant.
+//!
+//! Its safe twin is `kernel::run_portable`; `kernel::tests` shows that they agree.
+
+#![expect(
+    unsafe_code,
+    reason = "vector loads, stores and calls after detection; twin: portable"
+)]
+
+use std::arch::x86_64::{
+    __m256i, _mm256_gf2p8affine_epi64_epi8, _mm256_loadu_si256, _mm256_set1_epi64x,
+    _mm256_setzero_si256, _mm256_storeu_si256, _mm256_xor_si256,
+};
+
+use crate::kernel::Source;
+
+/// Proof that the processor has AVX2 and GFNI: made by [`Self::detect`] only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gfni256(());
+
+/// Two vectors a step, so that each factor is loaded once for two multiplications.
+const VECTORS: usize = 2;
+const VECTOR_BYTES: usize = 32;
+
+impl Gfni256 {
+    pub(crate) const STEP_BYTES: usize = VECTORS * VECTOR_BYTES;
+    /// Six rows of two sums, two inputs and a factor take 15 of 16 registers.
+    pub(crate) const ROWS_MAX: usize = 6;
+
+    pub(crate) fn detect() -> Option<Self> {
+        // The 256-bit form of GFNI is encoded with VEX, which AVX brings.
+        let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("gfni");
+        found.then_some(Self(()))
+    }
+
+    pub(crate) fn run(self, tables: &[i64], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+        // SAFETY: `self` proves that the processor has avx2 and gfni.
+        unsafe { dispatch(tables, source, outputs) }
+    }
+}
+
+/// Picks the loop for the number of rows, which has to be known to keep the sums in registers.
+#[target_feature(enable = "avx2,gfni")]
+fn dispatch(tables: &[i64], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+    match outputs.len() {
+        1 => rows::<1>(tables, source, outputs),
+        2 => rows::<2>(tables, source, outputs),
+        3 => rows::<3>(tables, source, outputs),
+        4 => rows::<4>(tables, source, outputs),
+        5 => rows::<5>(tables, source, outputs),
+        6 => rows::<6>(tables, source, outputs),
+        count => unreachable!("a group has 1 to {} rows, found {count}", Gfni256::ROWS_MAX),
+    }
+}
+
+#[target_feature(enable = "avx2,gfni")]
+fn rows<const ROWS: usize>(tables: &[i64], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+    let (tables, _) = tables.as_chunks::<ROWS>();
+    for step in 0..source.steps {
+        let mut sums = [[_mm256_setzero_si256(); VECTORS]; ROWS];
+        let at = step * source.stride;
+        for (lane, factors) in source.lanes.iter().zip(tables) {
+            let (bytes, _) = lane[at..at + Gfni256::STEP_BYTES].as_chunks();
+            let inputs: [__m256i; VECTORS] = [load(&bytes[0]), load(&bytes[1])];
+            for (sums, &factor) in sums.iter_mut().zip(factors) {
+                let factor = _mm256_set1_epi64x(factor);
+                for (sum, input) in sums.iter_mut().zip(inputs) {
+                    let product = _mm256_gf2p8affine_epi64_epi8::<0>(input, factor);
+                    *sum = _mm256_xor_si256(*sum, product);
+                }
+            }
+        }
+        let at = step * Gfni256::STEP_BYTES;
+        for (output, sums) in outputs.iter_mut().zip(sums) {
+            let (bytes, _) = output[at..at + Gfni256::STEP_BYTES].as_chunks_mut();
+            store(&mut bytes[0], sums[0]);
+            store(&mut bytes[1], sums[1]);
+        }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn load(bytes: &[u8; VECTOR_BYTES]) -> __m256i {
+    // SAFETY: the reference is valid for reads of 32 bytes, and the load needs no alignment.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+fn store(bytes: &mut [u8; VECTOR_BYTES], vector: __m256i) {
+    // SAFETY: the reference is valid for writes of 32 bytes, and the store needs no alignment.
+    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), vector) }
+}

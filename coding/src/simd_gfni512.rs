@@ -1,0 +1,97 @@
+//! The kernel for AVX-512 with GFNI: one instruction multiplies 64 bytes by a constant.
+//!
+//! Its safe twin is `kernel::run_portable`; `kernel::tests` shows that they agree.
+
+#![expect(
+    unsafe_code,
+    reason = "vector loads, stores and calls after detection; twin: portable"
+)]
+
+use std::arch::x86_64::{
+    __m512i, _mm512_gf2p8affine_epi64_epi8, _mm512_loadu_si512, _mm512_set1_epi64,
+    _mm512_setzero_si512, _mm512_storeu_si512, _mm512_xor_si512,
+};
+
+use crate::kernel::Source;
+
+/// Proof that the processor has AVX-512F and GFNI: made by [`Self::detect`] only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gfni512(());
+
+/// Two vectors a step, so that each factor is loaded once for two multiplications.
+const VECTORS: usize = 2;
+const VECTOR_BYTES: usize = 64;
+
+impl Gfni512 {
+    pub(crate) const STEP_BYTES: usize = VECTORS * VECTOR_BYTES;
+    /// 12 rows of two sums, two inputs and a factor take 27 of 32 registers.
+    pub(crate) const ROWS_MAX: usize = 12;
+
+    pub(crate) fn detect() -> Option<Self> {
+        let found = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("gfni");
+        found.then_some(Self(()))
+    }
+
+    pub(crate) fn run(self, tables: &[i64], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+        // SAFETY: `self` proves that the processor has avx512f and gfni.
+        unsafe { dispatch(tables, source, outputs) }
+    }
+}
+
+/// Picks the loop for the number of rows, which has to be known to keep the sums in registers.
+#[target_feature(enable = "avx512f,gfni")]
+fn dispatch(tables: &[i64], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+    match outputs.len() {
+        1 => rows::<1>(tables, source, outputs),
+        2 => rows::<2>(tables, source, outputs),
+        3 => rows::<3>(tables, source, outputs),
+        4 => rows::<4>(tables, source, outputs),
+        5 => rows::<5>(tables, source, outputs),
+        6 => rows::<6>(tables, source, outputs),
+        7 => rows::<7>(tables, source, outputs),
+        8 => rows::<8>(tables, source, outputs),
+        9 => rows::<9>(tables, source, outputs),
+        10 => rows::<10>(tables, source, outputs),
+        11 => rows::<11>(tables, source, outputs),
+        12 => rows::<12>(tables, source, outputs),
+        count => unreachable!("a group has 1 to {} rows, found {count}", Gfni512::ROWS_MAX),
+    }
+}
+
+#[target_feature(enable = "avx512f,gfni")]
+fn rows<const ROWS: usize>(tables: &[i64], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+    let (tables, _) = tables.as_chunks::<ROWS>();
+    for step in 0..source.steps {
+        let mut sums = [[_mm512_setzero_si512(); VECTORS]; ROWS];
+        let at = step * source.stride;
+        for (lane, factors) in source.lanes.iter().zip(tables) {
+            let (bytes, _) = lane[at..at + Gfni512::STEP_BYTES].as_chunks();
+            let inputs: [__m512i; VECTORS] = [load(&bytes[0]), load(&bytes[1])];
+            for (sums, &factor) in sums.iter_mut().zip(factors) {
+                let factor = _mm512_set1_epi64(factor);
+                for (sum, input) in sums.iter_mut().zip(inputs) {
+                    let product = _mm512_gf2p8affine_epi64_epi8::<0>(input, factor);
+                    *sum = _mm512_xor_si512(*sum, product);
+                }
+            }
+        }
+        let at = step * Gfni512::STEP_BYTES;
+        for (output, sums) in outputs.iter_mut().zip(sums) {
+            let (bytes, _) = output[at..at + Gfni512::STEP_BYTES].as_chunks_mut();
+            store(&mut bytes[0], sums[0]);
+            store(&mut bytes[1], sums[1]);
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+fn load(bytes: &[u8; VECTOR_BYTES]) -> __m512i {
+    // SAFETY: the reference is valid for reads of 64 bytes, and the load needs no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+fn store(bytes: &mut [u8; VECTOR_BYTES], vector: __m512i) {
+    // SAFETY: the reference is valid for writes of 64 bytes, and the store needs no alignment.
+    unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) }
+}

@@ -1,0 +1,181 @@
+//! The loop over columns: cuts long shards into blocks that stay in the cache.
+//!
+//! A block of every input is packed into a scratch buffer in the order in which the kernel reads
+//! it, then every group of output rows goes over it. Packing costs one copy of the input; without
+//! it, shards whose starts are a power of two apart fall into the same few cache sets, and each
+//! group of rows would fetch every input again from further away. It also is where short inputs
+//! are padded with zeros. A plan of a single group reads each input byte once and needs no packing.
+
+use std::ops::Range;
+
+use crate::kernel::Source;
+use crate::plan::Plan;
+
+/// Most memory a call takes beyond the caller's buffers, whatever the code and the shard size:
+/// the packed block of all inputs, a block of one group's outputs, and their alignment. It stays
+/// below what allocators map afresh for each use (128 KiB in glibc), and well within any L2 cache.
+pub const SCRATCH_BYTES_MAX: usize = INPUT_BYTES_MAX + SPILL_BYTES_MAX + ALIGN;
+
+/// Packed block of all inputs.
+const INPUT_BYTES_MAX: usize = 64 << 10;
+/// Block of one group's outputs that do not fit where they belong; see [`Targets`].
+const SPILL_BYTES_MAX: usize = 48 << 10;
+/// Widest block. Wider ones win nothing measurable and need more scratch.
+const BLOCK_BYTES_MAX: usize = 4 << 10;
+/// Packed vectors must not straddle cache lines.
+const ALIGN: usize = 64;
+
+/// Scratch of one call, allocated on first use.
+#[derive(Default)]
+struct Scratch {
+    packed: Vec<u8>,
+    spill: Vec<u8>,
+}
+
+/// Writes `plan`'s sums over `inputs` to `outputs` for the columns `0..columns`.
+///
+/// An input shorter than `columns` counts as padded with zeros; of an output shorter than
+/// `columns` only what fits is written.
+pub(crate) fn apply(plan: &Plan, inputs: &[&[u8]], columns: usize, outputs: &mut [&mut [u8]]) {
+    assert_eq!(
+        inputs.len(),
+        plan.input_count(),
+        "one input per factor of a row"
+    );
+    assert_eq!(outputs.len(), plan.output_count(), "one output per row");
+    let step_bytes = plan.kernel().step_bytes();
+    let block_bytes = block_bytes(inputs.len(), step_bytes);
+    let mut scratch = Scratch::default();
+    let mut start = 0;
+    while start < columns {
+        let width = block_bytes.min(columns - start);
+        let block = start..start + width.next_multiple_of(step_bytes);
+        apply_block(plan, inputs, &block, &mut scratch, outputs);
+        start += width;
+    }
+}
+
+/// Width of a block: as wide as the scratch allows, in whole steps.
+fn block_bytes(input_count: usize, step_bytes: usize) -> usize {
+    let widest = (INPUT_BYTES_MAX / input_count).min(BLOCK_BYTES_MAX);
+    let whole = widest - widest % step_bytes;
+    assert!(
+        whole > 0,
+        "128 inputs leave 512 bytes each, at least one step"
+    );
+    whole
+}
+
+/// [`apply`] for one block, which is whole steps and may reach past the end of the columns.
+fn apply_block(
+    plan: &Plan,
+    inputs: &[&[u8]],
+    block: &Range<usize>,
+    scratch: &mut Scratch,
+    outputs: &mut [&mut [u8]],
+) {
+    let step_bytes = plan.kernel().step_bytes();
+    let steps = block.len() / step_bytes;
+    let read_in_place = plan.groups().len() == 1 && inputs.iter().all(|i| i.len() >= block.end);
+    let (lanes, stride): (Vec<&[u8]>, usize) = if read_in_place {
+        let lanes = inputs.iter().map(|input| &input[block.clone()]);
+        (lanes.collect(), step_bytes)
+    } else {
+        let packed = pack(inputs, block, step_bytes, &mut scratch.packed);
+        let lanes = (0..inputs.len()).map(|index| &packed[index * step_bytes..]);
+        (lanes.collect(), inputs.len() * step_bytes)
+    };
+    let source = Source {
+        lanes: &lanes,
+        stride,
+        steps,
+    };
+    let mut rest = outputs;
+    for group in plan.groups() {
+        let (group_outputs, others) = rest.split_at_mut(group.rows());
+        rest = others;
+        let mut targets = Targets::new(group_outputs, block, &mut scratch.spill);
+        group.run(&source, &mut targets.slices);
+        targets.finish(block);
+    }
+}
+
+/// Copies a block of every input to `buffer`, step by step: step 0 of every input, then step 1 of
+/// every input. Returns the packed bytes.
+fn pack<'a>(
+    inputs: &[&[u8]],
+    block: &Range<usize>,
+    step_bytes: usize,
+    buffer: &'a mut Vec<u8>,
+) -> &'a [u8] {
+    let packed_bytes = inputs.len() * block.len();
+    if buffer.len() < packed_bytes + ALIGN {
+        buffer.resize(packed_bytes + ALIGN, 0);
+    }
+    let aligned = buffer.as_ptr().align_offset(ALIGN).min(ALIGN);
+    let packed = &mut buffer[aligned..aligned + packed_bytes];
+    for (step, row) in packed
+        .chunks_exact_mut(step_bytes * inputs.len())
+        .enumerate()
+    {
+        let start = block.start + step * step_bytes;
+        for (lane, input) in row.chunks_exact_mut(step_bytes).zip(inputs) {
+            match input.get(start..start + step_bytes) {
+                Some(bytes) => lane.copy_from_slice(bytes),
+                None => copy_padded(lane, input, start),
+            }
+        }
+    }
+    packed
+}
+
+/// Fills `lane` with what `input` has from `start` on, and zeros after it.
+fn copy_padded(lane: &mut [u8], input: &[u8], start: usize) {
+    let bytes = &input[start.min(input.len())..];
+    let count = bytes.len().min(lane.len());
+    lane[..count].copy_from_slice(&bytes[..count]);
+    lane[count..].fill(0);
+}
+
+/// Where the rows of one group are written: in the output itself where it holds the whole block,
+/// else in the spill, from which the part that fits is copied.
+struct Targets<'a> {
+    slices: Vec<&'a mut [u8]>,
+    /// For each slice that lies in the spill: its index, and the output's part of the block.
+    spilled: Vec<(usize, &'a mut [u8])>,
+}
+
+impl<'a> Targets<'a> {
+    fn new(outputs: &'a mut [&mut [u8]], block: &Range<usize>, spill: &'a mut Vec<u8>) -> Self {
+        let mut targets = Self {
+            slices: Vec::with_capacity(outputs.len()),
+            spilled: Vec::new(),
+        };
+        let spill_bytes = outputs.len() * block.len();
+        if outputs.iter().any(|output| output.len() < block.end) && spill.len() < spill_bytes {
+            spill.resize(spill_bytes, 0);
+        }
+        let mut spills = spill.chunks_exact_mut(block.len());
+        for (index, output) in outputs.iter_mut().enumerate() {
+            if output.len() >= block.end {
+                targets.slices.push(&mut output[block.clone()]);
+            } else {
+                let start = block.start.min(output.len());
+                targets.spilled.push((index, &mut output[start..]));
+                let spill = spills
+                    .next()
+                    .expect("one chunk of the spill for each output");
+                targets.slices.push(spill);
+            }
+        }
+        targets
+    }
+
+    /// Copies from the spill what belongs in the outputs.
+    fn finish(self, block: &Range<usize>) {
+        for (index, output) in self.spilled {
+            let count = output.len().min(block.len());
+            output[..count].copy_from_slice(&self.slices[index][..count]);
+        }
+    }
+}

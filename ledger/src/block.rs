@@ -1,0 +1,88 @@
+//! Blocks: transactions in their order, with time and seed.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use cairn_core::{Bounded, Digest, Height, NodeId, Record, RecordKind, Signed, UnixMillis};
+
+use crate::tx::Tx;
+
+/// Most transactions of a block.
+pub const TXS_MAX: usize = 1024;
+/// Most nodes that one block calls lost.
+pub const LOST_MAX: usize = 64;
+/// Most bytes of a block. Its effects are then at most about as many, and with those of
+/// [`crate::state::SLOTS_DRAWN_MAX`] draws fit one response of 1 MiB.
+pub const BLOCK_BYTES_MAX: usize = 512 << 10;
+/// Bytes of a block without nodes and transactions.
+pub const BLOCK_HEADER_BYTES: usize = 3 + 8 + 32 + 8 + 32 + 4 + 4;
+
+/// Transactions in their order. Made by whoever drives the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Block {
+    /// One more than the parent's.
+    pub height: Height,
+    /// Digest of the parent's encoding; of the genesis record at height 1.
+    pub parent: Digest,
+    /// Not before the parent's.
+    pub time: UnixMillis,
+    /// Randomness that nobody could know when the parent was made final. It draws what earlier
+    /// blocks left to be drawn, never what this block asks for.
+    pub seed: Digest,
+    /// Nodes that the engine calls lost: their slots are redrawn. Unknown ones are ignored.
+    pub lost: Bounded<NodeId, LOST_MAX>,
+    /// The transactions. Those that the state refuses change nothing.
+    pub txs: Bounded<Signed<Tx>, TXS_MAX>,
+}
+
+impl Record for Block {
+    const KIND: RecordKind = RecordKind::Block;
+    const VERSION: u8 = 1;
+    const BYTES_MAX: usize = BLOCK_BYTES_MAX;
+
+    fn is_well_formed(&self) -> bool {
+        self.txs.iter().all(Record::is_well_formed)
+    }
+}
+
+/// Why a block does not follow the state. It changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// Not the next height.
+    #[error("expected a block of height {expected}, found {found}")]
+    Height {
+        /// The next one.
+        expected: Height,
+        /// The block's.
+        found: Height,
+    },
+    /// Another parent.
+    #[error("block {height}: expected parent {expected}, found {found}")]
+    Parent {
+        /// The block's height.
+        height: Height,
+        /// Digest of the last block.
+        expected: Digest,
+        /// What the block names.
+        found: Digest,
+    },
+    /// Before its parent.
+    #[error("block {height}: expected a time of at least {expected}, found {found}")]
+    Time {
+        /// The block's height.
+        height: Height,
+        /// The parent's time.
+        expected: UnixMillis,
+        /// The block's.
+        found: UnixMillis,
+    },
+    /// The last height is reached.
+    #[error("no block can follow height {height}")]
+    End {
+        /// The last height.
+        height: Height,
+    },
+}
+
+// A block takes at least the largest transaction.
+const _: () = assert!(
+    <Signed<Tx> as Record>::BYTES_MAX + BLOCK_HEADER_BYTES + 32 * LOST_MAX <= BLOCK_BYTES_MAX
+);

@@ -1,0 +1,80 @@
+//! What a block changed, for those who follow the ledger.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use cairn_core::{GroupId, Height, NodeId, RevisionNumber, TxId, UnixMillis};
+
+use crate::tx::SlotRef;
+use crate::tx_error::TxError;
+
+/// One change. Within a block they come in the order in which they happened: draws, then nodes
+/// called lost, then each transaction's followed by its [`Effect::TxDone`].
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Effect {
+    /// A transaction was done or refused.
+    TxDone {
+        /// Which.
+        id: TxId,
+        /// Done, or why not.
+        result: Result<(), TxError>,
+    },
+    /// A node registered, changed its offer, drains, is lost, or has handed over its last slot.
+    NodeChanged(NodeId),
+    /// A group was opened; its slots are drawn by the next block.
+    GroupOpened(GroupId),
+    /// A group's slots were drawn; a [`Effect::SlotMoved`] from nobody follows for each.
+    GroupPlaced(GroupId),
+    /// A group could not be drawn any more: it is gone and its escrow is back with its owner.
+    GroupRefunded {
+        /// The group.
+        group: GroupId,
+        /// Slots to be drawn.
+        expected: u32,
+        /// Nodes with room at its price.
+        found: u32,
+    },
+    /// A group has a new revision.
+    Revised {
+        /// The group.
+        group: GroupId,
+        /// Its number.
+        revision: RevisionNumber,
+    },
+    /// A slot was drawn.
+    SlotMoved {
+        /// The slot.
+        slot: SlotRef,
+        /// Who held it before.
+        from: Option<NodeId>,
+        /// Who holds it now.
+        to: NodeId,
+    },
+    /// No node can take a slot; it is drawn again when one has room.
+    SlotWaiting(SlotRef),
+    /// A draining node's deal for a slot has ended.
+    SlotReleased {
+        /// The slot.
+        slot: SlotRef,
+        /// The node.
+        node: NodeId,
+    },
+    /// A node holds a slot whole up to a revision.
+    Acknowledged {
+        /// The slot.
+        slot: SlotRef,
+        /// The revision.
+        revision: RevisionNumber,
+    },
+    /// A node has lost a slot's bytes and catches up from nothing.
+    LossDeclared(SlotRef),
+}
+
+/// The changes of one block.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct BlockEffects {
+    /// Height of the block.
+    pub height: Height,
+    /// Its time.
+    pub time: UnixMillis,
+    /// Its changes, in order; none for a block that only passed time.
+    pub effects: Vec<Effect>,
+}

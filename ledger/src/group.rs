@@ -1,0 +1,177 @@
+//! Groups and their deals as the ledger knows them.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use cairn_core::code::SLOTS_MAX;
+use cairn_core::{
+    AccountId, Amount, ByteCount, Code, GroupId, GroupRevision, GroupRoot, Height, NodeId,
+    RevisionNumber, SlotIndex,
+};
+
+/// A group as the ledger knows it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Group {
+    /// Its id.
+    pub id: GroupId,
+    /// Who owns and revises it.
+    pub owner: AccountId,
+    /// Its erasure code.
+    pub code: Code,
+    /// Most bytes of each slot.
+    pub slot_capacity: ByteCount,
+    /// Most that a node may ask, in micro-credits per GiB and epoch.
+    pub price_max: Amount,
+    /// How long the escrow is meant to last.
+    pub term_epochs: u32,
+    /// Locked for it.
+    pub escrow: Amount,
+    /// Height of the block that opened it.
+    pub opened: Height,
+    /// Its current revision; number 0 is the empty group, whose root is all zeros.
+    pub revision: GroupRevision,
+    /// The deal of each slot; n of them, or none while the group is not drawn.
+    pub deals: Vec<Deal>,
+    /// Caps that are exceeded by the nodes drawn, rising by [`Cap`].
+    pub relaxed: Vec<RelaxedCap>,
+}
+
+impl Group {
+    /// Whether its slots are drawn.
+    #[must_use]
+    pub fn is_placed(&self) -> bool {
+        !self.deals.is_empty()
+    }
+
+    /// The deal of a slot; `None` past n and while the group is not drawn.
+    #[must_use]
+    pub fn deal(&self, slot: SlotIndex) -> Option<&Deal> {
+        self.deals.get(slot.index())
+    }
+
+    /// Slots whose node has acknowledged the current revision and stays.
+    #[must_use]
+    pub fn current_count(&self) -> usize {
+        let current = |deal: &&Deal| {
+            deal.state == DealState::Held && deal.acknowledged == self.revision.number
+        };
+        self.deals.iter().filter(current).count()
+    }
+
+    /// Structural rules: n deals or none, and at most one entry for each cap.
+    #[must_use]
+    pub fn is_well_formed(&self) -> bool {
+        let drawn = self.deals.len();
+        (drawn == 0 || drawn == self.code.shard_count())
+            && self.relaxed.is_sorted_by(|a, b| a.cap < b.cap)
+    }
+}
+
+/// The revision of a group that holds nothing yet.
+#[must_use]
+pub fn empty_revision(group: GroupId) -> GroupRevision {
+    GroupRevision {
+        group,
+        number: RevisionNumber::ZERO,
+        segment_count: 0,
+        slot_bytes: ByteCount::ZERO,
+        group_root: GroupRoot::default(),
+    }
+}
+
+/// The price of a group's slots for its whole term, rounded up: `price` per GiB and epoch. `None`
+/// above the largest amount.
+#[must_use]
+pub fn term_price(
+    code: Code,
+    slot_capacity: ByteCount,
+    price: Amount,
+    term_epochs: u32,
+) -> Option<Amount> {
+    const GIB: u128 = 1 << 30;
+    u128::from(price.micro())
+        .checked_mul(u128::from(slot_capacity.get()))?
+        .checked_mul(u128::from(code.n()))?
+        .checked_mul(u128::from(term_epochs))
+        .map(|price| price.div_ceil(GIB))
+        .and_then(|price| u64::try_from(price).ok())
+        .map(Amount::from_micro)
+}
+
+/// The binding of one slot to one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Deal {
+    /// Who holds the slot, or last held it when [`DealState::Vacant`].
+    pub node: NodeId,
+    /// Who held it before, as a source to catch up from.
+    pub previous: Option<NodeId>,
+    /// Height of the block that drew `node`.
+    pub since: Height,
+    /// Newest revision that `node` says it holds whole.
+    pub acknowledged: RevisionNumber,
+    /// Whether it goes on.
+    pub state: DealState,
+    /// The draining node that holds the slot too until `node` has what it had.
+    pub leaver: Option<Leaver>,
+}
+
+/// Whether a deal goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+pub enum DealState {
+    /// The node holds the slot or is catching up with it.
+    Held,
+    /// The node is draining and holds the slot; its successor is to be drawn.
+    Leaving,
+    /// The node is gone; its successor is to be drawn.
+    Vacant,
+}
+
+/// A draining node whose successor is drawn. Its deal ends when the successor acknowledges at
+/// least this revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Leaver {
+    /// The draining node.
+    pub node: NodeId,
+    /// What it had acknowledged when its successor was drawn; at least 1.
+    pub acknowledged: RevisionNumber,
+}
+
+/// A cap on how many slots of a group share something. Rising order is the order of relaxing: the
+/// first is given up first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+pub enum Cap {
+    /// Slots in one region: ceil(n / 8).
+    Region,
+    /// Slots in one network prefix: ceil(n / 16).
+    Network,
+    /// Slots at one hosting provider: ceil(n / 16).
+    Provider,
+    /// Slots of one operator: 1.
+    Operator,
+}
+
+impl Cap {
+    /// Every cap, the first to be relaxed first.
+    pub const ALL: [Self; 4] = [Self::Region, Self::Network, Self::Provider, Self::Operator];
+
+    /// Most slots of a group of `code` under this cap.
+    #[must_use]
+    pub const fn of(self, code: Code) -> u8 {
+        match self {
+            Self::Region => code.n().div_ceil(8),
+            Self::Network | Self::Provider => code.n().div_ceil(16),
+            Self::Operator => 1,
+        }
+    }
+}
+
+/// A cap that the nodes drawn exceed, because too few others had room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct RelaxedCap {
+    /// Which.
+    pub cap: Cap,
+    /// What it should be.
+    pub max: u8,
+    /// What it had to be: the most slots that share one value.
+    pub found: u8,
+}
+
+const _: () = assert!(SLOTS_MAX <= 255, "a cap fits a byte");

@@ -1,0 +1,269 @@
+//! The seam between the ledger and everyone who uses it.
+
+use std::fmt;
+use std::future::Future;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use cairn_core::{
+    AccountId, Amount, Blame, Digest, ErrorCode, GroupId, Height, NodeId, Retry, SecretKey, Signed,
+    TxId, UnixMillis,
+};
+
+use crate::effect::BlockEffects;
+use crate::genesis::Parameters;
+use crate::group::Group;
+use crate::node::NodeEntry;
+use crate::state::Account;
+use crate::tx::{SlotRef, Tx, TxBody};
+use crate::tx_error::TxError;
+
+/// A way to the ledger: in process, or over a transport. Cheap to clone. Answers are of final
+/// blocks only. Nothing is retried inside.
+pub trait Ledger: Clone + fmt::Debug + Send + Sync + 'static {
+    /// Submits a transaction and waits until it is final. Submitting the same one again is safe:
+    /// it is done once, and the second call gives the outcome of the first as long as the ledger
+    /// remembers it (the blocks that [`Self::effects`] still has).
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`]; unless it is [`LedgerError::Refused`] the transaction may still become
+    /// final.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe; the transaction may still become final.
+    fn submit(&self, tx: Signed<Tx>)
+    -> impl Future<Output = Result<TxOutcome, LedgerError>> + Send;
+
+    /// An account; one with nothing when it is unknown.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`].
+    fn account(&self, id: AccountId) -> impl Future<Output = Result<Account, LedgerError>> + Send;
+
+    /// A node; `None` when it never registered.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`].
+    fn node(
+        &self,
+        id: NodeId,
+    ) -> impl Future<Output = Result<Option<NodeEntry>, LedgerError>> + Send;
+
+    /// A group; `None` when it is unknown, or was refunded.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`].
+    fn group(&self, id: GroupId)
+    -> impl Future<Output = Result<Option<Group>, LedgerError>> + Send;
+
+    /// The slots that a node holds, rising, with those that it is leaving (there `deal.node` is
+    /// another and `deal.leaver` is this node).
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`].
+    fn slots_of(
+        &self,
+        node: NodeId,
+    ) -> impl Future<Output = Result<Vec<SlotRef>, LedgerError>> + Send;
+
+    /// How the ledger stands.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`].
+    fn status(&self) -> impl Future<Output = Result<LedgerStatus, LedgerError>> + Send;
+
+    /// The blocks at and above `from` with their effects, rising and without a gap, as many as
+    /// fit an answer. Waits until there is one, but not for ever: it gives none after its limit,
+    /// and the caller asks again.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Resync`] when blocks that old are no longer remembered: the caller reads
+    /// what it cares about afresh and goes on above [`LedgerStatus::height`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe.
+    fn effects(
+        &self,
+        from: Height,
+    ) -> impl Future<Output = Result<Vec<BlockEffects>, LedgerError>> + Send;
+}
+
+/// A transaction is final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct TxOutcome {
+    /// Which.
+    pub id: TxId,
+    /// Height of its block.
+    pub height: Height,
+}
+
+/// How the ledger stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct LedgerStatus {
+    /// Height of the last final block.
+    pub height: Height,
+    /// Its time.
+    pub time: UnixMillis,
+    /// Digest of the genesis: the ledger's identity.
+    pub genesis: Digest,
+    /// Digest of the last final block.
+    pub tip: Digest,
+    /// Nodes ever registered.
+    pub node_count: u64,
+    /// Nodes that are drawn for slots.
+    pub active_node_count: u64,
+    /// Groups.
+    pub group_count: u64,
+    /// Slots that wait for a node with room.
+    pub waiting_slot_count: u64,
+    /// All credits.
+    pub supply: Amount,
+    /// The numbers it runs by.
+    pub parameters: Parameters,
+}
+
+/// Why the ledger did not do or answer it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, thiserror::Error)]
+pub enum LedgerError {
+    /// The ledger refuses the transaction.
+    #[error("the ledger refuses the transaction: {0}")]
+    Refused(TxError),
+    /// Too many transactions wait, of everyone or of this account.
+    #[error("the ledger is busy: {max} transactions wait")]
+    Busy {
+        /// The bound that is reached.
+        max: u64,
+    },
+    /// The ledger can't be reached.
+    #[error("the ledger can't be reached: {cause}")]
+    Unavailable {
+        /// What was met on the way.
+        cause: TransportError,
+    },
+    /// Blocks that old are no longer remembered.
+    #[error("effects are remembered from height {oldest} on, found {found}")]
+    Resync {
+        /// The first height that is.
+        oldest: Height,
+        /// What was asked for.
+        found: Height,
+    },
+    /// The ledger is shutting down or its disk failed.
+    #[error("the ledger has stopped")]
+    Stopped,
+    /// The question is not one that this ledger understands.
+    #[error("the ledger does not understand the request")]
+    Request,
+    /// The answer is not one to the question, or malformed.
+    #[error("the ledger's answer breaks the protocol")]
+    Answer,
+}
+
+impl LedgerError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn retry(&self) -> Retry {
+        match self {
+            Self::Refused(error) => error.retry(),
+            Self::Busy { .. } => Retry::Later,
+            Self::Unavailable { cause } => cause.retry(),
+            Self::Resync { .. } | Self::Request => Retry::Never,
+            Self::Stopped | Self::Answer => Retry::Elsewhere,
+        }
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::Refused(error) => error.blame(),
+            Self::Busy { .. } | Self::Stopped => Blame::World,
+            Self::Unavailable { cause } => cause.blame(),
+            Self::Resync { .. } => Blame::Caller,
+            Self::Request => Blame::Us,
+            Self::Answer => Blame::Peer,
+        }
+    }
+}
+
+/// Why a request to the ledger got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, thiserror::Error)]
+pub enum TransportError {
+    /// No connection.
+    #[error("no connection")]
+    Unreachable,
+    /// No answer in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The connection ended before the answer.
+    #[error("the connection ended before the answer")]
+    Disconnected,
+    /// The other end refuses.
+    #[error("refused: {0}")]
+    Refused(ErrorCode),
+    /// The other end breaks the protocol.
+    #[error("the other end breaks the protocol")]
+    Protocol,
+    /// Our end is shut down.
+    #[error("our end is shut down")]
+    Closed,
+}
+
+impl TransportError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn retry(self) -> Retry {
+        match self {
+            Self::Unreachable | Self::TimedOut | Self::Disconnected => Retry::Later,
+            Self::Refused(code) => code.retry(),
+            Self::Protocol => Retry::Elsewhere,
+            Self::Closed => Retry::Never,
+        }
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn blame(self) -> Blame {
+        match self {
+            Self::Unreachable | Self::TimedOut | Self::Disconnected => Blame::World,
+            Self::Refused(code) => code.blame(),
+            Self::Protocol => Blame::Peer,
+            Self::Closed => Blame::Us,
+        }
+    }
+}
+
+/// Signs `body` with `key` under the account's next nonce and the least fee, submits it and waits
+/// until it is final. For one writer per account: two at a time get [`TxError::Nonce`].
+///
+/// # Errors
+///
+/// [`LedgerError`].
+///
+/// # Cancel safety
+///
+/// As [`Ledger::submit`].
+pub async fn submit_body<L: Ledger>(
+    ledger: &L,
+    key: &SecretKey,
+    body: TxBody,
+) -> Result<TxOutcome, LedgerError> {
+    let account = AccountId::new(key.public());
+    let nonce = ledger.account(account).await?.nonce;
+    let fee = ledger.status().await?.parameters.fee_min;
+    let tx = Tx {
+        account,
+        nonce,
+        fee,
+        body,
+    };
+    ledger.submit(Signed::sign(tx, key)).await
+}

@@ -1,0 +1,255 @@
+//! The ledger's state.
+
+mod apply;
+mod audit;
+mod check;
+mod slots;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use cairn_core::{
+    AccountId, Amount, ByteCount, Digest, GroupId, Height, NodeId, Record, RecordKind, UnixMillis,
+};
+
+pub use apply::SLOTS_DRAWN_MAX;
+pub use audit::Unsound;
+pub use check::Expected;
+
+use crate::genesis::{Genesis, Parameters};
+use crate::group::Group;
+use crate::node::{NodeEntry, NodeStatus};
+use crate::port::LedgerStatus;
+use crate::tx::SlotRef;
+
+/// A balance and how many transactions it has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
+pub struct Account {
+    /// Free credits.
+    pub balance: Amount,
+    /// The next transaction's nonce.
+    pub nonce: u64,
+}
+
+/// The ledger's state after some block. Its encoding is canonical: equal states have equal bytes,
+/// and so equal digests. Grows with accounts, nodes and groups, each bounded by the
+/// [`Parameters`]; never with segments or shards.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[borsh(init = rebuild_index)]
+pub struct State {
+    genesis: Digest,
+    parameters: Parameters,
+    supply: Amount,
+    fees: Amount,
+    height: Height,
+    time: UnixMillis,
+    tip: Digest,
+    accounts: BTreeMap<AccountId, Account>,
+    nodes: BTreeMap<NodeId, NodeEntry>,
+    groups: BTreeMap<GroupId, Group>,
+    /// What is to be drawn by the seeds of later blocks, in the order asked. Bounded by the groups
+    /// and their slots.
+    draws: VecDeque<PendingDraw>,
+    /// Slots that no node could take, until one has room.
+    waiting: BTreeSet<SlotRef>,
+    #[borsh(skip)]
+    index: Index,
+}
+
+/// Something to be drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+enum PendingDraw {
+    /// All slots of a group that was opened.
+    Group(GroupId),
+    /// A slot whose node is gone or leaving.
+    Slot(SlotRef),
+}
+
+/// What follows from the rest of the state and is kept so that it need not be searched.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+struct Index {
+    /// Slots that a node holds or is leaving.
+    slots: BTreeMap<NodeId, BTreeSet<SlotRef>>,
+    /// Sum of the balances.
+    balances: u128,
+    /// Sum of the escrows.
+    escrows: u128,
+    /// Nodes that are active.
+    active_count: u64,
+}
+
+impl Record for State {
+    const KIND: RecordKind = RecordKind::LedgerState;
+    const VERSION: u8 = 1;
+    // A snapshot is read from the own disk only; a million groups at n = 40 are 5 GB in memory.
+    const BYTES_MAX: usize = 4 << 30;
+
+    fn is_well_formed(&self) -> bool {
+        self.audit().is_ok()
+    }
+}
+
+impl State {
+    /// The state before the first block. `None` when the balances are out of order or over the
+    /// largest amount.
+    #[must_use]
+    pub fn genesis(genesis: &Genesis) -> Option<Self> {
+        if !genesis.is_well_formed() {
+            return None;
+        }
+        let endow = |(id, balance): &(AccountId, Amount)| {
+            let account = Account {
+                balance: *balance,
+                nonce: 0,
+            };
+            (*id, account)
+        };
+        let digest = genesis.record_digest();
+        let mut state = Self {
+            genesis: digest,
+            parameters: genesis.parameters,
+            supply: genesis.supply()?,
+            fees: Amount::ZERO,
+            height: Height::ZERO,
+            time: genesis.time,
+            tip: digest,
+            accounts: genesis.endowed.iter().map(endow).collect(),
+            nodes: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            draws: VecDeque::new(),
+            waiting: BTreeSet::new(),
+            index: Index::default(),
+        };
+        state.rebuild_index();
+        Some(state)
+    }
+
+    /// Height of the last block; 0 before the first.
+    #[must_use]
+    pub const fn height(&self) -> Height {
+        self.height
+    }
+
+    /// Time of the last block.
+    #[must_use]
+    pub const fn time(&self) -> UnixMillis {
+        self.time
+    }
+
+    /// Digest of the last block, the parent of the next; of the genesis before the first.
+    #[must_use]
+    pub const fn tip(&self) -> Digest {
+        self.tip
+    }
+
+    /// Digest of the genesis: the ledger's identity.
+    #[must_use]
+    pub const fn genesis_digest(&self) -> Digest {
+        self.genesis
+    }
+
+    /// The numbers it runs by.
+    #[must_use]
+    pub const fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// All credits.
+    #[must_use]
+    pub const fn supply(&self) -> Amount {
+        self.supply
+    }
+
+    /// Fees taken.
+    #[must_use]
+    pub const fn fees(&self) -> Amount {
+        self.fees
+    }
+
+    /// An account; one with nothing when it is unknown.
+    #[must_use]
+    pub fn account(&self, id: AccountId) -> Account {
+        self.accounts.get(&id).copied().unwrap_or_default()
+    }
+
+    /// A node; `None` when it never registered.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&NodeEntry> {
+        self.nodes.get(&id)
+    }
+
+    /// A group; `None` when it is unknown or was refunded.
+    #[must_use]
+    pub fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(&id)
+    }
+
+    /// The groups, rising by id.
+    pub fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.values()
+    }
+
+    /// The nodes, rising by id.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeEntry> {
+        self.nodes.values()
+    }
+
+    /// Slots that a node holds or is leaving, rising, above `after`.
+    pub fn slots_of(
+        &self,
+        node: NodeId,
+        after: Option<SlotRef>,
+    ) -> impl Iterator<Item = SlotRef> + '_ {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.index
+            .slots
+            .get(&node)
+            .into_iter()
+            .flat_map(move |slots| slots.range((from, Bound::Unbounded)).copied())
+    }
+
+    /// Whether the next block's seed has something to draw, so that a block is worth making even
+    /// without transactions.
+    #[must_use]
+    pub fn has_draws(&self) -> bool {
+        !self.draws.is_empty()
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn status(&self) -> LedgerStatus {
+        LedgerStatus {
+            height: self.height,
+            time: self.time,
+            genesis: self.genesis,
+            tip: self.tip,
+            node_count: count(self.nodes.len()),
+            active_node_count: self.index.active_count,
+            group_count: count(self.groups.len()),
+            waiting_slot_count: count(self.waiting.len()),
+            supply: self.supply,
+            parameters: self.parameters,
+        }
+    }
+
+    /// Nodes that may be drawn for a slot of this capacity at this price, rising by id.
+    fn candidates(
+        &self,
+        slot_capacity: ByteCount,
+        price_max: Amount,
+    ) -> impl Iterator<Item = &NodeEntry> {
+        self.nodes.values().filter(move |entry| {
+            entry.status == NodeStatus::Active
+                && entry.terms.price <= price_max
+                && entry.free() >= slot_capacity
+        })
+    }
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

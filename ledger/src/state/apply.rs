@@ -1,0 +1,278 @@
+//! The one way to change the state: a block.
+
+use cairn_core::{AccountId, Amount, Bounded, ByteCount, GroupId, NodeId, Record, Signed, TxId};
+
+use super::check::{Signatures, outgoing};
+use super::{Account, PendingDraw, State};
+use crate::block::{Block, BlockError};
+use crate::effect::Effect;
+use crate::group::{DealState, Group, empty_revision};
+use crate::node::{NodeEntry, NodeStatus};
+use crate::tx::{NodeTerms, SlotRevision, Tx, TxBody, group_id, tx_id};
+
+/// Most slots that one block draws: bounds its work at 2^11 passes over the nodes, and the bytes
+/// of its effects. What is left is drawn by the next blocks.
+pub const SLOTS_DRAWN_MAX: usize = 2048;
+
+impl State {
+    /// Applies the next block: draws what earlier blocks left to be drawn, redraws the slots of
+    /// lost nodes, then does the transactions in order. Equal states and blocks give equal results.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError`] when the block does not follow; nothing is changed then.
+    ///
+    /// # Panics
+    ///
+    /// When credits are no longer conserved: our own bug.
+    pub fn apply(&mut self, block: &Block) -> Result<Vec<Effect>, BlockError> {
+        self.apply_with(block, Signatures::Check)
+    }
+
+    /// As [`Self::apply`] without checking the transactions' signatures: for blocks whose
+    /// signatures this process has checked, and that it reads back from its own store.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::apply`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::apply`].
+    pub fn apply_checked(&mut self, block: &Block) -> Result<Vec<Effect>, BlockError> {
+        self.apply_with(block, Signatures::Checked)
+    }
+
+    fn apply_with(
+        &mut self,
+        block: &Block,
+        signatures: Signatures,
+    ) -> Result<Vec<Effect>, BlockError> {
+        self.check_header(block)?;
+        self.height = block.height;
+        self.time = block.time;
+        self.tip = block.record_digest();
+        let mut effects = Vec::new();
+        self.draw_pending(block.seed, &mut effects);
+        for node in block.lost.iter() {
+            self.lose_node(*node, &mut effects);
+        }
+        for tx in block.txs.iter() {
+            let id = tx_id(tx);
+            let result = self.check_with(tx, signatures);
+            if result.is_ok() {
+                self.commit(id, tx, &mut effects);
+            }
+            effects.push(Effect::TxDone { id, result });
+            self.assert_conserved();
+        }
+        self.assert_conserved();
+        Ok(effects)
+    }
+
+    fn check_header(&self, block: &Block) -> Result<(), BlockError> {
+        let height = block.height;
+        let expected = self.height.next().ok_or(BlockError::End {
+            height: self.height,
+        })?;
+        if height != expected {
+            return Err(BlockError::Height {
+                expected,
+                found: height,
+            });
+        }
+        if block.parent != self.tip {
+            return Err(BlockError::Parent {
+                height,
+                expected: self.tip,
+                found: block.parent,
+            });
+        }
+        if block.time < self.time {
+            return Err(BlockError::Time {
+                height,
+                expected: self.time,
+                found: block.time,
+            });
+        }
+        Ok(())
+    }
+
+    /// Does a transaction that was checked.
+    fn commit(&mut self, id: TxId, tx: &Signed<Tx>, effects: &mut Vec<Effect>) {
+        let tx = tx.unverified();
+        let node = NodeId::new(tx.account.key());
+        self.pay(tx);
+        match &tx.body {
+            TxBody::Transfer { to, amount } => self.credit(*to, *amount),
+            TxBody::NodeRegister {
+                operator, terms, ..
+            } => self.register(node, *operator, terms, effects),
+            TxBody::NodeUpdate { terms } => self.update(node, terms, effects),
+            TxBody::NodeDrain => self.drain_node(node, effects),
+            TxBody::GroupOpen { .. } => self.open(group_id(id), tx, effects),
+            TxBody::GroupRevise { revision } => {
+                if let Some(group) = self.groups.get_mut(&revision.group) {
+                    group.revision = *revision;
+                }
+                effects.push(Effect::Revised {
+                    group: revision.group,
+                    revision: revision.number,
+                });
+            }
+            TxBody::Acknowledge { slots } => self.acknowledge(slots, effects),
+            TxBody::DeclareLoss { slots } => {
+                for slot in slots.iter() {
+                    self.declare_loss(node, *slot, effects);
+                }
+            }
+        }
+    }
+
+    /// Counts the transaction and takes its fee and what it sends out of the balance.
+    fn pay(&mut self, tx: &Tx) {
+        let taken = tx
+            .fee
+            .checked_add(outgoing(&tx.body))
+            .expect("the sum was checked");
+        let account = self.accounts.entry(tx.account).or_default();
+        account.balance = account
+            .balance
+            .checked_sub(taken)
+            .expect("the funds were checked");
+        account.nonce = account.nonce.checked_add(1).expect("the nonce was checked");
+        self.index.balances = self
+            .index
+            .balances
+            .checked_sub(u128::from(taken.micro()))
+            .expect("the sum of balances holds each of them");
+        self.fees = self
+            .fees
+            .checked_add(tx.fee)
+            .expect("fees are part of the supply");
+    }
+
+    pub(super) fn credit(&mut self, to: AccountId, amount: Amount) {
+        let account: &mut Account = self.accounts.entry(to).or_default();
+        account.balance = account
+            .balance
+            .checked_add(amount)
+            .expect("balances are part of the supply");
+        self.index.balances = self
+            .index
+            .balances
+            .checked_add(u128::from(amount.micro()))
+            .expect("a sum of 2^64 amounts fits");
+    }
+
+    fn register(
+        &mut self,
+        node: NodeId,
+        operator: AccountId,
+        terms: &NodeTerms,
+        effects: &mut Vec<Effect>,
+    ) {
+        let entry = NodeEntry {
+            node,
+            operator,
+            terms: terms.clone(),
+            used: ByteCount::ZERO,
+            status: NodeStatus::Active,
+        };
+        // One that was there is draining or lost and holds nothing.
+        self.nodes.insert(node, entry);
+        self.index.active_count = self.index.active_count.saturating_add(1);
+        self.retry_waiting();
+        effects.push(Effect::NodeChanged(node));
+    }
+
+    fn update(&mut self, node: NodeId, terms: &NodeTerms, effects: &mut Vec<Effect>) {
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            entry.terms = terms.clone();
+        }
+        self.retry_waiting();
+        effects.push(Effect::NodeChanged(node));
+    }
+
+    fn open(&mut self, id: GroupId, tx: &Tx, effects: &mut Vec<Effect>) {
+        let TxBody::GroupOpen {
+            code,
+            slot_capacity,
+            price_max,
+            term_epochs,
+            escrow,
+        } = tx.body
+        else {
+            return;
+        };
+        let group = Group {
+            id,
+            owner: tx.account,
+            code,
+            slot_capacity,
+            price_max,
+            term_epochs,
+            escrow,
+            opened: self.height,
+            revision: empty_revision(id),
+            deals: Vec::new(),
+            relaxed: Vec::new(),
+        };
+        self.groups.insert(id, group);
+        self.index.escrows = self
+            .index
+            .escrows
+            .checked_add(u128::from(escrow.micro()))
+            .expect("a sum of 2^64 amounts fits");
+        self.draws.push_back(PendingDraw::Group(id));
+        effects.push(Effect::GroupOpened(id));
+    }
+
+    fn acknowledge(
+        &mut self,
+        slots: &Bounded<SlotRevision, { crate::tx::SLOTS_PER_TX_MAX }>,
+        effects: &mut Vec<Effect>,
+    ) {
+        for entry in slots.iter() {
+            let slot = entry.slot_ref();
+            let Some(deal) = self.deal_mut(slot) else {
+                continue;
+            };
+            // A list may name a slot twice; the highest counts.
+            if entry.revision > deal.acknowledged {
+                deal.acknowledged = entry.revision;
+                effects.push(Effect::Acknowledged {
+                    slot,
+                    revision: entry.revision,
+                });
+            }
+            let ended = deal
+                .leaver
+                .filter(|leaver| deal.acknowledged >= leaver.acknowledged);
+            if let Some(leaver) = ended {
+                deal.leaver = None;
+                self.release(slot, leaver.node, effects);
+            }
+        }
+    }
+
+    /// Slots of a node that drains: those it holds go to successors, and it keeps those that it
+    /// has something of until they have it.
+    fn drain_node(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
+        self.set_status(node, NodeStatus::Draining);
+        effects.push(Effect::NodeChanged(node));
+        for slot in self.slots_of(node, None).collect::<Vec<_>>() {
+            let Some(deal) = self.deal_mut(slot).filter(|deal| deal.node == node) else {
+                continue;
+            };
+            let has_something = deal.acknowledged.get() > 0 && deal.leaver.is_none();
+            if has_something {
+                deal.state = DealState::Leaving;
+            } else {
+                deal.state = DealState::Vacant;
+                self.release(slot, node, effects);
+            }
+            self.draws.push_back(PendingDraw::Slot(slot));
+        }
+    }
+}

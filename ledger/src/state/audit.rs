@@ -1,0 +1,240 @@
+//! What must hold of every state, checked in full.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cairn_core::{Amount, ByteCount, GroupId, NodeId};
+
+use super::{Index, PendingDraw, State};
+use crate::group::{DealState, Group};
+use crate::node::NodeStatus;
+use crate::tx::SlotRef;
+
+/// What does not hold of a state: it was not made by applying blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsound {
+    /// Credits were made or destroyed (I4).
+    #[error("expected a supply of {expected}, found {found} micro-credits in all")]
+    Conservation {
+        /// The supply.
+        expected: Amount,
+        /// Balances, escrows and fees.
+        found: u128,
+    },
+    /// A sum kept beside the tables differs from them.
+    #[error("the index does not follow from the tables")]
+    Index,
+    /// A node's used capacity is not that of its slots, or is above what it offers.
+    #[error("node {node}: expected {expected} in use, found {found}")]
+    Used {
+        /// The node.
+        node: NodeId,
+        /// Capacity of the slots it holds or is leaving.
+        expected: ByteCount,
+        /// What is noted.
+        found: ByteCount,
+    },
+    /// An entry stands under another key than its own.
+    #[error("an entry of a table is under another's key")]
+    Key,
+    /// A group's deals are not n deals of n nodes.
+    #[error("the deals of group {group} are malformed")]
+    Deals {
+        /// The group.
+        group: GroupId,
+    },
+    /// A slot that needs a node is not queued once, or one that has a node is.
+    #[error("the queue of draws does not follow from the deals")]
+    Queue,
+    /// A slot is held by a node that is unknown, lost or, if it is to stay, draining.
+    #[error("{slot} is held by {node}, which can't hold it")]
+    Holder {
+        /// The slot.
+        slot: SlotRef,
+        /// The node.
+        node: NodeId,
+    },
+}
+
+impl State {
+    /// Checks everything that must hold of a state, in time proportional to its size.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsound`] names the first that does not hold.
+    pub fn audit(&self) -> Result<(), Unsound> {
+        self.audit_conservation()?;
+        if self.index != self.computed_index() {
+            return Err(Unsound::Index);
+        }
+        let nodes_agree = self.nodes.iter().all(|(id, entry)| *id == entry.node);
+        let groups_agree = self
+            .groups
+            .iter()
+            .all(|(id, group)| *id == group.id && *id == group.revision.group);
+        if !nodes_agree || !groups_agree {
+            return Err(Unsound::Key);
+        }
+        for group in self.groups.values() {
+            self.audit_deals(group)?;
+        }
+        self.audit_used()?;
+        self.audit_queue()
+    }
+
+    /// I4 by the sums kept beside the tables; [`Self::audit`] checks the sums.
+    pub(super) fn assert_conserved(&self) {
+        let fees = u128::from(self.fees.micro());
+        let found = self
+            .index
+            .balances
+            .checked_add(self.index.escrows)
+            .and_then(|sum| sum.checked_add(fees));
+        assert_eq!(
+            found,
+            Some(u128::from(self.supply.micro())),
+            "credits are conserved (I4)"
+        );
+    }
+
+    fn audit_conservation(&self) -> Result<(), Unsound> {
+        let balances = self.accounts.values().map(|account| account.balance);
+        let escrows = self.groups.values().map(|group| group.escrow);
+        let found = balances
+            .chain(escrows)
+            .chain([self.fees])
+            .fold(0_u128, |sum, amount| {
+                sum.saturating_add(u128::from(amount.micro()))
+            });
+        if found != u128::from(self.supply.micro()) {
+            return Err(Unsound::Conservation {
+                expected: self.supply,
+                found,
+            });
+        }
+        Ok(())
+    }
+
+    fn audit_deals(&self, group: &Group) -> Result<(), Unsound> {
+        let malformed = Unsound::Deals { group: group.id };
+        if !group.is_well_formed() {
+            return Err(malformed);
+        }
+        let mut nodes = BTreeSet::new();
+        for (slot, deal) in slots(group) {
+            let bound = bound_nodes(deal);
+            if !bound.iter().all(|node| nodes.insert(*node)) {
+                return Err(malformed);
+            }
+            if deal.acknowledged > group.revision.number
+                || (deal.state == DealState::Leaving && deal.leaver.is_some())
+            {
+                return Err(malformed);
+            }
+            for node in bound {
+                let is_staying = node == deal.node && deal.state == DealState::Held;
+                let fits = match self.nodes.get(&node).map(|entry| entry.status) {
+                    Some(NodeStatus::Active) => is_staying,
+                    Some(NodeStatus::Draining) => !is_staying,
+                    Some(NodeStatus::Lost) | None => false,
+                };
+                if !fits {
+                    return Err(Unsound::Holder { slot, node });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn audit_used(&self) -> Result<(), Unsound> {
+        let mut used: BTreeMap<NodeId, u128> = BTreeMap::new();
+        for group in self.groups.values() {
+            for (_, deal) in slots(group) {
+                for node in bound_nodes(deal) {
+                    let sum = used.entry(node).or_default();
+                    *sum = sum.saturating_add(u128::from(group.slot_capacity.get()));
+                }
+            }
+        }
+        for (id, entry) in &self.nodes {
+            let expected = used.get(id).copied().unwrap_or(0);
+            let agrees = expected == u128::from(entry.used.get());
+            if !agrees || entry.used > entry.terms.capacity {
+                return Err(Unsound::Used {
+                    node: *id,
+                    expected: ByteCount::new(u64::try_from(expected).unwrap_or(u64::MAX)),
+                    found: entry.used,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn audit_queue(&self) -> Result<(), Unsound> {
+        let queued: BTreeSet<PendingDraw> = self
+            .draws
+            .iter()
+            .copied()
+            .chain(self.waiting.iter().copied().map(PendingDraw::Slot))
+            .collect();
+        let listed = self.draws.len().saturating_add(self.waiting.len());
+        let unplaced = self
+            .groups
+            .values()
+            .filter(|group| !group.is_placed())
+            .map(|group| PendingDraw::Group(group.id));
+        let open_slots = self
+            .groups
+            .values()
+            .flat_map(slots)
+            .filter(|(_, deal)| deal.state != DealState::Held)
+            .map(|(slot, _)| PendingDraw::Slot(slot));
+        let needed: BTreeSet<PendingDraw> = unplaced.chain(open_slots).collect();
+        if queued.len() != listed || queued != needed {
+            return Err(Unsound::Queue);
+        }
+        Ok(())
+    }
+
+    /// Fills in what is not part of the encoding.
+    pub(super) fn rebuild_index(&mut self) {
+        self.index = self.computed_index();
+    }
+
+    fn computed_index(&self) -> Index {
+        let mut index = Index::default();
+        for account in self.accounts.values() {
+            let balance = u128::from(account.balance.micro());
+            index.balances = index.balances.saturating_add(balance);
+        }
+        for group in self.groups.values() {
+            let escrow = u128::from(group.escrow.micro());
+            index.escrows = index.escrows.saturating_add(escrow);
+            for (slot, deal) in slots(group) {
+                for node in bound_nodes(deal) {
+                    index.slots.entry(node).or_default().insert(slot);
+                }
+            }
+        }
+        let active = |status: NodeStatus| u64::from(status == NodeStatus::Active);
+        for entry in self.nodes.values() {
+            index.active_count = index.active_count.saturating_add(active(entry.status));
+        }
+        index
+    }
+}
+
+fn slots(group: &Group) -> impl Iterator<Item = (SlotRef, &crate::group::Deal)> {
+    let slot_ref = |slot| SlotRef {
+        group: group.id,
+        slot,
+    };
+    group.code.slots().map(slot_ref).zip(&group.deals)
+}
+
+/// The nodes that a deal binds: its holder and its leaver.
+fn bound_nodes(deal: &crate::group::Deal) -> Vec<NodeId> {
+    super::check::holder(deal)
+        .into_iter()
+        .chain(deal.leaver.map(|leaver| leaver.node))
+        .collect()
+}

@@ -1,0 +1,426 @@
+//! Whether the state would do a transaction. Decides everything and changes nothing.
+
+use cairn_core::{
+    AccountId, Amount, ByteCount, GroupRevision, NodeId, Record, SignatureError, Signed,
+};
+
+use super::{State, count};
+use crate::group::{Deal, DealState, Group, term_price};
+use crate::node::{NodeEntry, NodeStatus};
+use crate::tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, verify_consent};
+use crate::tx_error::{TableKind, TxError};
+
+/// Whether a signature is still to be checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signatures {
+    /// Check it.
+    Check,
+    /// It was checked before the block was stored.
+    Checked,
+}
+
+/// Which nonce a transaction must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// The account's next.
+    Next,
+    /// The one after this many others that wait to be ordered.
+    After(u64),
+}
+
+impl State {
+    /// Whether the transaction would be done if it came next, or after others of its account that
+    /// wait: then only what those can't change is checked.
+    ///
+    /// # Errors
+    ///
+    /// [`TxError`] says why not.
+    pub fn check(&self, tx: &Signed<Tx>, expected: Expected) -> Result<(), TxError> {
+        check_signature(tx)?;
+        let waiting = match expected {
+            Expected::Next => return self.check_signed(tx.unverified()),
+            Expected::After(waiting) => waiting,
+        };
+        let tx = tx.unverified();
+        let nonce = self.account(tx.account).nonce.saturating_add(waiting);
+        check_nonce(tx, nonce)?;
+        self.check_fee(tx)
+    }
+
+    /// As [`Self::check`], with the signature as said.
+    pub(super) fn check_with(
+        &self,
+        tx: &Signed<Tx>,
+        signatures: Signatures,
+    ) -> Result<(), TxError> {
+        match signatures {
+            Signatures::Check => check_signature(tx)?,
+            Signatures::Checked => {}
+        }
+        self.check_signed(tx.unverified())
+    }
+
+    fn check_signed(&self, tx: &Tx) -> Result<(), TxError> {
+        check_nonce(tx, self.account(tx.account).nonce)?;
+        self.check_fee(tx)?;
+        let node = NodeId::new(tx.account.key());
+        match &tx.body {
+            TxBody::Transfer { amount, .. } => check_transfer(*amount)?,
+            TxBody::NodeRegister {
+                operator,
+                operator_consent,
+                terms: _,
+            } => {
+                self.check_register(node)?;
+                verify_consent(*operator, node, operator_consent).map_err(|_| {
+                    TxError::Consent {
+                        operator: *operator,
+                    }
+                })?;
+            }
+            TxBody::NodeUpdate { terms } => self.check_update(node, terms)?,
+            TxBody::NodeDrain => self.check_active(node).map(|_| ())?,
+            TxBody::GroupOpen { .. } => self.check_open(&tx.body)?,
+            TxBody::GroupRevise { revision } => self.check_revise(tx.account, revision)?,
+            TxBody::Acknowledge { slots } => self.check_acknowledge(node, slots)?,
+            TxBody::DeclareLoss { slots } => self.check_loss(node, slots)?,
+        }
+        self.check_tables(tx)?;
+        self.check_funds(tx)
+    }
+
+    fn check_fee(&self, tx: &Tx) -> Result<(), TxError> {
+        let expected = self.parameters.fee_min;
+        if tx.fee < expected {
+            return Err(TxError::Fee {
+                expected,
+                found: tx.fee,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_funds(&self, tx: &Tx) -> Result<(), TxError> {
+        let found = self.account(tx.account).balance;
+        let expected = tx
+            .fee
+            .checked_add(outgoing(&tx.body))
+            .unwrap_or(Amount::from_micro(u64::MAX));
+        let is_over = tx.fee.checked_add(outgoing(&tx.body)).is_none();
+        if is_over || found < expected {
+            return Err(TxError::Funds {
+                account: tx.account,
+                expected,
+                found,
+            });
+        }
+        Ok(())
+    }
+
+    /// Room for the entries that the transaction makes.
+    fn check_tables(&self, tx: &Tx) -> Result<(), TxError> {
+        let is_new = |id: AccountId| !self.accounts.contains_key(&id);
+        let mut fresh_accounts = u64::from(is_new(tx.account));
+        let mut fresh_nodes = 0;
+        let mut fresh_groups = 0;
+        match &tx.body {
+            TxBody::Transfer { to, .. } if *to != tx.account => {
+                fresh_accounts = fresh_accounts.saturating_add(u64::from(is_new(*to)));
+            }
+            TxBody::NodeRegister { .. } => {
+                let node = NodeId::new(tx.account.key());
+                fresh_nodes = u64::from(!self.nodes.contains_key(&node));
+            }
+            TxBody::GroupOpen { .. } => fresh_groups = 1,
+            TxBody::Transfer { .. }
+            | TxBody::NodeUpdate { .. }
+            | TxBody::NodeDrain
+            | TxBody::GroupRevise { .. }
+            | TxBody::Acknowledge { .. }
+            | TxBody::DeclareLoss { .. } => {}
+        }
+        let limits = &self.parameters;
+        let tables = [
+            (
+                TableKind::Accounts,
+                self.accounts.len(),
+                fresh_accounts,
+                limits.accounts_max,
+            ),
+            (
+                TableKind::Nodes,
+                self.nodes.len(),
+                fresh_nodes,
+                limits.nodes_max,
+            ),
+            (
+                TableKind::Groups,
+                self.groups.len(),
+                fresh_groups,
+                limits.groups_max,
+            ),
+        ];
+        for (table, length, fresh, max) in tables {
+            if fresh > 0 && count(length).saturating_add(fresh) > max {
+                return Err(TxError::TableFull { table, max });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_register(&self, node: NodeId) -> Result<(), TxError> {
+        match self.nodes.get(&node) {
+            None => Ok(()),
+            Some(entry) if is_gone(entry) => Ok(()),
+            Some(entry) => Err(TxError::AlreadyRegistered {
+                node,
+                status: entry.status,
+            }),
+        }
+    }
+
+    fn check_active(&self, node: NodeId) -> Result<&NodeEntry, TxError> {
+        let entry = self.nodes.get(&node).ok_or(TxError::UnknownNode { node })?;
+        match entry.status {
+            NodeStatus::Active => Ok(entry),
+            found @ (NodeStatus::Draining | NodeStatus::Lost) => Err(TxError::NodeStatus {
+                node,
+                expected: NodeStatus::Active,
+                found,
+            }),
+        }
+    }
+
+    fn check_update(&self, node: NodeId, terms: &NodeTerms) -> Result<(), TxError> {
+        let entry = self.check_active(node)?;
+        if terms.capacity < entry.used {
+            return Err(TxError::CapacityUsed {
+                expected: entry.used,
+                found: terms.capacity,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_open(&self, body: &TxBody) -> Result<(), TxError> {
+        let &TxBody::GroupOpen {
+            code,
+            slot_capacity,
+            price_max,
+            term_epochs,
+            escrow,
+        } = body
+        else {
+            return Err(TxError::Malformed);
+        };
+        let limits = &self.parameters;
+        let (min, max) = (limits.slot_capacity_min, limits.slot_capacity_max);
+        if slot_capacity < min || slot_capacity > max || slot_capacity == ByteCount::ZERO {
+            return Err(TxError::SlotCapacity {
+                min,
+                max,
+                found: slot_capacity,
+            });
+        }
+        if term_epochs == 0 || term_epochs > limits.term_epochs_max {
+            return Err(TxError::Term {
+                max: limits.term_epochs_max,
+                found: term_epochs,
+            });
+        }
+        if limits.escrow_percent > 0 {
+            let expected = term_price(code, slot_capacity, price_max, term_epochs)
+                .and_then(|price| price.prorate_ceil(u64::from(limits.escrow_percent), 100))
+                .unwrap_or(Amount::from_micro(u64::MAX));
+            if escrow < expected {
+                return Err(TxError::Escrow {
+                    expected,
+                    found: escrow,
+                });
+            }
+        }
+        let expected = code.shard_count();
+        let found = self
+            .candidates(slot_capacity, price_max)
+            .take(expected)
+            .count();
+        if found < expected {
+            return Err(TxError::NodeCount {
+                expected: u32::from(code.n()),
+                found: u32::try_from(found).unwrap_or(u32::MAX),
+            });
+        }
+        Ok(())
+    }
+
+    fn check_revise(&self, account: AccountId, revision: &GroupRevision) -> Result<(), TxError> {
+        if !revision.is_well_formed() {
+            return Err(TxError::Malformed);
+        }
+        let group = self.check_group(revision.group)?;
+        if group.owner != account {
+            return Err(TxError::NotOwner {
+                expected: group.owner,
+                found: account,
+            });
+        }
+        if !group.is_placed() {
+            return Err(TxError::NotPlaced { group: group.id });
+        }
+        let current = &group.revision;
+        let next = current.number.next();
+        if next != Some(revision.number) {
+            return Err(TxError::RevisionNumber {
+                group: group.id,
+                expected: next.unwrap_or(current.number),
+                found: revision.number,
+            });
+        }
+        if revision.slot_bytes > group.slot_capacity {
+            return Err(TxError::SlotBytes {
+                max: group.slot_capacity,
+                found: revision.slot_bytes,
+            });
+        }
+        if revision.segment_count < current.segment_count {
+            return Err(TxError::SegmentCount {
+                min: current.segment_count,
+                found: revision.segment_count,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_acknowledge(&self, node: NodeId, slots: &[SlotRevision]) -> Result<(), TxError> {
+        self.check_known(node)?;
+        if slots.is_empty() {
+            return Err(TxError::NoSlots);
+        }
+        for entry in slots {
+            let slot = entry.slot_ref();
+            let (group, deal) = self.check_deal(slot)?;
+            if holder(deal) != Some(node) {
+                return Err(TxError::NotHolder {
+                    slot,
+                    expected: holder(deal),
+                    found: node,
+                });
+            }
+            let (min, max) = (deal.acknowledged, group.revision.number);
+            if entry.revision < min || entry.revision > max {
+                return Err(TxError::Revision {
+                    slot,
+                    min,
+                    max,
+                    found: entry.revision,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_loss(&self, node: NodeId, slots: &[SlotRef]) -> Result<(), TxError> {
+        self.check_known(node)?;
+        if slots.is_empty() {
+            return Err(TxError::NoSlots);
+        }
+        for &slot in slots {
+            let (_, deal) = self.check_deal(slot)?;
+            let is_leaver = deal.leaver.is_some_and(|leaver| leaver.node == node);
+            if holder(deal) != Some(node) && !is_leaver {
+                return Err(TxError::NotHolder {
+                    slot,
+                    expected: holder(deal),
+                    found: node,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_known(&self, node: NodeId) -> Result<(), TxError> {
+        if self.nodes.contains_key(&node) {
+            return Ok(());
+        }
+        Err(TxError::UnknownNode { node })
+    }
+
+    fn check_group(&self, group: cairn_core::GroupId) -> Result<&Group, TxError> {
+        self.groups
+            .get(&group)
+            .ok_or(TxError::UnknownGroup { group })
+    }
+
+    fn check_deal(&self, slot: SlotRef) -> Result<(&Group, &Deal), TxError> {
+        let group = self.check_group(slot.group)?;
+        if slot.slot.index() >= group.code.shard_count() {
+            return Err(TxError::UnknownSlot {
+                slot,
+                count: u32::from(group.code.n()),
+            });
+        }
+        let deal = group
+            .deal(slot.slot)
+            .ok_or(TxError::NotPlaced { group: group.id })?;
+        Ok((group, deal))
+    }
+}
+
+fn check_signature(tx: &Signed<Tx>) -> Result<(), TxError> {
+    if !tx.is_well_formed() {
+        return Err(TxError::Malformed);
+    }
+    match tx.verify_by(tx.unverified().account.key()) {
+        Ok(_) => Ok(()),
+        Err(SignatureError::Signer {
+            expected, found, ..
+        }) => Err(TxError::Signer { expected, found }),
+        Err(SignatureError::Invalid { signer, .. }) => Err(TxError::Signature { signer }),
+    }
+}
+
+fn check_nonce(tx: &Tx, expected: u64) -> Result<(), TxError> {
+    // The last nonce is never used, so that the next one always exists.
+    if tx.nonce != expected || expected == u64::MAX {
+        return Err(TxError::Nonce {
+            account: tx.account,
+            expected,
+            found: tx.nonce,
+        });
+    }
+    Ok(())
+}
+
+fn check_transfer(amount: Amount) -> Result<(), TxError> {
+    if amount == Amount::ZERO {
+        return Err(TxError::AmountZero);
+    }
+    Ok(())
+}
+
+/// What leaves the balance besides the fee.
+pub(super) const fn outgoing(body: &TxBody) -> Amount {
+    match body {
+        TxBody::Transfer { amount, .. } => *amount,
+        TxBody::GroupOpen { escrow, .. } => *escrow,
+        TxBody::NodeRegister { .. }
+        | TxBody::NodeUpdate { .. }
+        | TxBody::NodeDrain
+        | TxBody::GroupRevise { .. }
+        | TxBody::Acknowledge { .. }
+        | TxBody::DeclareLoss { .. } => Amount::ZERO,
+    }
+}
+
+/// Who holds the slot; `None` when nobody does.
+pub(super) const fn holder(deal: &Deal) -> Option<NodeId> {
+    match deal.state {
+        DealState::Held | DealState::Leaving => Some(deal.node),
+        DealState::Vacant => None,
+    }
+}
+
+/// Whether the node holds nothing and may register again.
+fn is_gone(entry: &NodeEntry) -> bool {
+    entry.status != NodeStatus::Active && entry.used == ByteCount::ZERO
+}

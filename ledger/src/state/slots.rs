@@ -1,0 +1,306 @@
+//! Who holds which slot: binding, release, loss and the draws.
+
+use cairn_core::{ByteCount, Digest, GroupId, NodeId, RevisionNumber, SlotIndex};
+
+use super::apply::SLOTS_DRAWN_MAX;
+use super::check::holder;
+use super::{PendingDraw, State};
+use crate::effect::Effect;
+use crate::group::{Deal, DealState, Group, Leaver};
+use crate::node::{NodeEntry, NodeStatus};
+use crate::placement::{self, Draw, Request, TooFew};
+use crate::tx::SlotRef;
+
+impl State {
+    pub(super) fn deal_mut(&mut self, slot: SlotRef) -> Option<&mut Deal> {
+        self.groups
+            .get_mut(&slot.group)?
+            .deals
+            .get_mut(slot.slot.index())
+    }
+
+    fn slot_capacity(&self, slot: SlotRef) -> ByteCount {
+        self.groups
+            .get(&slot.group)
+            .map_or(ByteCount::ZERO, |group| group.slot_capacity)
+    }
+
+    /// Counts the slot towards the node.
+    fn bind(&mut self, slot: SlotRef, node: NodeId) {
+        let capacity = self.slot_capacity(slot);
+        let is_new = self.index.slots.entry(node).or_default().insert(slot);
+        assert!(is_new, "a node holds a slot once");
+        let entry = self.nodes.get_mut(&node).expect("a drawn node is known");
+        entry.used = entry
+            .used
+            .checked_add(capacity)
+            .expect("a drawn node has room");
+    }
+
+    /// Ends the node's part in the slot.
+    fn unbind(&mut self, slot: SlotRef, node: NodeId) {
+        let capacity = self.slot_capacity(slot);
+        if let Some(slots) = self.index.slots.get_mut(&node) {
+            assert!(slots.remove(&slot), "a node gives up what it holds");
+            if slots.is_empty() {
+                self.index.slots.remove(&node);
+            }
+        }
+        let entry = self.nodes.get_mut(&node).expect("a holding node is known");
+        entry.used = entry
+            .used
+            .checked_sub(capacity)
+            .expect("what it holds was counted");
+    }
+
+    /// Ends a draining node's deal.
+    pub(super) fn release(&mut self, slot: SlotRef, node: NodeId, effects: &mut Vec<Effect>) {
+        self.unbind(slot, node);
+        effects.push(Effect::SlotReleased { slot, node });
+        let is_empty = |entry: &NodeEntry| {
+            entry.status == NodeStatus::Draining && entry.used == ByteCount::ZERO
+        };
+        if self.nodes.get(&node).is_some_and(is_empty) {
+            effects.push(Effect::NodeChanged(node));
+        }
+    }
+
+    pub(super) fn set_status(&mut self, node: NodeId, status: NodeStatus) {
+        let Some(entry) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        if entry.status == NodeStatus::Active {
+            self.index.active_count = self.index.active_count.saturating_sub(1);
+        }
+        entry.status = status;
+    }
+
+    /// The engine calls a node lost: its slots are to be redrawn. Unknown and lost ones are left
+    /// as they are.
+    pub(super) fn lose_node(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
+        let status = self.nodes.get(&node).map(|entry| entry.status);
+        if matches!(status, None | Some(NodeStatus::Lost)) {
+            return;
+        }
+        self.set_status(node, NodeStatus::Lost);
+        effects.push(Effect::NodeChanged(node));
+        for slot in self.slots_of(node, None).collect::<Vec<_>>() {
+            self.unbind(slot, node);
+            let Some(deal) = self.deal_mut(slot) else {
+                continue;
+            };
+            if deal.node == node {
+                let is_queued = deal.state == DealState::Leaving;
+                deal.state = DealState::Vacant;
+                if !is_queued {
+                    self.draws.push_back(PendingDraw::Slot(slot));
+                }
+            } else {
+                deal.leaver = None;
+            }
+        }
+    }
+
+    /// A node says that it no longer has a slot's bytes.
+    pub(super) fn declare_loss(&mut self, node: NodeId, slot: SlotRef, effects: &mut Vec<Effect>) {
+        let Some(deal) = self.deal_mut(slot) else {
+            return;
+        };
+        let is_holder = holder(deal) == Some(node);
+        let is_leaver = deal.leaver.is_some_and(|leaver| leaver.node == node);
+        if !is_holder && !is_leaver {
+            // Named twice in one list.
+            return;
+        }
+        effects.push(Effect::LossDeclared(slot));
+        if is_leaver {
+            deal.leaver = None;
+            self.release(slot, node, effects);
+            return;
+        }
+        deal.acknowledged = RevisionNumber::ZERO;
+        if deal.state == DealState::Leaving {
+            // It has nothing left to hand over, and its successor is to be drawn already.
+            deal.state = DealState::Vacant;
+            self.release(slot, node, effects);
+        }
+    }
+
+    /// Slots that nobody could take are drawn again by the next block.
+    pub(super) fn retry_waiting(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.draws
+            .extend(waiting.into_iter().map(PendingDraw::Slot));
+    }
+
+    /// Draws what earlier blocks left to be drawn, up to [`SLOTS_DRAWN_MAX`] slots.
+    pub(super) fn draw_pending(&mut self, seed: Digest, effects: &mut Vec<Effect>) {
+        // What this block asks for comes behind, and is left for a later seed.
+        let mut left = SLOTS_DRAWN_MAX;
+        for _ in 0..self.draws.len() {
+            let Some(&draw) = self.draws.front() else {
+                break;
+            };
+            let slots = match draw {
+                PendingDraw::Group(id) => self
+                    .groups
+                    .get(&id)
+                    .map_or(0, |group| group.code.shard_count()),
+                PendingDraw::Slot(_) => 1,
+            };
+            let Some(rest) = left.checked_sub(slots) else {
+                break;
+            };
+            left = rest;
+            self.draws.pop_front();
+            match draw {
+                PendingDraw::Group(id) => self.draw_group(id, seed, effects),
+                PendingDraw::Slot(slot) => self.draw_slot(slot, seed, effects),
+            }
+        }
+    }
+
+    fn draw_group(&mut self, id: GroupId, seed: Digest, effects: &mut Vec<Effect>) {
+        let Some(group) = self.groups.get(&id) else {
+            return;
+        };
+        let drawn = placement::draw(&Request {
+            draw: Draw::Group(id),
+            code: group.code,
+            seed,
+            holders: Vec::new(),
+            candidates: self
+                .candidates(group.slot_capacity, group.price_max)
+                .collect(),
+        });
+        match drawn {
+            Ok(nodes) => self.place(id, &nodes, effects),
+            Err(few) => self.refund(id, few, effects),
+        }
+    }
+
+    fn place(&mut self, id: GroupId, nodes: &[NodeId], effects: &mut Vec<Effect>) {
+        effects.push(Effect::GroupPlaced(id));
+        let since = self.height;
+        let deal = |node: &NodeId| Deal {
+            node: *node,
+            previous: None,
+            since,
+            acknowledged: RevisionNumber::ZERO,
+            state: DealState::Held,
+            leaver: None,
+        };
+        if let Some(group) = self.groups.get_mut(&id) {
+            assert_eq!(nodes.len(), group.code.shard_count(), "one node per slot");
+            group.deals = nodes.iter().map(deal).collect();
+        }
+        for (slot, &to) in (0..=u8::MAX).map(SlotIndex::new).zip(nodes) {
+            let slot = SlotRef { group: id, slot };
+            self.bind(slot, to);
+            effects.push(Effect::SlotMoved {
+                slot,
+                from: None,
+                to,
+            });
+        }
+        self.note_relaxed(id);
+    }
+
+    /// A group that can't be drawn is undone.
+    fn refund(&mut self, id: GroupId, few: TooFew, effects: &mut Vec<Effect>) {
+        let Some(group) = self.groups.remove(&id) else {
+            return;
+        };
+        self.index.escrows = self
+            .index
+            .escrows
+            .checked_sub(u128::from(group.escrow.micro()))
+            .expect("the sum of escrows holds each of them");
+        self.credit(group.owner, group.escrow);
+        effects.push(Effect::GroupRefunded {
+            group: id,
+            expected: u32::try_from(few.expected).unwrap_or(u32::MAX),
+            found: u32::try_from(few.found).unwrap_or(u32::MAX),
+        });
+    }
+
+    fn draw_slot(&mut self, slot: SlotRef, seed: Digest, effects: &mut Vec<Effect>) {
+        let Some(group) = self.groups.get(&slot.group) else {
+            return;
+        };
+        let is_in_group = |entry: &NodeEntry| {
+            group.deals.iter().any(|deal| {
+                holder(deal) == Some(entry.node)
+                    || deal.leaver.is_some_and(|leaver| leaver.node == entry.node)
+            })
+        };
+        let drawn = placement::draw(&Request {
+            draw: Draw::Slot(slot.group, slot.slot),
+            code: group.code,
+            seed,
+            holders: self.holders(group),
+            candidates: self
+                .candidates(group.slot_capacity, group.price_max)
+                .filter(|entry| !is_in_group(entry))
+                .collect(),
+        });
+        match drawn.as_deref() {
+            Ok([to]) => self.hand_over(slot, *to, effects),
+            Ok(_) | Err(TooFew { .. }) => {
+                self.waiting.insert(slot);
+                effects.push(Effect::SlotWaiting(slot));
+            }
+        }
+    }
+
+    /// Gives a slot to the successor drawn for it.
+    fn hand_over(&mut self, slot: SlotRef, to: NodeId, effects: &mut Vec<Effect>) {
+        let since = self.height;
+        let Some(deal) = self.deal_mut(slot) else {
+            return;
+        };
+        let from = deal.node;
+        let leaver = match deal.state {
+            DealState::Leaving => Some(Leaver {
+                node: from,
+                acknowledged: deal.acknowledged,
+            }),
+            DealState::Vacant | DealState::Held => deal.leaver,
+        };
+        *deal = Deal {
+            node: to,
+            previous: Some(leaver.map_or(from, |leaver| leaver.node)),
+            since,
+            acknowledged: RevisionNumber::ZERO,
+            state: DealState::Held,
+            leaver,
+        };
+        self.bind(slot, to);
+        effects.push(Effect::SlotMoved {
+            slot,
+            from: Some(from),
+            to,
+        });
+        self.note_relaxed(slot.group);
+    }
+
+    /// The nodes that stay in the group, as the caps count them.
+    fn holders(&self, group: &Group) -> Vec<&NodeEntry> {
+        group
+            .deals
+            .iter()
+            .filter(|deal| deal.state == DealState::Held)
+            .filter_map(|deal| self.nodes.get(&deal.node))
+            .collect()
+    }
+
+    fn note_relaxed(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get(&id) else {
+            return;
+        };
+        let relaxed = placement::relaxed(group.code, &self.holders(group));
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.relaxed = relaxed;
+        }
+    }
+}

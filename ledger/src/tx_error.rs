@@ -1,0 +1,303 @@
+//! Why a transaction is refused.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use cairn_core::{
+    AccountId, Amount, Blame, ByteCount, GroupId, NodeId, PublicKey, Retry, RevisionNumber,
+};
+
+use crate::node::NodeStatus;
+use crate::tx::SlotRef;
+
+/// A table of the ledger's state with a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+pub enum TableKind {
+    /// Accounts.
+    Accounts,
+    /// Nodes.
+    Nodes,
+    /// Groups.
+    Groups,
+}
+
+/// Why a transaction is refused. A refused transaction changes nothing, neither nonce nor
+/// balance.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, thiserror::Error)]
+pub enum TxError {
+    /// Signed by another key than the account's.
+    #[error("expected the signature of {expected}, found {found}")]
+    Signer {
+        /// The account's key.
+        expected: PublicKey,
+        /// Who signed.
+        found: PublicKey,
+    },
+    /// The signature does not hold.
+    #[error("the signature of {signer} does not match")]
+    Signature {
+        /// Who is said to have signed.
+        signer: PublicKey,
+    },
+    /// Larger or other than the encoding allows.
+    #[error("the transaction is not well-formed")]
+    Malformed,
+    /// Out of order, or done before.
+    #[error("account {account}: expected nonce {expected}, found {found}")]
+    Nonce {
+        /// The account.
+        account: AccountId,
+        /// How many transactions came before.
+        expected: u64,
+        /// The transaction's.
+        found: u64,
+    },
+    /// The fee is below the least.
+    #[error("expected a fee of at least {expected}, found {found}")]
+    Fee {
+        /// The least.
+        expected: Amount,
+        /// The transaction's.
+        found: Amount,
+    },
+    /// The account has too little.
+    #[error("account {account}: expected a balance of at least {expected}, found {found}")]
+    Funds {
+        /// The account.
+        account: AccountId,
+        /// What the transaction takes, fee included; the largest amount when it is more.
+        expected: Amount,
+        /// The balance.
+        found: Amount,
+    },
+    /// A transfer of nothing.
+    #[error("expected an amount above zero")]
+    AmountZero,
+    /// The state has no room for another entry.
+    #[error("the ledger is full: expected fewer than {max} {table:?}")]
+    TableFull {
+        /// Of what.
+        table: TableKind,
+        /// The bound.
+        max: u64,
+    },
+    /// The account is not a registered node.
+    #[error("{node} is not a registered node")]
+    UnknownNode {
+        /// The account as a node.
+        node: NodeId,
+    },
+    /// The node is registered.
+    #[error("node {node} is registered already and {status}")]
+    AlreadyRegistered {
+        /// The node.
+        node: NodeId,
+        /// How it stands.
+        status: NodeStatus,
+    },
+    /// The operator did not sign for this node.
+    #[error("the consent is not {operator}'s for this node")]
+    Consent {
+        /// The operator named.
+        operator: AccountId,
+    },
+    /// The node is draining or lost.
+    #[error("node {node}: expected {expected}, found {found}")]
+    NodeStatus {
+        /// The node.
+        node: NodeId,
+        /// What it must be.
+        expected: NodeStatus,
+        /// What it is.
+        found: NodeStatus,
+    },
+    /// The new capacity is below what is given out.
+    #[error("expected a capacity of at least {expected}, found {found}")]
+    CapacityUsed {
+        /// Slot capacity given out.
+        expected: ByteCount,
+        /// The capacity offered.
+        found: ByteCount,
+    },
+    /// The slot capacity is out of range.
+    #[error("expected a slot capacity of {min} to {max}, found {found}")]
+    SlotCapacity {
+        /// The least.
+        min: ByteCount,
+        /// The most.
+        max: ByteCount,
+        /// The group's.
+        found: ByteCount,
+    },
+    /// The term is out of range.
+    #[error("expected a term of 1 to {max} epochs, found {found}")]
+    Term {
+        /// The longest.
+        max: u32,
+        /// The group's.
+        found: u32,
+    },
+    /// The escrow does not cover the group's term at its highest price, as the parameters ask.
+    #[error("expected an escrow of at least {expected}, found {found}")]
+    Escrow {
+        /// The least; the largest amount when it is more.
+        expected: Amount,
+        /// The transaction's.
+        found: Amount,
+    },
+    /// Too few active nodes have room at that price.
+    #[error("expected {expected} nodes with room at that price, found {found}")]
+    NodeCount {
+        /// Slots of the group: each is on a node of its own.
+        expected: u32,
+        /// Nodes that could take one.
+        found: u32,
+    },
+    /// No such group.
+    #[error("no group {group}")]
+    UnknownGroup {
+        /// The group.
+        group: GroupId,
+    },
+    /// The group is another's.
+    #[error("expected the group's owner {expected}, found {found}")]
+    NotOwner {
+        /// The owner.
+        expected: AccountId,
+        /// Who asks.
+        found: AccountId,
+    },
+    /// The group's slots are not drawn yet.
+    #[error("the slots of group {group} are not drawn yet")]
+    NotPlaced {
+        /// The group.
+        group: GroupId,
+    },
+    /// Not the next revision.
+    #[error("group {group}: expected revision {expected}, found {found}")]
+    RevisionNumber {
+        /// The group.
+        group: GroupId,
+        /// One more than the current.
+        expected: RevisionNumber,
+        /// The transaction's.
+        found: RevisionNumber,
+    },
+    /// More bytes than the slots may hold.
+    #[error("expected at most {max} in a slot, found {found}")]
+    SlotBytes {
+        /// The group's slot capacity.
+        max: ByteCount,
+        /// The revision's.
+        found: ByteCount,
+    },
+    /// Fewer segments than before.
+    #[error("expected at least {min} segments, found {found}")]
+    SegmentCount {
+        /// The current revision's.
+        min: u32,
+        /// The new one's.
+        found: u32,
+    },
+    /// No such slot.
+    #[error("{slot}: the group has {count} slots")]
+    UnknownSlot {
+        /// What was named.
+        slot: SlotRef,
+        /// Slots of the group.
+        count: u32,
+    },
+    /// Another node has the deal, or no node has it.
+    #[error("{slot}: {found} does not hold it")]
+    NotHolder {
+        /// The slot.
+        slot: SlotRef,
+        /// Who holds it; `None` while a successor is to be drawn.
+        expected: Option<NodeId>,
+        /// Who asks.
+        found: NodeId,
+    },
+    /// An acknowledgement outside what is acknowledged already and the current revision.
+    #[error("{slot}: expected a revision from {min} to {max}, found {found}")]
+    Revision {
+        /// The slot.
+        slot: SlotRef,
+        /// Acknowledged already.
+        min: RevisionNumber,
+        /// The group's current revision.
+        max: RevisionNumber,
+        /// The transaction's.
+        found: RevisionNumber,
+    },
+    /// A list of slots is empty.
+    #[error("expected at least one slot")]
+    NoSlots,
+}
+
+impl TxError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn retry(&self) -> Retry {
+        match self {
+            // The world may change: nodes join, funds and groups arrive, slots are drawn.
+            Self::Funds { .. }
+            | Self::TableFull { .. }
+            | Self::NodeCount { .. }
+            | Self::UnknownGroup { .. }
+            | Self::NotPlaced { .. } => Retry::Later,
+            Self::Signer { .. }
+            | Self::Signature { .. }
+            | Self::Malformed
+            | Self::Nonce { .. }
+            | Self::Fee { .. }
+            | Self::AmountZero
+            | Self::UnknownNode { .. }
+            | Self::AlreadyRegistered { .. }
+            | Self::Consent { .. }
+            | Self::NodeStatus { .. }
+            | Self::CapacityUsed { .. }
+            | Self::SlotCapacity { .. }
+            | Self::Term { .. }
+            | Self::Escrow { .. }
+            | Self::NotOwner { .. }
+            | Self::RevisionNumber { .. }
+            | Self::SlotBytes { .. }
+            | Self::SegmentCount { .. }
+            | Self::UnknownSlot { .. }
+            | Self::NotHolder { .. }
+            | Self::Revision { .. }
+            | Self::NoSlots => Retry::Never,
+        }
+    }
+
+    /// Whose fault it is, for the one who asked.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::TableFull { .. } | Self::NodeCount { .. } => Blame::World,
+            Self::Signer { .. }
+            | Self::Signature { .. }
+            | Self::Malformed
+            | Self::Nonce { .. }
+            | Self::Fee { .. }
+            | Self::Funds { .. }
+            | Self::AmountZero
+            | Self::UnknownNode { .. }
+            | Self::AlreadyRegistered { .. }
+            | Self::Consent { .. }
+            | Self::NodeStatus { .. }
+            | Self::CapacityUsed { .. }
+            | Self::SlotCapacity { .. }
+            | Self::Term { .. }
+            | Self::Escrow { .. }
+            | Self::UnknownGroup { .. }
+            | Self::NotOwner { .. }
+            | Self::NotPlaced { .. }
+            | Self::RevisionNumber { .. }
+            | Self::SlotBytes { .. }
+            | Self::SegmentCount { .. }
+            | Self::UnknownSlot { .. }
+            | Self::NotHolder { .. }
+            | Self::Revision { .. }
+            | Self::NoSlots => Blame::Caller,
+        }
+    }
+}
