@@ -19,6 +19,8 @@ pub(crate) const SLOT_ROOT: Domain = Domain::new("cairn 1 slot root");
 pub(crate) const GROUP_INNER: Domain = Domain::new("cairn 1 group inner");
 /// Root over slot roots.
 pub(crate) const GROUP_ROOT: Domain = Domain::new("cairn 1 group root");
+/// Samples of a challenge.
+pub(crate) const CHALLENGE: Domain = Domain::new("cairn 1 challenge");
 
 /// A key of BLAKE3's keyed mode made from a name.
 #[derive(Clone, Copy, Debug)]
@@ -36,5 +38,12 @@ impl Domain {
     /// Digest of `bytes` in this domain.
     pub(crate) fn digest(&self, bytes: &[u8]) -> Digest {
         Digest::from(blake3::keyed_hash(&self.0, bytes))
+    }
+
+    /// Fills `out` with the extended output for `bytes`; its first 32 bytes are the digest.
+    pub(crate) fn stream(&self, bytes: &[u8], out: &mut [u8]) {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(bytes);
+        hasher.finalize_xof().fill(out);
     }
 }
