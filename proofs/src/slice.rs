@@ -19,7 +19,6 @@ mod verify;
 use cairn_core::code::SHARD_BYTES_MAX;
 use cairn_core::message::{RANGE_PROOF_BYTES_MAX, ShardRange};
 use cairn_core::{Digest, ShardRoot};
-
 pub use outboard::{HashedShard, Outboard, OutboardError, ShardHasher, hash_shard};
 pub use prove::{RangeProof, RangeProveError, prove_range};
 pub use verify::{siblings_count, verify_range, verify_siblings};

@@ -26,7 +26,6 @@ mod view;
 
 use cairn_core::group::SEGMENTS_MAX;
 use cairn_core::{SegmentNumber, SlotRoot};
-
 pub use frontier::Frontier;
 pub use node::{Leaf, LeafError, TreeNode};
 pub(crate) use node::{as_count, as_index};
