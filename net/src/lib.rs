@@ -7,13 +7,14 @@
 pub mod data;
 pub mod pool;
 
+pub use data::{DataConn, DataError, Pace, ServerConn, ShardGot, ShardWanted};
+pub use pool::{DataPool, PoolLimits, Pooled};
+
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
 use cairn_core::{Blame, Digest, NodeId, Retry};
-pub use data::{DataConn, DataError, Pace, ServerConn, ShardGot, ShardWanted};
-pub use pool::{DataPool, PoolLimits, Pooled};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
