@@ -10,9 +10,11 @@ use std::time::Duration;
 
 pub mod disk;
 pub mod real;
+pub mod sim;
 
 pub use disk::{DirEntry, Disk, DiskError, DiskFile, EntryKind, OpenMode, Space};
 pub use real::{RealDisk, RealFile, RealRuntime};
+pub use sim::{Machine, MachineId, Sim, SimRuntime};
 
 /// Clock, entropy, tasks and disk of one machine. Cheap to clone.
 pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
@@ -92,7 +94,12 @@ pub struct Elapsed {
 
 /// A running task, owned: dropping it aborts the task.
 pub struct Task<T> {
-    handle: tokio::task::JoinHandle<T>,
+    inner: Inner<T>,
+}
+
+enum Inner<T> {
+    Real(tokio::task::JoinHandle<T>),
+    Sim(sim::SimTask<T>),
 }
 
 /// A task was aborted, by its owner or by a simulated crash.
@@ -101,9 +108,18 @@ pub struct Task<T> {
 pub struct Aborted;
 
 impl<T> Task<T> {
-    /// Takes ownership of a started task.
-    pub(crate) const fn new(handle: tokio::task::JoinHandle<T>) -> Self {
-        Self { handle }
+    /// Takes ownership of a task on tokio's threads.
+    pub(crate) const fn real(handle: tokio::task::JoinHandle<T>) -> Self {
+        Self {
+            inner: Inner::Real(handle),
+        }
+    }
+
+    /// Takes ownership of a task in a simulated world.
+    pub(crate) const fn sim(task: sim::SimTask<T>) -> Self {
+        Self {
+            inner: Inner::Sim(task),
+        }
     }
 
     /// Waits for its end.
@@ -114,30 +130,44 @@ impl<T> Task<T> {
     ///
     /// # Panics
     ///
-    /// When the task panicked: the panic goes on here.
+    /// When the task panicked: the panic goes on here. In a simulated world it has gone through
+    /// [`sim::Sim::run`] before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it aborts the task.
     pub async fn join(mut self) -> Result<T, Aborted> {
-        match (&mut self.handle).await {
-            Ok(output) => Ok(output),
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(Aborted),
+        match &mut self.inner {
+            Inner::Real(handle) => match handle.await {
+                Ok(output) => Ok(output),
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => Err(Aborted),
+            },
+            Inner::Sim(task) => task.output().await.ok_or(Aborted),
         }
     }
 
     /// Aborts it at its next wait.
     pub fn abort(&self) {
-        self.handle.abort();
+        match &self.inner {
+            Inner::Real(handle) => handle.abort(),
+            Inner::Sim(task) => task.abort(),
+        }
     }
 
     /// Whether it has ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.handle.is_finished()
+        match &self.inner {
+            Inner::Real(handle) => handle.is_finished(),
+            Inner::Sim(task) => task.is_finished(),
+        }
     }
 }
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        self.handle.abort();
+        self.abort();
     }
 }
 

@@ -110,7 +110,7 @@ impl Runtime for RealRuntime {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        Task::new(self.handle.spawn(task))
+        Task::real(self.handle.spawn(task))
     }
 
     async fn blocking<T, W>(&self, work: W) -> T
