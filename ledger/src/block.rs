@@ -9,9 +9,9 @@ use crate::tx::Tx;
 pub const TXS_MAX: usize = 1024;
 /// Most nodes that one block calls lost.
 pub const LOST_MAX: usize = 64;
-/// Most bytes of a block. Its effects are then at most about as many, and with those of
-/// [`crate::state::SLOTS_DRAWN_MAX`] draws fit one response of 1 MiB.
-pub const BLOCK_BYTES_MAX: usize = 512 << 10;
+/// Most bytes of a block: so few that its effects always fit one response, see the assertion in
+/// [`crate::effect`].
+pub const BLOCK_BYTES_MAX: usize = 256 << 10;
 /// Bytes of a block without nodes and transactions.
 pub const BLOCK_HEADER_BYTES: usize = 3 + 8 + 32 + 8 + 32 + 4 + 4;
 

@@ -3,8 +3,11 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{GroupId, Height, NodeId, RevisionNumber, TxId, UnixMillis};
 
+use crate::block::{BLOCK_BYTES_MAX, LOST_MAX};
+use crate::state::SLOTS_DRAWN_MAX;
 use crate::tx::SlotRef;
 use crate::tx_error::TxError;
+use crate::wire::EFFECTS_BYTES_MAX;
 
 /// One change. Within a block they come in the order in which they happened: draws, then nodes
 /// called lost, then each transaction's followed by its [`Effect::TxDone`].
@@ -17,7 +20,7 @@ pub enum Effect {
         /// Done, or why not.
         result: Result<(), TxError>,
     },
-    /// A node registered, changed its offer, drains, is lost, or has handed over its last slot.
+    /// A node registered, changed its offer, drains or is lost.
     NodeChanged(NodeId),
     /// A group was opened; its slots are drawn by the next block.
     GroupOpened(GroupId),
@@ -50,7 +53,8 @@ pub enum Effect {
     },
     /// No node can take a slot; it is drawn again when one has room.
     SlotWaiting(SlotRef),
-    /// A draining node's deal for a slot has ended.
+    /// A draining node's deal for a slot has ended, since its successor has what it had. Slots
+    /// that it had nothing of are not named: they end with its draining.
     SlotReleased {
         /// The slot.
         slot: SlotRef,
@@ -78,3 +82,11 @@ pub struct BlockEffects {
     /// Its changes, in order; none for a block that only passed time.
     pub effects: Vec<Effect>,
 }
+
+// The effects of one block fit one response. Most per byte of a block: an acknowledged slot of 41
+// bytes gives `Acknowledged` (42) and `SlotReleased` (66). A drawn slot gives `SlotMoved` (99) and
+// its share of `GroupPlaced` (33); a lost node gives `NodeChanged` (33).
+const _: () = assert!(
+    BLOCK_BYTES_MAX * (42 + 66) / 41 + SLOTS_DRAWN_MAX * (99 + 33) + LOST_MAX * 33 + 64
+        <= EFFECTS_BYTES_MAX
+);

@@ -31,7 +31,7 @@ pub use group::{Cap, Deal, DealState, Group, Leaver, RelaxedCap};
 pub use node::{NodeEntry, NodeStatus};
 pub use port::{Ledger, LedgerError, LedgerStatus, TransportError, TxOutcome, submit_body};
 pub use remote::{LedgerTransport, RemoteLedger};
-pub use state::{Account, State};
+pub use state::{Account, Expected, State, check_signature};
 pub use tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, operator_consent, tx_id};
 pub use tx_error::{TableKind, TxError};
 pub use wire::{Answer, LedgerRequest, LedgerResponse};

@@ -84,7 +84,7 @@ pub trait Ledger: Clone + fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Resync`] when blocks that old are no longer remembered: the caller reads
+    /// [`LedgerError::Forgotten`] when blocks that old are no longer remembered: the caller reads
     /// what it cares about afresh and goes on above [`LedgerStatus::height`].
     ///
     /// # Cancel safety
@@ -150,7 +150,7 @@ pub enum LedgerError {
     },
     /// Blocks that old are no longer remembered.
     #[error("effects are remembered from height {oldest} on, found {found}")]
-    Resync {
+    Forgotten {
         /// The first height that is.
         oldest: Height,
         /// What was asked for.
@@ -175,7 +175,7 @@ impl LedgerError {
             Self::Refused(error) => error.retry(),
             Self::Busy { .. } => Retry::Later,
             Self::Unavailable { cause } => cause.retry(),
-            Self::Resync { .. } | Self::Request => Retry::Never,
+            Self::Forgotten { .. } | Self::Request => Retry::Never,
             Self::Stopped | Self::Answer => Retry::Elsewhere,
         }
     }
@@ -187,7 +187,7 @@ impl LedgerError {
             Self::Refused(error) => error.blame(),
             Self::Busy { .. } | Self::Stopped => Blame::World,
             Self::Unavailable { cause } => cause.blame(),
-            Self::Resync { .. } => Blame::Caller,
+            Self::Forgotten { .. } => Blame::Caller,
             Self::Request => Blame::Us,
             Self::Answer => Blame::Peer,
         }

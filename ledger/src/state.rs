@@ -8,14 +8,13 @@ mod slots;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
+pub use apply::SLOTS_DRAWN_MAX;
+pub use audit::Unsound;
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{
     AccountId, Amount, ByteCount, Digest, GroupId, Height, NodeId, Record, RecordKind, UnixMillis,
 };
-
-pub use apply::SLOTS_DRAWN_MAX;
-pub use audit::Unsound;
-pub use check::Expected;
+pub use check::{Expected, check_signature};
 
 use crate::genesis::{Genesis, Parameters};
 use crate::group::Group;

@@ -6,8 +6,8 @@ use cairn_core::{
     Record, RecordKind, RevisionNumber, SecretKey, Signature, Signed, SlotIndex, Text, TxId,
 };
 
-/// Most slots of one `Acknowledge` or `DeclareLoss`: a node with more sends several. Three such
-/// transactions fit a block ([`crate::block::BLOCK_BYTES_MAX`]).
+/// Most slots of one `Acknowledge` or `DeclareLoss`: a node with more sends several. One such
+/// transaction fits a block ([`crate::block::BLOCK_BYTES_MAX`]).
 pub const SLOTS_PER_TX_MAX: usize = 4096;
 /// Longest network prefix, provider or region; an IPv6 prefix is 43 characters.
 pub const LABEL_BYTES_MAX: usize = 64;

@@ -251,7 +251,9 @@ impl State {
                 .filter(|leaver| deal.acknowledged >= leaver.acknowledged);
             if let Some(leaver) = ended {
                 deal.leaver = None;
-                self.release(slot, leaver.node, effects);
+                let node = leaver.node;
+                self.unbind(slot, node);
+                effects.push(Effect::SlotReleased { slot, node });
             }
         }
     }
@@ -270,7 +272,7 @@ impl State {
                 deal.state = DealState::Leaving;
             } else {
                 deal.state = DealState::Vacant;
-                self.release(slot, node, effects);
+                self.unbind(slot, node);
             }
             self.draws.push_back(PendingDraw::Slot(slot));
         }

@@ -30,18 +30,17 @@ pub enum Expected {
 
 impl State {
     /// Whether the transaction would be done if it came next, or after others of its account that
-    /// wait: then only what those can't change is checked.
+    /// wait: then only what those can't change is checked. Its signature is left to
+    /// [`check_signature`].
     ///
     /// # Errors
     ///
     /// [`TxError`] says why not.
-    pub fn check(&self, tx: &Signed<Tx>, expected: Expected) -> Result<(), TxError> {
-        check_signature(tx)?;
+    pub fn check(&self, tx: &Tx, expected: Expected) -> Result<(), TxError> {
         let waiting = match expected {
-            Expected::Next => return self.check_signed(tx.unverified()),
+            Expected::Next => return self.check_signed(tx),
             Expected::After(waiting) => waiting,
         };
-        let tx = tx.unverified();
         let nonce = self.account(tx.account).nonce.saturating_add(waiting);
         check_nonce(tx, nonce)?;
         self.check_fee(tx)
@@ -366,7 +365,12 @@ impl State {
     }
 }
 
-fn check_signature(tx: &Signed<Tx>) -> Result<(), TxError> {
+/// Whether a transaction is well-formed and signed by its account.
+///
+/// # Errors
+///
+/// [`TxError::Malformed`], [`TxError::Signer`] or [`TxError::Signature`].
+pub fn check_signature(tx: &Signed<Tx>) -> Result<(), TxError> {
     if !tx.is_well_formed() {
         return Err(TxError::Malformed);
     }

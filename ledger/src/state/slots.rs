@@ -38,7 +38,7 @@ impl State {
     }
 
     /// Ends the node's part in the slot.
-    fn unbind(&mut self, slot: SlotRef, node: NodeId) {
+    pub(super) fn unbind(&mut self, slot: SlotRef, node: NodeId) {
         let capacity = self.slot_capacity(slot);
         if let Some(slots) = self.index.slots.get_mut(&node) {
             assert!(slots.remove(&slot), "a node gives up what it holds");
@@ -51,18 +51,6 @@ impl State {
             .used
             .checked_sub(capacity)
             .expect("what it holds was counted");
-    }
-
-    /// Ends a draining node's deal.
-    pub(super) fn release(&mut self, slot: SlotRef, node: NodeId, effects: &mut Vec<Effect>) {
-        self.unbind(slot, node);
-        effects.push(Effect::SlotReleased { slot, node });
-        let is_empty = |entry: &NodeEntry| {
-            entry.status == NodeStatus::Draining && entry.used == ByteCount::ZERO
-        };
-        if self.nodes.get(&node).is_some_and(is_empty) {
-            effects.push(Effect::NodeChanged(node));
-        }
     }
 
     pub(super) fn set_status(&mut self, node: NodeId, status: NodeStatus) {
@@ -115,14 +103,14 @@ impl State {
         effects.push(Effect::LossDeclared(slot));
         if is_leaver {
             deal.leaver = None;
-            self.release(slot, node, effects);
+            self.unbind(slot, node);
             return;
         }
         deal.acknowledged = RevisionNumber::ZERO;
         if deal.state == DealState::Leaving {
             // It has nothing left to hand over, and its successor is to be drawn already.
             deal.state = DealState::Vacant;
-            self.release(slot, node, effects);
+            self.unbind(slot, node);
         }
     }
 
