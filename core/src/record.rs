@@ -75,6 +75,14 @@ pub enum RecordKind {
     Capability = 23,
     /// Where a ledger begins.
     Genesis = 24,
+    /// The first page of a node's pack.
+    PackFile = 30,
+    /// Which shards of a node's pack are dead.
+    DeadList = 31,
+    /// A node's cached index of one pack.
+    PackIndex = 32,
+    /// What makes a folder a node's shard store.
+    StoreIdentity = 33,
 }
 
 impl RecordKind {
