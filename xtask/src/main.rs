@@ -16,7 +16,7 @@ mod tidy;
 const USAGE: &str = "usage: cargo xtask TASK
 
 tasks:
-  tidy             check crate edges, words, file budgets and the other rules of the project
+  tidy [ROOT]      check crate edges, words, file budgets and the other rules of the project
   fmt [--check]    format every crate, imports grouped and merged by module
   bench [ARGS]     run the measurements in release mode; ARGS go to the bench program
 ";
@@ -25,7 +25,8 @@ fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
-        ["tidy"] => tidy_task(),
+        ["tidy"] => workspace_root().and_then(|root| tidy_task(&root)),
+        ["tidy", root] => tidy_task(Path::new(root)),
         ["fmt"] => fmt_task(&[]),
         ["fmt", "--check"] => fmt_task(&["--check"]),
         ["bench", rest @ ..] => bench_task(rest),
@@ -43,8 +44,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn tidy_task() -> anyhow::Result<ExitCode> {
-    let problems = tidy::check(&workspace_root()?)?;
+fn tidy_task(root: &Path) -> anyhow::Result<ExitCode> {
+    let problems = tidy::check(root)?;
     let mut out = io::stdout().lock();
     for problem in &problems {
         writeln!(out, "{problem}")?;

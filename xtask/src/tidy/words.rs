@@ -32,7 +32,6 @@ const REPLACED: &[(&str, &str)] = &[
     ("replica", "slot or validator"),
     ("resync", "catch up"),
     ("sealer", "validator"),
-    ("sector", "shard"),
     ("slab", "segment"),
     ("sliver", "shard"),
     ("stripe", "segment"),
