@@ -43,6 +43,7 @@ pub(crate) enum Shards {
     /// One for each segment; an empty one where the leaf is empty.
     Own(Vec<Vec<u8>>),
     /// The same for every segment.
+    #[cfg(test)]
     Same(Vec<u8>),
 }
 
@@ -61,6 +62,7 @@ impl SampleSlot {
     }
 
     /// The same with `count` shards that are all `shard`.
+    #[cfg(test)]
     pub(crate) fn same(group: u8, place: (u8, u8), shard: Vec<u8>, count: u32) -> Self {
         let leaves = std::iter::repeat_n(leaf(&shard), as_index(count));
         let tree = SlotTree::from_leaves(leaves).unwrap();
@@ -94,6 +96,7 @@ impl SampleSlot {
     pub(crate) fn shard(&self, number: SegmentNumber) -> &[u8] {
         match &self.shards {
             Shards::Own(shards) => &shards[as_index(number.get())],
+            #[cfg(test)]
             Shards::Same(shard) => shard,
         }
     }
