@@ -1,0 +1,231 @@
+//! One process that orders transactions into blocks.
+//!
+//! A transaction's signature is checked before it is queued; blocks are made as soon as something
+//! waits, at most one per interval; a block is on disk before any of its transactions is reported
+//! final, and all of a block's transactions share that one write. Empty blocks are made only while
+//! the state has slots to draw.
+
+mod answer;
+mod core;
+mod produce;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cairn_core::{AccountId, GroupId, Height, NodeId, SecretKey, Signed};
+use cairn_ledger::{
+    Account, BlockEffects, Genesis, Group, Ledger, LedgerError, LedgerStatus, NodeEntry, SlotRef,
+    Tx, TxOutcome,
+};
+use cairn_runtime::{Runtime, Task};
+
+use self::core::Core;
+use crate::store;
+pub use crate::store::OpenError;
+
+/// Least time between two blocks: finality within this and one write, and at most 20 blocks a
+/// second.
+pub const BLOCK_INTERVAL: Duration = Duration::from_millis(50);
+/// Blocks between two states on disk, at least: reopening applies at most about these.
+pub const STATE_INTERVAL_BLOCKS: u64 = 1024;
+/// Longest wait of [`Ledger::effects`] for a block; below the usual limit of a request.
+pub const POLL_LIMIT: Duration = Duration::from_secs(5);
+
+/// How a [`Sequencer`] runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where it keeps its blocks. Used by one process at a time.
+    pub folder: PathBuf,
+    /// Least time between two blocks.
+    pub block_interval: Duration,
+    /// Blocks between two states on disk, at least.
+    pub state_interval_blocks: u64,
+    /// Longest wait of [`Ledger::effects`] for a block.
+    pub poll_limit: Duration,
+}
+
+impl Config {
+    /// The defaults, in `folder`.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            block_interval: BLOCK_INTERVAL,
+            state_interval_blocks: STATE_INTERVAL_BLOCKS,
+            poll_limit: POLL_LIMIT,
+        }
+    }
+}
+
+/// Orders transactions into blocks. Cheap to clone; when the last clone is dropped it stops, as
+/// by a crash, which loses nothing that was reported final.
+#[derive(Clone)]
+pub struct Sequencer<R: Runtime> {
+    owner: Arc<Owner<R>>,
+}
+
+/// Owns the task that makes blocks.
+struct Owner<R: Runtime> {
+    core: Arc<Core<R>>,
+    task: Mutex<Option<Task<()>>>,
+}
+
+impl<R: Runtime> fmt::Debug for Sequencer<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sequencer")
+            .field("folder", &self.owner.core.config().folder)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R: Runtime> Sequencer<R> {
+    /// Makes the folder of a new ledger, with a fresh key for its seeds.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::AlreadyCreated`] when there is one; [`OpenError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it may leave a folder with or without the ledger; creating again is safe.
+    pub async fn create(runtime: &R, folder: &Path, genesis: &Genesis) -> Result<(), OpenError> {
+        let mut secret = zeroize::Zeroizing::new([0; 32]);
+        runtime.fill(secret.as_mut_slice());
+        let key = SecretKey::from_bytes(&secret);
+        let disk = runtime.disk().clone();
+        let folder = folder.to_owned();
+        let genesis = genesis.clone();
+        runtime
+            .blocking(move || store::create(&disk, &folder, &genesis, &key))
+            .await
+    }
+
+    /// Whether the folder holds a ledger.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Disk`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe.
+    pub async fn is_created(runtime: &R, folder: &Path) -> Result<bool, OpenError> {
+        let disk = runtime.disk().clone();
+        let folder = folder.to_owned();
+        let found = runtime
+            .blocking(move || store::is_created(&disk, &folder))
+            .await?;
+        Ok(found)
+    }
+
+    /// Opens a ledger's folder: recovers the state of all final blocks, and goes on from there.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] says what is wrong with the folder; it is left as it was.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe.
+    pub async fn open(runtime: R, config: Config) -> Result<Self, OpenError> {
+        let disk = runtime.disk().clone();
+        let folder = config.folder.clone();
+        let loaded = runtime
+            .blocking(move || store::open(&disk, &folder))
+            .await?;
+        let core = Arc::new(Core::new(runtime.clone(), config, loaded));
+        let task = runtime.spawn("sequencer", produce::run(Arc::clone(&core)));
+        Ok(Self {
+            owner: Arc::new(Owner {
+                core,
+                task: Mutex::new(Some(task)),
+            }),
+        })
+    }
+
+    /// Calls a node lost: the next block redraws its slots. Gives the height of that block.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`]; [`cairn_ledger::TxError::UnknownNode`] when it never registered.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe; the node may still be called lost.
+    pub async fn declare_lost(&self, node: NodeId) -> Result<Height, LedgerError> {
+        self.owner.core.declare_lost(node).await
+    }
+
+    /// Answers an encoded [`cairn_ledger::LedgerRequest`], from anyone and however malformed, with
+    /// an encoded [`cairn_ledger::LedgerResponse`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Ledger`]'s.
+    pub async fn answer(&self, request: &[u8]) -> Vec<u8> {
+        answer::answer(self, request).await
+    }
+
+    /// Stops: ends the block being made, tells those who wait, and gives the folder free. Reads go
+    /// on answering.
+    ///
+    /// # Panics
+    ///
+    /// When the task that makes blocks panicked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves it stopping.
+    pub async fn close(&self) {
+        let core = &self.owner.core;
+        core.stop();
+        let task = {
+            let mut task = self.owner.task.lock().expect("no holder panics");
+            task.take()
+        };
+        if let Some(task) = task
+            && task.join().await.is_err()
+        {
+            // Aborted before it could give the folder free.
+            core.finish();
+        }
+        core.wait_stopped().await;
+    }
+}
+
+impl<R: Runtime> Ledger for Sequencer<R> {
+    async fn submit(&self, tx: Signed<Tx>) -> Result<TxOutcome, LedgerError> {
+        self.owner.core.submit(tx).await
+    }
+
+    async fn account(&self, id: AccountId) -> Result<Account, LedgerError> {
+        Ok(self.owner.core.read(|state| state.account(id)))
+    }
+
+    async fn node(&self, id: NodeId) -> Result<Option<NodeEntry>, LedgerError> {
+        Ok(self.owner.core.read(|state| state.node(id).cloned()))
+    }
+
+    async fn group(&self, id: GroupId) -> Result<Option<Group>, LedgerError> {
+        Ok(self.owner.core.read(|state| state.group(id).cloned()))
+    }
+
+    async fn slots_of(&self, node: NodeId) -> Result<Vec<SlotRef>, LedgerError> {
+        Ok(self
+            .owner
+            .core
+            .read(|state| state.slots_of(node, None).collect()))
+    }
+
+    async fn status(&self) -> Result<LedgerStatus, LedgerError> {
+        Ok(self.owner.core.read(cairn_ledger::State::status))
+    }
+
+    async fn effects(&self, from: Height) -> Result<Vec<BlockEffects>, LedgerError> {
+        self.owner.core.effects(from).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

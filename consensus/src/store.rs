@@ -1,0 +1,357 @@
+//! The sequencer's folder.
+//!
+//! ```text
+//! lock                       held while the folder is in use
+//! seed.key                   checksum (32), secret key (32)
+//! genesis                    the genesis record; written last, so that it marks a whole folder
+//! state-00000000000000004096 checksum (32), state after the block of that height
+//! blocks-00000000000000004097 blocks from that height on, see `block_log`
+//! ```
+//!
+//! Opening reads the newest state that is whole and applies the blocks behind it. Blocks are kept
+//! for ever; of states the newest two.
+
+use std::path::{Path, PathBuf};
+
+use cairn_core::{DecodeError, Digest, Height, Record, SecretKey};
+use cairn_ledger::{Block, BlockEffects, BlockError, Genesis, State};
+use cairn_runtime::{Disk, DiskError, EntryKind};
+use zeroize::Zeroizing;
+
+use crate::block_log::{self, BlockLog, End, LogError};
+use crate::history::History;
+
+const LOCK_FILE: &str = "lock";
+const KEY_FILE: &str = "seed.key";
+const GENESIS_FILE: &str = "genesis";
+const STATE_PREFIX: &str = "state-";
+const BLOCKS_PREFIX: &str = "blocks-";
+/// States kept: a second one in case the newest is damaged.
+const STATES_KEPT: usize = 2;
+/// Digits of a height in a file's name, so that names sort as heights do.
+const HEIGHT_DIGITS: usize = 20;
+/// Domain of the checksums of key and state.
+const CHECKSUM_CONTEXT: &str = "cairn 1 sequencer file";
+/// Most bytes of a state file.
+const STATE_BYTES_MAX: u64 = 4 << 30;
+
+/// Why the sequencer's folder can't be opened or made.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Another process has the folder.
+    #[error("{} is in use by another process", folder.display())]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The folder holds no ledger.
+    #[error("{} holds no ledger", folder.display())]
+    NotCreated {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The folder holds a ledger already.
+    #[error("{} holds a ledger already", folder.display())]
+    AlreadyCreated {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The genesis is none that a ledger can begin with.
+    #[error("the genesis is malformed: its balances are out of order or too much")]
+    Genesis,
+    /// The file does not hold what it should.
+    #[error("{}: {cause}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: DecodeError,
+    },
+    /// The key file is damaged.
+    #[error("{}: damaged key", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of blocks is damaged before its end. Put back a copy of it; nothing was changed.
+    #[error("{}: damaged at byte {offset}, and more blocks follow", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where the damaged record begins.
+        offset: u64,
+    },
+    /// The blocks do not follow from the state or from each other.
+    #[error("{}: {cause}", path.display())]
+    Block {
+        /// The file.
+        path: PathBuf,
+        /// What does not follow.
+        cause: BlockError,
+    },
+}
+
+impl From<LogError> for OpenError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Disk(error) => Self::Disk(error),
+            LogError::Damaged { path, offset } => Self::Damaged { path, offset },
+        }
+    }
+}
+
+/// The open folder. After an error of [`Self::append`] it must be opened anew.
+#[derive(Debug)]
+pub(crate) struct Store<D: Disk> {
+    disk: D,
+    folder: PathBuf,
+    log: BlockLog<D::File>,
+    /// Height and size of the newest state file.
+    state: (Height, u64),
+    _lock: D::Lock,
+}
+
+/// What opening finds.
+#[derive(Debug)]
+pub(crate) struct Loaded<D: Disk> {
+    pub(crate) store: Store<D>,
+    pub(crate) state: State,
+    pub(crate) history: History,
+    pub(crate) key: SecretKey,
+}
+
+/// Whether the folder holds a ledger.
+pub(crate) fn is_created<D: Disk>(disk: &D, folder: &Path) -> Result<bool, DiskError> {
+    match disk.list(folder) {
+        Ok(entries) => Ok(entries.iter().any(|entry| entry.name == GENESIS_FILE)),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the folder of a new ledger.
+pub(crate) fn create<D: Disk>(
+    disk: &D,
+    folder: &Path,
+    genesis: &Genesis,
+    key: &SecretKey,
+) -> Result<(), OpenError> {
+    State::genesis(genesis).ok_or(OpenError::Genesis)?;
+    disk.create_dir_all(folder)?;
+    let _lock = lock(disk, folder)?;
+    if is_created(disk, folder)? {
+        return Err(OpenError::AlreadyCreated {
+            folder: folder.to_owned(),
+        });
+    }
+    let secret = key.to_bytes();
+    let content = Zeroizing::new(with_checksum(secret.as_slice()));
+    disk.replace_file(&folder.join(KEY_FILE), &content)?;
+    BlockLog::create(disk, &blocks_path(folder, Height::new(1)))?;
+    disk.replace_file(&folder.join(GENESIS_FILE), &genesis.encode())?;
+    // The folder's own name.
+    disk.sync_dir(folder.parent().unwrap_or_else(|| Path::new(".")))?;
+    Ok(())
+}
+
+/// Opens the folder: takes its lock, reads the newest whole state and applies the blocks after it.
+pub(crate) fn open<D: Disk>(disk: &D, folder: &Path) -> Result<Loaded<D>, OpenError> {
+    if !is_created(disk, folder)? {
+        return Err(OpenError::NotCreated {
+            folder: folder.to_owned(),
+        });
+    }
+    let lock = lock(disk, folder)?;
+    let genesis = read_genesis(disk, folder)?;
+    let key = read_key(disk, folder)?;
+    let begin = State::genesis(&genesis).ok_or(OpenError::Genesis)?;
+    let newest = newest_state(disk, folder, begin.genesis_digest())?;
+    let (mut state, state_bytes) = newest.unwrap_or((begin, 0));
+    let state_file = (state.height(), state_bytes);
+    let mut history = History::after(state.height());
+    let log = replay(disk, folder, &mut state, &mut history)?;
+    let store = Store {
+        disk: disk.clone(),
+        folder: folder.to_owned(),
+        log,
+        state: state_file,
+        _lock: lock,
+    };
+    Ok(Loaded {
+        store,
+        state,
+        history,
+        key,
+    })
+}
+
+impl<D: Disk> Store<D> {
+    /// Makes a block durable.
+    pub(crate) fn append(&mut self, block: &Block) -> Result<(), DiskError> {
+        self.log.append(block)
+    }
+
+    /// Whether it is time to write the state: `interval` blocks after the last one, and at least
+    /// as many bytes, so that states never cost more than blocks.
+    pub(crate) fn is_state_due(&self, height: Height, interval: u64) -> bool {
+        let (last, bytes) = self.state;
+        height.get().saturating_sub(last.get()) >= interval && self.log.bytes() >= bytes
+    }
+
+    /// Writes the state, begins a new file of blocks and removes old states. An error changes
+    /// nothing that matters: the files that are there still give the same state.
+    pub(crate) fn write_state(&mut self, height: Height, encoded: &[u8]) -> Result<(), DiskError> {
+        let content = with_checksum(encoded);
+        let path = self.folder.join(numbered(STATE_PREFIX, height));
+        self.disk.replace_file(&path, &content)?;
+        self.state = (height, u64::try_from(content.len()).unwrap_or(u64::MAX));
+        let next = height.next().unwrap_or(height);
+        self.log = BlockLog::create(&self.disk, &blocks_path(&self.folder, next))?;
+        let mut states = heights(&self.disk, &self.folder, STATE_PREFIX)?;
+        states.truncate(states.len().saturating_sub(STATES_KEPT));
+        for old in states {
+            self.disk
+                .remove_file(&self.folder.join(numbered(STATE_PREFIX, old)))?;
+        }
+        Ok(())
+    }
+}
+
+fn lock<D: Disk>(disk: &D, folder: &Path) -> Result<D::Lock, OpenError> {
+    disk.lock(&folder.join(LOCK_FILE)).map_err(|error| {
+        if error.source.kind() == std::io::ErrorKind::WouldBlock {
+            OpenError::InUse {
+                folder: folder.to_owned(),
+            }
+        } else {
+            OpenError::Disk(error)
+        }
+    })
+}
+
+fn read_genesis<D: Disk>(disk: &D, folder: &Path) -> Result<Genesis, OpenError> {
+    let path = folder.join(GENESIS_FILE);
+    let bytes_max = u64::try_from(Genesis::BYTES_MAX).unwrap_or(u64::MAX);
+    let bytes = disk.read_file(&path, bytes_max)?;
+    Genesis::decode(&bytes).map_err(|cause| OpenError::File { path, cause })
+}
+
+fn read_key<D: Disk>(disk: &D, folder: &Path) -> Result<SecretKey, OpenError> {
+    let path = folder.join(KEY_FILE);
+    let bytes = Zeroizing::new(disk.read_file(&path, 64)?);
+    let secret = without_checksum(&bytes).and_then(|secret| <&[u8; 32]>::try_from(secret).ok());
+    let key = secret.map(SecretKey::from_bytes);
+    key.ok_or(OpenError::Key { path })
+}
+
+/// The newest state that is whole and of this ledger, and its file's size.
+fn newest_state<D: Disk>(
+    disk: &D,
+    folder: &Path,
+    genesis: Digest,
+) -> Result<Option<(State, u64)>, OpenError> {
+    for height in heights(disk, folder, STATE_PREFIX)?.into_iter().rev() {
+        let path = folder.join(numbered(STATE_PREFIX, height));
+        let bytes = disk.read_file(&path, STATE_BYTES_MAX)?;
+        let state = without_checksum(&bytes).and_then(|bytes| State::decode(bytes).ok());
+        match state {
+            Some(state) if state.genesis_digest() == genesis && state.height() == height => {
+                let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                return Ok(Some((state, size)));
+            }
+            Some(_) | None => {
+                tracing::warn!(path = %path.display(), "damaged state file passed over");
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Applies the blocks above the state, and gives the last file to append to.
+fn replay<D: Disk>(
+    disk: &D,
+    folder: &Path,
+    state: &mut State,
+    history: &mut History,
+) -> Result<BlockLog<D::File>, OpenError> {
+    let first = state.height().next().unwrap_or(state.height());
+    let starts = heights(disk, folder, BLOCKS_PREFIX)?;
+    let needed = starts
+        .iter()
+        .rposition(|start| *start <= first)
+        .unwrap_or(0);
+    let files = starts.get(needed..).unwrap_or_default();
+    let mut last = None;
+    for (number, start) in files.iter().enumerate() {
+        let path = blocks_path(folder, *start);
+        let is_last = number.saturating_add(1) == files.len();
+        let end = if is_last { End::MaybeTorn } else { End::Whole };
+        let opened = block_log::open(disk, &path, end, |block| {
+            replay_block(&block, state, history).map_err(|cause| OpenError::Block {
+                path: path.clone(),
+                cause,
+            })
+        })?;
+        if opened.cut_bytes > 0 {
+            let bytes = opened.cut_bytes;
+            tracing::warn!(path = %path.display(), bytes, "cut off a torn block");
+        }
+        last = Some(opened.log);
+    }
+    match last {
+        Some(log) => Ok(log),
+        None => Ok(BlockLog::create(disk, &blocks_path(folder, first))?),
+    }
+}
+
+fn replay_block(block: &Block, state: &mut State, history: &mut History) -> Result<(), BlockError> {
+    if block.height <= state.height() {
+        // Part of the state file.
+        return Ok(());
+    }
+    let effects = state.apply_checked(block)?;
+    history.push(BlockEffects {
+        height: block.height,
+        time: block.time,
+        effects,
+    });
+    Ok(())
+}
+
+fn blocks_path(folder: &Path, first: Height) -> PathBuf {
+    folder.join(numbered(BLOCKS_PREFIX, first))
+}
+
+fn numbered(prefix: &str, height: Height) -> String {
+    format!("{prefix}{:0HEIGHT_DIGITS$}", height.get())
+}
+
+/// The heights in the names of the files with a prefix, rising.
+fn heights<D: Disk>(disk: &D, folder: &Path, prefix: &str) -> Result<Vec<Height>, DiskError> {
+    let height = |name: &str| {
+        let digits = name.strip_prefix(prefix)?;
+        let is_height = digits.len() == HEIGHT_DIGITS && digits.bytes().all(|c| c.is_ascii_digit());
+        is_height.then(|| digits.parse().ok().map(Height::new))?
+    };
+    let mut heights: Vec<Height> = disk
+        .list(folder)?
+        .iter()
+        .filter(|entry| entry.kind == EntryKind::File)
+        .filter_map(|entry| height(&entry.name))
+        .collect();
+    heights.sort_unstable();
+    Ok(heights)
+}
+
+fn with_checksum(content: &[u8]) -> Vec<u8> {
+    let checksum = Digest::keyed(CHECKSUM_CONTEXT, content);
+    [checksum.as_bytes().as_slice(), content].concat()
+}
+
+fn without_checksum(bytes: &[u8]) -> Option<&[u8]> {
+    let (checksum, content) = bytes.split_first_chunk::<{ Digest::BYTES }>()?;
+    (Digest::keyed(CHECKSUM_CONTEXT, content).as_bytes() == checksum).then_some(content)
+}
