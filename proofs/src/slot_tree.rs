@@ -171,18 +171,42 @@ impl SlotTree {
         self.replace(number, Leaf::EMPTY)
     }
 
-    /// Empties many leaves, each inner node being hashed once. Shape: `numbers` rise.
+    /// Replaces many leaves, each inner node being hashed once, and returns the leaves that were
+    /// there: replacing with those takes it back. Shape: numbers rise.
     ///
     /// # Errors
     ///
     /// [`SlotTreeError::NoSegment`], [`SlotTreeError::Unsorted`]; the tree is unchanged.
-    pub fn set_all_empty(&mut self, numbers: &[SegmentNumber]) -> Result<(), SlotTreeError> {
-        check_numbers(numbers, self.count())?;
-        for number in numbers {
-            self.leaves[as_index(number.get())] = Leaf::EMPTY;
+    pub fn replace_all(
+        &mut self,
+        leaves: &[(SegmentNumber, Leaf)],
+    ) -> Result<Vec<(SegmentNumber, Leaf)>, SlotTreeError> {
+        let numbers: Vec<SegmentNumber> = leaves.iter().map(|(number, _)| *number).collect();
+        check_numbers(&numbers, self.count())?;
+        let mut old = Vec::with_capacity(leaves.len());
+        for &(number, leaf) in leaves {
+            let place = &mut self.leaves[as_index(number.get())];
+            old.push((number, std::mem::replace(place, leaf)));
         }
-        self.refresh(numbers);
-        Ok(())
+        self.refresh(&numbers);
+        Ok(old)
+    }
+
+    /// Empties many leaves: the segments that a revision deletes. Returns the leaves that were
+    /// there, for [`Self::replace_all`] to take it back. Shape: `numbers` rise.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotTreeError::NoSegment`], [`SlotTreeError::Unsorted`]; the tree is unchanged.
+    pub fn set_all_empty(
+        &mut self,
+        numbers: &[SegmentNumber],
+    ) -> Result<Vec<(SegmentNumber, Leaf)>, SlotTreeError> {
+        let leaves: Vec<_> = numbers
+            .iter()
+            .map(|number| (*number, Leaf::EMPTY))
+            .collect();
+        self.replace_all(&leaves)
     }
 
     /// Takes back the leaves from `count` on, as if they had never been appended. Without effect

@@ -1,10 +1,9 @@
 //! Hashing a shard once, for its root and its outboard.
 
-use blake3::hazmat::HasherExt;
 use cairn_core::code::SHARD_BYTES_MAX;
 use cairn_core::{Digest, ShardRoot};
 
-use super::{ChainingValue, SPAN_BYTES, Subtree, merge, merge_root};
+use super::{ChainingValue, SPAN_BYTES, Subtree, chaining_value, merge, merge_root};
 use crate::slot_tree::{as_count, as_index};
 
 /// The hash of each 16 KiB span of a shard: 32 bytes for each, none for a shard of one span.
@@ -133,18 +132,21 @@ pub struct HashedShard {
     pub outboard: Outboard,
 }
 
-/// Hashes a shard that arrives in pieces, at the speed of plain BLAKE3 when the pieces are spans
-/// or more.
+/// Hashes a shard that arrives in pieces, near the speed of plain BLAKE3 whatever the pieces are.
 ///
-/// The shard's size is given ahead, so memory is bounded: 32 bytes a span and one hash state.
+/// The shard's size is given ahead, so memory is bounded: 32 bytes a span, and one span where the
+/// pieces cut spans.
 #[derive(Clone, Debug)]
 pub struct ShardHasher {
     shard_bytes: u32,
-    /// Hashes the span that is not complete, or complete and perhaps the only one.
-    current: blake3::Hasher,
-    /// Bytes given to `current`.
-    current_bytes: u32,
+    /// Bytes taken.
+    taken: u32,
+    /// The begun span: less than whole between two pieces. Hashing it at once, when it is whole,
+    /// is twice as fast as hashing the pieces of it.
+    begun: Vec<u8>,
     spans: Vec<ChainingValue>,
+    /// Root of a shard of one span.
+    plain: Option<ShardRoot>,
 }
 
 impl ShardHasher {
@@ -159,16 +161,17 @@ impl ShardHasher {
         }
         Ok(Self {
             shard_bytes,
-            current: blake3::Hasher::new(),
-            current_bytes: 0,
+            taken: 0,
+            begun: Vec::new(),
             spans: Vec::with_capacity(as_index(Outboard::bytes_of(shard_bytes)) / 32),
+            plain: None,
         })
     }
 
     /// Bytes that are still to come.
     #[must_use]
-    pub fn bytes_lacking(&self) -> u32 {
-        self.shard_bytes - as_count(self.spans.len()) * SPAN_BYTES - self.current_bytes
+    pub const fn bytes_lacking(&self) -> u32 {
+        self.shard_bytes - self.taken
     }
 
     /// Takes the next piece.
@@ -185,14 +188,23 @@ impl ShardHasher {
         );
         let mut rest = piece;
         while !rest.is_empty() {
-            if self.current_bytes == SPAN_BYTES {
-                self.close_span();
-            }
-            let room = as_index(SPAN_BYTES - self.current_bytes);
+            let start = self.taken / SPAN_BYTES * SPAN_BYTES;
+            let span_bytes = SPAN_BYTES.min(self.shard_bytes - start);
+            let room = as_index(start + span_bytes - self.taken);
             let (now, later) = rest.split_at(room.min(rest.len()));
-            self.current.update(now);
-            self.current_bytes += as_count(now.len());
             rest = later;
+            self.taken += as_count(now.len());
+            if now.len() == as_index(span_bytes) {
+                self.close_span(start, now);
+                continue;
+            }
+            let mut begun = std::mem::take(&mut self.begun);
+            begun.extend_from_slice(now);
+            if begun.len() == as_index(span_bytes) {
+                self.close_span(start, &begun);
+                begun.clear();
+            }
+            self.begun = begun;
         }
     }
 
@@ -202,36 +214,30 @@ impl ShardHasher {
     ///
     /// When bytes are lacking: the caller's own bug.
     #[must_use]
-    pub fn finish(mut self) -> HashedShard {
+    pub fn finish(self) -> HashedShard {
         let lacking = self.bytes_lacking();
         assert!(
             lacking == 0,
             "a shard finished with {lacking} bytes lacking"
         );
-        let plain = if self.spans.is_empty() {
-            Some(ShardRoot::new(Digest::from(self.current.finalize())))
-        } else {
-            self.spans.push(self.current.finalize_non_root());
-            None
-        };
         let outboard = Outboard {
             shard_bytes: self.shard_bytes,
             spans: self.spans,
         };
-        let root = plain.or_else(|| outboard.root());
+        let root = self.plain.or_else(|| outboard.root());
         HashedShard {
             root: root.expect("a shard of one span, or an outboard of two or more"),
             outboard,
         }
     }
 
-    /// Keeps the hash of the complete span and starts the next.
-    fn close_span(&mut self) {
-        self.spans.push(self.current.finalize_non_root());
-        let start = as_count(self.spans.len()) * SPAN_BYTES;
-        self.current = blake3::Hasher::new();
-        self.current.set_input_offset(u64::from(start));
-        self.current_bytes = 0;
+    /// Hashes the whole span that begins at `start`.
+    fn close_span(&mut self, start: u32, span: &[u8]) {
+        if self.shard_bytes <= SPAN_BYTES {
+            self.plain = Some(ShardRoot::new(Digest::of(span)));
+        } else {
+            self.spans.push(chaining_value(start, span));
+        }
     }
 }
 

@@ -277,7 +277,12 @@ fn emptying_is_the_tree_of_the_emptied_list() {
         assert_eq!(tree.root(), model_root(&list));
     }
     let many = [1, 2, 3, 20, 43];
-    tree.set_all_empty(&numbers(&many)).unwrap();
+    let before = tree.clone();
+    let old = tree.set_all_empty(&numbers(&many)).unwrap();
+    let emptied = tree.clone();
+    tree.replace_all(&old).unwrap();
+    assert_eq!(tree, before);
+    tree = emptied;
     many.iter().for_each(|n| list[as_index(*n)] = Leaf::EMPTY);
     assert_eq!(tree, SlotTree::from_leaves(list.clone()).unwrap());
 
