@@ -169,28 +169,39 @@ fn check_crate(folder: &str, file: &TreeFile, problems: &mut Vec<Problem>) {
         problems.push(Problem::new(Rule::CrateEdge, &file.path, 1, text));
         return;
     };
+    let imports: BTreeSet<&str> = member.imports.iter().copied().collect();
+    let kinds = ["dependencies", "build-dependencies", "dev-dependencies"];
+    for kind in kinds {
+        let allowed = if kind == "dev-dependencies" {
+            test_imports(member)
+        } else {
+            imports.clone()
+        };
+        check_dependencies(member, &allowed, file, table.get(kind), problems);
+    }
+    // A workspace of its own has its own lints and versions.
+    if table.contains_key("workspace") {
+        return;
+    }
     let lints = table.get("lints").and_then(|lints| lints.get("workspace"));
     if lints != Some(&Value::Boolean(true)) {
         let text = "expected [lints] workspace = true";
         problems.push(Problem::new(Rule::CargoFile, &file.path, 1, text));
     }
-    let imports: BTreeSet<&str> = member.imports.iter().copied().collect();
-    check_dependencies(member, &imports, file, table.get("dependencies"), problems);
-    check_dependencies(
-        member,
-        &imports,
-        file,
-        table.get("build-dependencies"),
-        problems,
-    );
-    let test_imports = test_imports(member);
-    check_dependencies(
-        member,
-        &test_imports,
-        file,
-        table.get("dev-dependencies"),
-        problems,
-    );
+    for dependencies in kinds.into_iter().filter_map(|kind| table.get(kind)) {
+        check_versions(file, dependencies, problems);
+    }
+}
+
+/// The workspace says which version of a library is used, once for all crates.
+fn check_versions(file: &TreeFile, dependencies: &Value, problems: &mut Vec<Problem>) {
+    for (name, value) in dependencies.as_table().into_iter().flatten() {
+        if value.get("workspace") != Some(&Value::Boolean(true)) {
+            let line = file.line_starting(name);
+            let text = format!("{name}: expected workspace = true");
+            problems.push(Problem::new(Rule::CargoFile, &file.path, line, text));
+        }
+    }
 }
 
 /// A crate's own tests may use what lies below it, and a role's the process that orders its
@@ -211,15 +222,9 @@ fn check_dependencies(
     let Some(Value::Table(dependencies)) = dependencies else {
         return;
     };
-    for (name, value) in dependencies {
+    for name in dependencies.keys() {
         let line = file.line_starting(name);
         let mut report = |rule, text| problems.push(Problem::new(rule, &file.path, line, text));
-        if value.get("workspace") != Some(&Value::Boolean(true)) {
-            report(
-                Rule::CargoFile,
-                format!("{name}: expected workspace = true"),
-            );
-        }
         if let Some(other) = name.strip_prefix("cairn-")
             && !allowed.contains(other)
         {

@@ -155,11 +155,22 @@ fn long(attribute: &Attribute, field: &str) -> Option<String> {
     }
     let list = syn::punctuated::Punctuated::<Expr, Token![,]>::parse_terminated;
     let entries = attribute.parse_args_with(list).ok()?;
+    if entries.iter().any(is_hide) {
+        return None;
+    }
     entries.iter().find_map(|entry| match entry {
         Expr::Path(path) if path.path.is_ident("long") => Some(field.replace('_', "-")),
         Expr::Assign(assign) => named(assign),
         _ => None,
     })
+}
+
+/// `hide = true`: for other programs, and so not in the reference.
+fn is_hide(entry: &Expr) -> bool {
+    let Expr::Assign(assign) = entry else {
+        return false;
+    };
+    matches!(&*assign.left, Expr::Path(path) if path.path.is_ident("hide"))
 }
 
 /// The name in `long = "name"`.

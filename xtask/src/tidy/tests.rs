@@ -96,6 +96,11 @@ fn the_word_for_no_bound_is_reported_outside_of_the_lints_that_ban_it() {
     let source = check_one("core/src/lib.rs", &format!("//! An {word} queue.\n"));
     assert_eq!(rules(&source), [Rule::Bound]);
     assert_eq!(check_one("clippy.toml", &format!("# {word}\n")), []);
+    let range = concat!(
+        "//! Ranges.\nuse std::ops::Bound;\n// Bound::Un",
+        "bounded\n"
+    );
+    assert_eq!(check_one("core/src/lib.rs", range), []);
 }
 
 #[test]
