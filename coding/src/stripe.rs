@@ -12,16 +12,19 @@ use crate::kernel::Source;
 use crate::plan::Plan;
 
 /// Most memory a call takes beyond the caller's buffers, whatever the code and the shard size:
-/// the packed block of all inputs, a block of one group's outputs, and their alignment. It stays
-/// below what allocators map afresh for each use (128 KiB in glibc), and well within any L2 cache.
+/// the packed block of all inputs, a block of one group's outputs, and their alignment. It is well
+/// within any L2 cache, and each part stays below what allocators map afresh for each use (128 KiB
+/// in glibc).
 pub const SCRATCH_BYTES_MAX: usize = INPUT_BYTES_MAX + SPILL_BYTES_MAX + ALIGN;
 
 /// Packed block of all inputs.
-const INPUT_BYTES_MAX: usize = 64 << 10;
+const INPUT_BYTES_MAX: usize = 120 << 10;
+/// Widest block. Figures change little between 4 and 16 KiB.
+const BLOCK_BYTES_MAX: usize = 8 << 10;
 /// Block of one group's outputs that do not fit where they belong; see [`Targets`].
-const SPILL_BYTES_MAX: usize = 48 << 10;
-/// Widest block. Wider ones win nothing measurable and need more scratch.
-const BLOCK_BYTES_MAX: usize = 4 << 10;
+const SPILL_BYTES_MAX: usize = ROWS_MAX * BLOCK_BYTES_MAX;
+/// Widest group of any kernel.
+const ROWS_MAX: usize = 8;
 /// Packed vectors must not straddle cache lines.
 const ALIGN: usize = 64;
 
@@ -61,7 +64,7 @@ fn block_bytes(input_count: usize, step_bytes: usize) -> usize {
     let whole = widest - widest % step_bytes;
     assert!(
         whole > 0,
-        "128 inputs leave 512 bytes each, at least one step"
+        "128 inputs leave 960 bytes each, at least one step"
     );
     whole
 }
@@ -94,6 +97,7 @@ fn apply_block(
     for group in plan.groups() {
         let (group_outputs, others) = rest.split_at_mut(group.rows());
         rest = others;
+        assert!(group.rows() <= ROWS_MAX, "a group's block fits the spill");
         let mut targets = Targets::new(group_outputs, block, &mut scratch.spill);
         group.run(&source, &mut targets.slices);
         targets.finish(block);
