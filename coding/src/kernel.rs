@@ -127,24 +127,16 @@ impl fmt::Debug for Kernel {
     }
 }
 
-/// Small, so that a short shard costs little; large enough to hide the cost of the call.
-const PORTABLE_STEP_BYTES: usize = 256;
+/// The library takes any length.
+const PORTABLE_STEP_BYTES: usize = 1;
 /// The portable kernel keeps nothing in registers between rows; eight share a packed block.
 const PORTABLE_ROWS_MAX: usize = 8;
-
-/// The inputs of one block: step i of input c is the kernel's step size from `lanes[c][i *
-/// stride]` on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Source<'a> {
-    pub(crate) lanes: &'a [&'a [u8]],
-    pub(crate) stride: usize,
-    pub(crate) steps: usize,
-}
 
 /// Up to [`Kernel::rows_max`] rows of factors in the form the kernel wants them: for each input
 /// in turn, the factors of all rows.
 pub(crate) struct Group {
     rows: usize,
+    step_bytes: usize,
     tables: Tables,
 }
 
@@ -186,6 +178,7 @@ impl Group {
         };
         Self {
             rows: rows.len(),
+            step_bytes: kernel.step_bytes(),
             tables,
         }
     }
@@ -195,19 +188,28 @@ impl Group {
         self.rows
     }
 
-    /// Writes each row's sum over the source to its output: `steps` steps from its start on.
-    pub(crate) fn run(&self, source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+    /// Writes each row's sum over `lanes`, one per input, to its output. All lanes and outputs
+    /// are of one length, which is whole steps.
+    pub(crate) fn run(&self, lanes: &[&[u8]], outputs: &mut [&mut [u8]]) {
         assert_eq!(outputs.len(), self.rows, "one output per row");
+        let length = outputs.first().map_or(0, |output| output.len());
+        let fits = |bytes: &[u8]| bytes.len() == length;
+        assert!(lanes.iter().all(|lane| fits(lane)), "lanes of one length");
+        assert!(
+            outputs.iter().all(|output| fits(output)),
+            "outputs as long as lanes"
+        );
+        assert_eq!(length % self.step_bytes, 0, "a length of whole steps");
         match &self.tables {
             #[cfg(target_arch = "x86_64")]
-            Tables::Gfni512(kernel, tables) => kernel.run(tables, source, outputs),
+            Tables::Gfni512(kernel, tables) => kernel.run(tables, lanes, outputs),
             #[cfg(target_arch = "x86_64")]
-            Tables::Gfni256(kernel, tables) => kernel.run(tables, source, outputs),
+            Tables::Gfni256(kernel, tables) => kernel.run(tables, lanes, outputs),
             #[cfg(target_arch = "x86_64")]
-            Tables::Avx2(kernel, tables) => kernel.run(tables, source, outputs),
+            Tables::Avx2(kernel, tables) => kernel.run(tables, lanes, outputs),
             #[cfg(target_arch = "aarch64")]
-            Tables::Neon(kernel, tables) => kernel.run(tables, source, outputs),
-            Tables::Portable(factors) => run_portable(factors, source, outputs),
+            Tables::Neon(kernel, tables) => kernel.run(tables, lanes, outputs),
+            Tables::Portable(factors) => run_portable(factors, lanes, outputs),
         }
     }
 }
@@ -221,19 +223,12 @@ impl fmt::Debug for Group {
 }
 
 /// The safe twin of every kernel in `simd_*.rs`.
-fn run_portable(factors: &[u8], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+fn run_portable(factors: &[u8], lanes: &[&[u8]], outputs: &mut [&mut [u8]]) {
     let rows = outputs.len();
     for (row, output) in outputs.iter_mut().enumerate() {
-        let steps = output
-            .chunks_exact_mut(PORTABLE_STEP_BYTES)
-            .take(source.steps);
-        for (step, sums) in steps.enumerate() {
-            sums.fill(0);
-            let at = step * source.stride;
-            for (lane, factors) in source.lanes.iter().zip(factors.chunks_exact(rows)) {
-                let bytes = &lane[at..at + PORTABLE_STEP_BYTES];
-                galois_8::mul_slice_xor(factors[row], bytes, sums);
-            }
+        output.fill(0);
+        for (lane, factors) in lanes.iter().zip(factors.chunks_exact(rows)) {
+            galois_8::mul_slice_xor(factors[row], lane, output);
         }
     }
 }

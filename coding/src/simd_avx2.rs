@@ -14,8 +14,6 @@ use std::arch::x86_64::{
 };
 use std::mem;
 
-use crate::kernel::Source;
-
 /// Proof that the processor has AVX2: made by [`Self::detect`] only.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Avx2(());
@@ -35,32 +33,32 @@ impl Avx2 {
         is_x86_feature_detected!("avx2").then_some(Self(()))
     }
 
-    pub(crate) fn run(self, tables: &[[u8; 32]], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+    pub(crate) fn run(self, tables: &[[u8; 32]], lanes: &[&[u8]], outputs: &mut [&mut [u8]]) {
         // SAFETY: `self` proves that the processor has avx2.
-        unsafe { dispatch(tables, source, outputs) }
+        unsafe { dispatch(tables, lanes, outputs) }
     }
 }
 
 /// Picks the loop for the number of rows, which has to be known to keep the sums in registers.
 #[target_feature(enable = "avx2")]
-fn dispatch(tables: &[[u8; 32]], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+fn dispatch(tables: &[[u8; 32]], lanes: &[&[u8]], outputs: &mut [&mut [u8]]) {
     match outputs.len() {
-        1 => rows::<1>(tables, source, outputs),
-        2 => rows::<2>(tables, source, outputs),
-        3 => rows::<3>(tables, source, outputs),
-        4 => rows::<4>(tables, source, outputs),
+        1 => rows::<1>(tables, lanes, outputs),
+        2 => rows::<2>(tables, lanes, outputs),
+        3 => rows::<3>(tables, lanes, outputs),
+        4 => rows::<4>(tables, lanes, outputs),
         count => unreachable!("a group has 1 to {} rows, found {count}", Avx2::ROWS_MAX),
     }
 }
 
 #[target_feature(enable = "avx2")]
-fn rows<const ROWS: usize>(tables: &[[u8; 32]], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+fn rows<const ROWS: usize>(tables: &[[u8; 32]], lanes: &[&[u8]], outputs: &mut [&mut [u8]]) {
     let (tables, _) = tables.as_chunks::<ROWS>();
     let mask = _mm256_set1_epi8(NIBBLES);
-    for step in 0..source.steps {
+    let length = outputs.first().map_or(0, |output| output.len());
+    for at in (0..length).step_by(Avx2::STEP_BYTES) {
         let mut sums = [[_mm256_setzero_si256(); VECTORS]; ROWS];
-        let at = step * source.stride;
-        for (lane, tables) in source.lanes.iter().zip(tables) {
+        for (lane, tables) in lanes.iter().zip(tables) {
             let (bytes, _) = lane[at..at + Avx2::STEP_BYTES].as_chunks();
             let inputs = [split(load(&bytes[0]), mask), split(load(&bytes[1]), mask)];
             for (sums, table) in sums.iter_mut().zip(tables) {
@@ -73,7 +71,6 @@ fn rows<const ROWS: usize>(tables: &[[u8; 32]], source: &Source<'_>, outputs: &m
                 }
             }
         }
-        let at = step * Avx2::STEP_BYTES;
         for (output, sums) in outputs.iter_mut().zip(sums) {
             let (bytes, _) = output[at..at + Avx2::STEP_BYTES].as_chunks_mut();
             store(&mut bytes[0], sums[0]);

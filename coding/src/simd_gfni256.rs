@@ -13,8 +13,6 @@ use std::arch::x86_64::{
 };
 use std::mem;
 
-use crate::kernel::Source;
-
 /// Proof that the processor has AVX2 and GFNI: made by [`Self::detect`] only.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gfni256(());
@@ -34,33 +32,33 @@ impl Gfni256 {
         found.then_some(Self(()))
     }
 
-    pub(crate) fn run(self, tables: &[i64], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+    pub(crate) fn run(self, tables: &[i64], lanes: &[&[u8]], outputs: &mut [&mut [u8]]) {
         // SAFETY: `self` proves that the processor has avx2 and gfni.
-        unsafe { dispatch(tables, source, outputs) }
+        unsafe { dispatch(tables, lanes, outputs) }
     }
 }
 
 /// Picks the loop for the number of rows, which has to be known to keep the sums in registers.
 #[target_feature(enable = "avx2,gfni")]
-fn dispatch(tables: &[i64], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+fn dispatch(tables: &[i64], lanes: &[&[u8]], outputs: &mut [&mut [u8]]) {
     match outputs.len() {
-        1 => rows::<1>(tables, source, outputs),
-        2 => rows::<2>(tables, source, outputs),
-        3 => rows::<3>(tables, source, outputs),
-        4 => rows::<4>(tables, source, outputs),
-        5 => rows::<5>(tables, source, outputs),
-        6 => rows::<6>(tables, source, outputs),
+        1 => rows::<1>(tables, lanes, outputs),
+        2 => rows::<2>(tables, lanes, outputs),
+        3 => rows::<3>(tables, lanes, outputs),
+        4 => rows::<4>(tables, lanes, outputs),
+        5 => rows::<5>(tables, lanes, outputs),
+        6 => rows::<6>(tables, lanes, outputs),
         count => unreachable!("a group has 1 to {} rows, found {count}", Gfni256::ROWS_MAX),
     }
 }
 
 #[target_feature(enable = "avx2,gfni")]
-fn rows<const ROWS: usize>(tables: &[i64], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+fn rows<const ROWS: usize>(tables: &[i64], lanes: &[&[u8]], outputs: &mut [&mut [u8]]) {
     let (tables, _) = tables.as_chunks::<ROWS>();
-    for step in 0..source.steps {
+    let length = outputs.first().map_or(0, |output| output.len());
+    for at in (0..length).step_by(Gfni256::STEP_BYTES) {
         let mut sums = [[_mm256_setzero_si256(); VECTORS]; ROWS];
-        let at = step * source.stride;
-        for (lane, factors) in source.lanes.iter().zip(tables) {
+        for (lane, factors) in lanes.iter().zip(tables) {
             let (bytes, _) = lane[at..at + Gfni256::STEP_BYTES].as_chunks();
             let inputs: [__m256i; VECTORS] = [load(&bytes[0]), load(&bytes[1])];
             for (sums, &factor) in sums.iter_mut().zip(factors) {
@@ -71,7 +69,6 @@ fn rows<const ROWS: usize>(tables: &[i64], source: &Source<'_>, outputs: &mut [&
                 }
             }
         }
-        let at = step * Gfni256::STEP_BYTES;
         for (output, sums) in outputs.iter_mut().zip(sums) {
             let (bytes, _) = output[at..at + Gfni256::STEP_BYTES].as_chunks_mut();
             store(&mut bytes[0], sums[0]);

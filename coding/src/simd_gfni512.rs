@@ -13,8 +13,6 @@ use std::arch::x86_64::{
 };
 use std::mem;
 
-use crate::kernel::Source;
-
 /// Proof that the processor has AVX-512F and GFNI: made by [`Self::detect`] only.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gfni512(());
@@ -37,24 +35,24 @@ impl Gfni512 {
         found.then_some(Self(()))
     }
 
-    pub(crate) fn run(self, tables: &[i64], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+    pub(crate) fn run(self, tables: &[i64], lanes: &[&[u8]], outputs: &mut [&mut [u8]]) {
         // SAFETY: `self` proves that the processor has avx512f and gfni.
-        unsafe { dispatch(tables, source, outputs) }
+        unsafe { dispatch(tables, lanes, outputs) }
     }
 }
 
 /// Picks the loop for the number of rows, which has to be known to keep the sums in registers.
 #[target_feature(enable = "avx512f,gfni")]
-fn dispatch(tables: &[i64], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+fn dispatch(tables: &[i64], lanes: &[&[u8]], outputs: &mut [&mut [u8]]) {
     match outputs.len() {
-        1 => rows::<1>(tables, source, outputs),
-        2 => rows::<2>(tables, source, outputs),
-        3 => rows::<3>(tables, source, outputs),
-        4 => rows::<4>(tables, source, outputs),
-        5 => rows::<5>(tables, source, outputs),
-        6 => rows::<6>(tables, source, outputs),
-        7 => rows::<7>(tables, source, outputs),
-        8 => rows::<8>(tables, source, outputs),
+        1 => rows::<1>(tables, lanes, outputs),
+        2 => rows::<2>(tables, lanes, outputs),
+        3 => rows::<3>(tables, lanes, outputs),
+        4 => rows::<4>(tables, lanes, outputs),
+        5 => rows::<5>(tables, lanes, outputs),
+        6 => rows::<6>(tables, lanes, outputs),
+        7 => rows::<7>(tables, lanes, outputs),
+        8 => rows::<8>(tables, lanes, outputs),
         count => unreachable!("a group has 1 to {} rows, found {count}", Gfni512::ROWS_MAX),
     }
 }
@@ -62,13 +60,13 @@ fn dispatch(tables: &[i64], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
 /// Inputs go in pairs, so that one instruction adds both products to a sum: the adders share
 /// their ports with the multiplier, which is then the only limit.
 #[target_feature(enable = "avx512f,gfni")]
-fn rows<const ROWS: usize>(tables: &[i64], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+fn rows<const ROWS: usize>(tables: &[i64], lanes: &[&[u8]], outputs: &mut [&mut [u8]]) {
     let (tables, _) = tables.as_chunks::<ROWS>();
     let (table_pairs, last_table) = tables.as_chunks::<2>();
-    let (lane_pairs, last_lane) = source.lanes.as_chunks::<2>();
-    for step in 0..source.steps {
+    let (lane_pairs, last_lane) = lanes.as_chunks::<2>();
+    let length = outputs.first().map_or(0, |output| output.len());
+    for at in (0..length).step_by(Gfni512::STEP_BYTES) {
         let mut sums = [[_mm512_setzero_si512(); VECTORS]; ROWS];
-        let at = step * source.stride;
         for ([lane_a, lane_b], [factors_a, factors_b]) in lane_pairs.iter().zip(table_pairs) {
             let (inputs_a, inputs_b) = (inputs(lane_a, at), inputs(lane_b, at));
             for row in 0..ROWS {
@@ -92,7 +90,6 @@ fn rows<const ROWS: usize>(tables: &[i64], source: &Source<'_>, outputs: &mut [&
                 }
             }
         }
-        let at = step * Gfni512::STEP_BYTES;
         for (output, sums) in outputs.iter_mut().zip(sums) {
             let (bytes, _) = output[at..at + Gfni512::STEP_BYTES].as_chunks_mut();
             store(&mut bytes[0], sums[0]);

@@ -12,8 +12,6 @@ use std::arch::aarch64::{uint8x16_t, vandq_u8, vdupq_n_u8, veorq_u8, vqtbl1q_u8,
 use std::arch::is_aarch64_feature_detected;
 use std::mem;
 
-use crate::kernel::Source;
-
 /// Proof that the processor has NEON: made by [`Self::detect`] only.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Neon(());
@@ -33,32 +31,32 @@ impl Neon {
         is_aarch64_feature_detected!("neon").then_some(Self(()))
     }
 
-    pub(crate) fn run(self, tables: &[[u8; 32]], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+    pub(crate) fn run(self, tables: &[[u8; 32]], lanes: &[&[u8]], outputs: &mut [&mut [u8]]) {
         // SAFETY: `self` proves that the processor has neon.
-        unsafe { dispatch(tables, source, outputs) }
+        unsafe { dispatch(tables, lanes, outputs) }
     }
 }
 
 /// Picks the loop for the number of rows, which has to be known to keep the sums in registers.
 #[target_feature(enable = "neon")]
-fn dispatch(tables: &[[u8; 32]], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+fn dispatch(tables: &[[u8; 32]], lanes: &[&[u8]], outputs: &mut [&mut [u8]]) {
     match outputs.len() {
-        1 => rows::<1>(tables, source, outputs),
-        2 => rows::<2>(tables, source, outputs),
-        3 => rows::<3>(tables, source, outputs),
-        4 => rows::<4>(tables, source, outputs),
+        1 => rows::<1>(tables, lanes, outputs),
+        2 => rows::<2>(tables, lanes, outputs),
+        3 => rows::<3>(tables, lanes, outputs),
+        4 => rows::<4>(tables, lanes, outputs),
         count => unreachable!("a group has 1 to {} rows, found {count}", Neon::ROWS_MAX),
     }
 }
 
 #[target_feature(enable = "neon")]
-fn rows<const ROWS: usize>(tables: &[[u8; 32]], source: &Source<'_>, outputs: &mut [&mut [u8]]) {
+fn rows<const ROWS: usize>(tables: &[[u8; 32]], lanes: &[&[u8]], outputs: &mut [&mut [u8]]) {
     let (tables, _) = tables.as_chunks::<ROWS>();
     let mask = vdupq_n_u8(NIBBLES);
-    for step in 0..source.steps {
+    let length = outputs.first().map_or(0, |output| output.len());
+    for at in (0..length).step_by(Neon::STEP_BYTES) {
         let mut sums = [[vdupq_n_u8(0); VECTORS]; ROWS];
-        let at = step * source.stride;
-        for (lane, tables) in source.lanes.iter().zip(tables) {
+        for (lane, tables) in lanes.iter().zip(tables) {
             let (bytes, _) = lane[at..at + Neon::STEP_BYTES].as_chunks();
             let inputs = [
                 split(load(&bytes[0]), mask),
@@ -76,7 +74,6 @@ fn rows<const ROWS: usize>(tables: &[[u8; 32]], source: &Source<'_>, outputs: &m
                 }
             }
         }
-        let at = step * Neon::STEP_BYTES;
         for (output, sums) in outputs.iter_mut().zip(sums) {
             let (bytes, _) = output[at..at + Neon::STEP_BYTES].as_chunks_mut();
             for (bytes, sum) in bytes.iter_mut().zip(sums) {

@@ -7,7 +7,7 @@ use super::*;
 
 /// Shard sizes around vector widths, steps and blocks of the kernels.
 const SHARD_SIZES: [usize; 17] = [
-    1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 4095, 4096, 4097,
+    1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 16_383, 16_384, 16_385,
 ];
 
 fn code(k: u8, n: u8) -> Code {
@@ -139,7 +139,7 @@ fn a_payload_shorter_than_k_has_empty_data_shards() {
 fn profiles_match_the_library() {
     for profile in cairn_core::Profile::ALL {
         let coder = Coder::new(profile.code());
-        let payload = noise(11, coder.code().data_count() * 9_001 - 1);
+        let payload = noise(11, coder.code().data_count() * 20_001 - 1);
         let shards = library_shards(coder.code(), &payload);
         let slots: Vec<SlotIndex> = coder.code().slots().collect();
         let k = coder.code().data_count();
@@ -406,7 +406,7 @@ fn segment() -> impl Strategy<Value = (Code, Vec<u8>, Vec<SlotIndex>)> {
             let code = Code::new(k, k + parity).unwrap();
             let slots: Vec<SlotIndex> = code.slots().collect();
             let kept = Just(slots).prop_shuffle();
-            let payload = (any::<u64>(), 1..30_000_usize);
+            let payload = (any::<u64>(), 1..120_000_usize);
             (
                 Just(code),
                 payload,
