@@ -21,9 +21,14 @@
 
 use std::time::Duration;
 
+use cairn_core::message::DataResponse;
+use cairn_core::{ErrorCode, Record, Text};
+
 mod conn;
 mod error;
 mod server;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use conn::{DataConn, ShardGot, ShardWanted};
@@ -67,4 +72,17 @@ impl Pace {
         let seconds = bytes.checked_div(rate).unwrap_or(0);
         self.stall.saturating_add(Duration::from_secs(seconds))
     }
+}
+
+/// What a peer reads on a stream that is over our bounds: the answer to its first request.
+pub(crate) fn refusal() -> Vec<u8> {
+    let response = DataResponse::Error {
+        code: ErrorCode::Busy,
+        text: Text::cut("at the limit of streams"),
+    };
+    let message = response.encode();
+    let length = u32::try_from(message.len()).expect("an error is short");
+    let mut bytes = length.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&message);
+    bytes
 }

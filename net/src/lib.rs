@@ -6,9 +6,13 @@
 
 pub mod data;
 pub mod pool;
+pub mod real;
 
 pub use data::{DataConn, DataError, Pace, ServerConn, ShardGot, ShardWanted};
 pub use pool::{DataPool, PoolLimits, Pooled};
+pub use real::{
+    DhtMode, PeerAddress, RealConfig, RealLimits, RealNetwork, RelayServer, StartError,
+};
 
 use std::fmt;
 use std::future::Future;

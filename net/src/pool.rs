@@ -21,6 +21,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::data::{DataConn, DataError, Pace};
 use crate::{NetError, Network};
 
+#[cfg(test)]
+mod tests;
+
 /// How many streams a pool may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolLimits {

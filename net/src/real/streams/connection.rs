@@ -1,0 +1,194 @@
+//! One connection's data streams.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::task::{Context, Poll};
+
+use cairn_core::NodeId;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use libp2p::Stream;
+use libp2p::StreamProtocol;
+use libp2p::core::upgrade::ReadyUpgrade;
+use libp2p::swarm::handler::{
+    ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
+};
+use libp2p::swarm::{
+    ConnectionHandler, ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol,
+};
+use tokio_util::compat::FuturesAsyncReadCompatExt;
+
+use super::super::gate::{Admission, Gate, RealStream};
+use super::{ACCEPTED, DATA_PROTOCOL, Open, REFUSED, WAITING_MAX};
+
+/// Refusals under way on one connection; streams beyond are closed without a word.
+const REFUSALS_MAX: usize = 16;
+
+/// One connection's data streams: what is being opened, accepted and refused.
+pub(crate) struct ConnectionStreams {
+    node: NodeId,
+    gate: Gate,
+    /// Not yet asked of the connection.
+    waiting: VecDeque<Open>,
+    /// Asked of the connection, not yet answered.
+    opening: usize,
+    /// First bytes under way. Bounded by [`WAITING_MAX`], the gate and [`REFUSALS_MAX`].
+    greetings: FuturesUnordered<BoxFuture<'static, Greeting>>,
+    refusals: usize,
+}
+
+/// A first byte is through.
+enum Greeting {
+    Done,
+    Refused,
+}
+
+impl fmt::Debug for ConnectionStreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionStreams")
+            .field("node", &self.node)
+            .field("waiting", &self.waiting.len())
+            .field("opening", &self.opening)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ConnectionStreams {
+    pub(super) fn new(node: NodeId, gate: Gate) -> Self {
+        Self {
+            node,
+            gate,
+            waiting: VecDeque::new(),
+            opening: 0,
+            greetings: FuturesUnordered::new(),
+            refusals: 0,
+        }
+    }
+
+    fn on_inbound(&mut self, stream: Stream) {
+        if let Some(admission) = self.gate.admit(self.node) {
+            self.greetings.push(accept(stream, admission).boxed());
+        } else if self.refusals < REFUSALS_MAX {
+            self.refusals += 1;
+            self.greetings.push(refuse(stream).boxed());
+        }
+    }
+
+    fn on_outbound(&mut self, stream: Stream, open: Open) {
+        self.opening -= 1;
+        self.greetings.push(await_greeting(stream, open).boxed());
+    }
+
+    fn on_failed_open(&mut self, open: Open, error: &StreamUpgradeError<Infallible>) {
+        self.opening -= 1;
+        open.fail(error.to_string());
+    }
+}
+
+/// Tells the opener that its stream is queued, and queues it.
+async fn accept(mut stream: Stream, admission: Admission) -> Greeting {
+    let told = async {
+        stream.write_all(&[ACCEPTED]).await?;
+        stream.flush().await
+    };
+    if told.await.is_ok() {
+        admission.enter(|place| RealStream::libp2p(stream.compat(), place));
+    }
+    Greeting::Done
+}
+
+/// Tells the opener that its stream is over a bound.
+async fn refuse(mut stream: Stream) -> Greeting {
+    // The opener may be gone already; it learns the same from the stream's end.
+    let _told = stream.write_all(&[REFUSED]).await;
+    let _closed = stream.close().await;
+    Greeting::Refused
+}
+
+/// Waits for the other end's word on a stream that we opened, as long as somebody wants it.
+async fn await_greeting(mut stream: Stream, mut open: Open) -> Greeting {
+    let mut byte = [REFUSED];
+    let read: io::Result<()> = tokio::select! {
+        read = stream.read_exact(&mut byte) => read,
+        () = open.answer.closed() => return Greeting::Done,
+    };
+    match read {
+        Ok(()) if byte == [ACCEPTED] => {
+            // Given up at this very moment: the stream closes with the answer.
+            let _gone = open
+                .answer
+                .send(Ok(RealStream::libp2p(stream.compat(), None)));
+        }
+        Ok(()) => open.fail("the peer is at its limit of streams".to_owned()),
+        Err(error) => open.fail(error.to_string()),
+    }
+    Greeting::Done
+}
+
+impl ConnectionHandler for ConnectionStreams {
+    type FromBehaviour = Open;
+    type ToBehaviour = Infallible;
+    type InboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = Open;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
+        SubstreamProtocol::new(ReadyUpgrade::new(DATA_PROTOCOL), ())
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        !self.waiting.is_empty() || self.opening > 0 || !self.greetings.is_empty()
+    }
+
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Open, Infallible>> {
+        while let Poll::Ready(Some(greeting)) = self.greetings.poll_next_unpin(context) {
+            match greeting {
+                Greeting::Done => {}
+                Greeting::Refused => self.refusals -= 1,
+            }
+        }
+        match self.waiting.pop_front() {
+            Some(open) => {
+                self.opening += 1;
+                let protocol = SubstreamProtocol::new(ReadyUpgrade::new(DATA_PROTOCOL), open);
+                Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    fn on_behaviour_event(&mut self, open: Open) {
+        if self.waiting.len() + self.opening >= WAITING_MAX {
+            open.fail(format!("{WAITING_MAX} streams are being opened"));
+        } else {
+            self.waiting.push_back(open);
+        }
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol, (), Open>,
+    ) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: stream,
+                ..
+            }) => self.on_inbound(stream),
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: stream,
+                info: open,
+            }) => self.on_outbound(stream, open),
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info: open, error }) => {
+                self.on_failed_open(open, &error);
+            }
+            _ => {}
+        }
+    }
+}
