@@ -30,7 +30,7 @@ pub struct Group {
     pub revision: GroupRevision,
     /// The deal of each slot; n of them, or none while the group is not drawn.
     pub deals: Vec<Deal>,
-    /// Caps that are exceeded by the nodes drawn, rising by [`Cap`].
+    /// Caps that its nodes exceeded at the last draw, rising by [`Cap`].
     pub relaxed: Vec<RelaxedCap>,
 }
 

@@ -1,3 +1,5 @@
+//! The sequencer on the real runtime.
+
 use std::path::Path;
 
 use cairn_core::{

@@ -1,1 +1,7 @@
+//! The rules, on a ledger at work.
 
+mod exhaustive;
+mod model;
+mod refusals;
+mod slots;
+mod storage;

@@ -1,0 +1,235 @@
+//! What the fuzz targets of `fuzz/` call, and a test that calls it without a fuzzer.
+//!
+//! Each function asserts laws that hold for any input; it never returns that one failed.
+
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "panicking is how a fuzz target reports"
+)]
+
+use std::sync::LazyLock;
+
+use borsh::BorshDeserialize;
+use cairn_core::{Record, Signed, UnixMillis};
+
+use crate::block::Block;
+use crate::genesis::{Genesis, Parameters};
+use crate::sample::{
+    OWNER, World, acknowledge, declare_loss, genesis, key, node, open, register, revise, slot,
+    terms,
+};
+use crate::state::State;
+use crate::tx::{Tx, TxBody};
+use crate::wire::{LedgerRequest, LedgerResponse};
+
+/// A ledger with deals held, leaving, vacant and waiting, and bodies that would be done.
+static BUSY: LazyLock<(World, Vec<(u8, TxBody)>)> = LazyLock::new(|| {
+    let places = [(1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 4, 4), (5, 5, 5)];
+    let mut world = World::with_nodes(8, &places);
+    let id = world.place(2, 4);
+    let other = world.place(2, 4);
+    world.accept(OWNER, revise(id, 1, 5));
+    for index in [0, 1] {
+        let place = slot(id, index);
+        world.accept(world.holder(place), acknowledge(place, 1));
+    }
+    world.accept(world.holder(slot(id, 0)), TxBody::NodeDrain);
+    world.pass();
+    world.lose(&[world.holder(slot(id, 2))]);
+    let successor = world.holder(slot(id, 0));
+    let holder = world.holder(slot(other, 3));
+    let bodies = vec![
+        (OWNER, revise(id, 2, 6)),
+        (OWNER, open(1, 2)),
+        (successor, acknowledge(slot(id, 0), 1)),
+        (holder, declare_loss(slot(other, 3))),
+        (holder, TxBody::NodeDrain),
+        (60, register(60, OWNER, terms(9, (6, 6, 6)))),
+        (
+            holder,
+            TxBody::NodeUpdate {
+                terms: terms(9, (7, 7, 7)),
+            },
+        ),
+    ];
+    (world, bodies)
+});
+
+/// Bytes from anyone: what decodes has one encoding.
+///
+/// Input: a byte that chooses the kind of record, then its encoding.
+pub fn ledger_decode(input: &[u8]) {
+    let Some((choice, bytes)) = input.split_first() else {
+        return;
+    };
+    match choice % 6 {
+        0 => decode::<Signed<Tx>>(bytes),
+        1 => decode::<Block>(bytes),
+        2 => decode::<LedgerRequest>(bytes),
+        3 => decode::<LedgerResponse>(bytes),
+        4 => decode::<Genesis>(bytes),
+        _ => decode::<State>(bytes),
+    }
+}
+
+fn decode<T: Record>(bytes: &[u8]) {
+    if let Ok(record) = T::decode(bytes) {
+        assert_eq!(record.encode(), bytes, "a record has one encoding");
+    }
+}
+
+/// A block of anyone's transactions on a ledger at work: the state stays sound.
+///
+/// Input: a byte that chooses, a byte that names who signs, then what the choice says: a body's
+/// encoding, edits of a valid body, edits of a valid block, or edits of the state.
+pub fn ledger_apply(input: &[u8]) {
+    let Some((&[choice, who], rest)) = input.split_first_chunk::<2>() else {
+        return;
+    };
+    let (world, bodies) = &*BUSY;
+    let chosen = bodies.get(usize::from(who).checked_rem(bodies.len()).unwrap_or(0));
+    let (from, valid) = chosen.expect("one of the bodies");
+    match choice % 4 {
+        0 => {
+            if let Ok(body) = TxBody::deserialize_reader(&mut &*rest) {
+                follow(world, who, body);
+            }
+        }
+        1 => {
+            let bytes = edited(&borsh::to_vec(valid).expect("memory"), rest);
+            if let Ok(body) = TxBody::try_from_slice(&bytes) {
+                follow(world, *from, body);
+            }
+        }
+        2 => {
+            let tx = world.signed(*from, valid.clone());
+            let block = world.next_block(&[node(who)], vec![tx]);
+            if let Ok(block) = Block::decode(&edited(&block.encode(), rest)) {
+                let mut world = world.clone();
+                // It follows or not.
+                drop(world.state.apply(&block));
+                world.state.audit().expect("a sound state");
+            }
+        }
+        _ => {
+            if let Ok(state) = State::decode(&edited(&world.state.encode(), rest)) {
+                state.audit().expect("what decodes is sound");
+                let mut world = World {
+                    state,
+                    blocks: Vec::new(),
+                };
+                // `World` makes times from heights.
+                let next = world.state.height().get().saturating_add(1_000);
+                if next < 1 << 40 && world.state.time() <= UnixMillis::new(next) {
+                    follow(&world, *from, valid.clone());
+                    world.lose(&[who]);
+                }
+            }
+        }
+    }
+}
+
+/// A block of the transaction, then blocks that draw what it asked for.
+fn follow(world: &World, from: u8, body: TxBody) {
+    let mut world = world.clone();
+    let tx = Tx {
+        body,
+        ..world.signed(from, TxBody::NodeDrain).into_unverified()
+    };
+    let tx = Signed::sign(tx, &key(from));
+    let block = world.next_block(&[], vec![tx]);
+    world.apply(block);
+    for _ in 0..3 {
+        world.pass();
+    }
+}
+
+/// `valid` with edits: place `u16`, byte to exclude-or; a place past the end cuts or extends.
+fn edited(valid: &[u8], edits: &[u8]) -> Vec<u8> {
+    let mut bytes = valid.to_vec();
+    let (edits, _) = edits.as_chunks::<3>();
+    for &[low, high, with] in edits {
+        let place = usize::from(u16::from_le_bytes([low, high]));
+        if let Some(byte) = bytes.get_mut(place) {
+            *byte ^= with;
+        } else if with.is_multiple_of(2) {
+            bytes.pop();
+        } else {
+            bytes.push(with);
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::account;
+
+    /// Inputs of each target: enough to reach every refusal, few enough for every run.
+    const INPUTS: u32 = 3_000;
+
+    fn inputs() -> impl Iterator<Item = Vec<u8>> {
+        (0..INPUTS).map(|number| {
+            let mut bytes = vec![0; usize::try_from(number % 97).unwrap()];
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&number.to_le_bytes());
+            hasher.finalize_xof().fill(&mut bytes);
+            // Small places, and tags of enums, are hit more often.
+            if number % 3 == 0 {
+                bytes.iter_mut().for_each(|byte| *byte %= 9);
+            }
+            bytes
+        })
+    }
+
+    #[test]
+    fn records_from_anyone() {
+        inputs().for_each(|input| ledger_decode(&input));
+        let (world, bodies) = &*BUSY;
+        let tx = world.signed(OWNER, bodies[0].1.clone());
+        let block = world.next_block(&[node(9)], vec![tx.clone()]);
+        let valid = [
+            tx.encode(),
+            block.encode(),
+            LedgerRequest::Account(account(1)).encode(),
+            Vec::new(),
+            genesis(Parameters::default()).encode(),
+            world.state.encode(),
+        ];
+        for (choice, bytes) in (0..).zip(valid) {
+            ledger_decode(&[&[choice], &bytes[..]].concat());
+            // Every cut, and one edit at every place.
+            for at in (0..bytes.len()).take(2_000) {
+                ledger_decode(&[&[choice], &bytes[..at]].concat());
+                let mut other = bytes.clone();
+                other[at] ^= 1 << (at % 8);
+                ledger_decode(&[&[choice], &other[..]].concat());
+            }
+        }
+    }
+
+    #[test]
+    fn transactions_from_anyone() {
+        inputs().for_each(|input| ledger_apply(&input));
+        let (_, bodies) = &*BUSY;
+        for (number, (_, body)) in (0..).zip(bodies) {
+            let bytes = borsh::to_vec(body).unwrap();
+            for place in 0..u16::try_from(bytes.len()).unwrap() {
+                let [low, high] = place.to_le_bytes();
+                ledger_apply(&[1, number, low, high, 1 << (place % 8)]);
+                ledger_apply(&[2, number, low, high, 1 << (place % 8)]);
+            }
+        }
+    }
+
+    #[test]
+    fn states_from_a_damaged_disk() {
+        let (world, _) = &*BUSY;
+        let size = u16::try_from(world.state.encode().len()).unwrap();
+        for place in 0..size {
+            let [low, high] = place.to_le_bytes();
+            ledger_apply(&[3, low, low, high, 1 << (place % 8)]);
+        }
+    }
+}

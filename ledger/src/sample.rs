@@ -1,0 +1,302 @@
+//! A ledger at work, for tests and fuzz targets: parties made from numbers, blocks made from what
+//! they ask for, every state audited.
+
+#![expect(clippy::missing_panics_doc, reason = "a failed test")]
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use cairn_core::{
+    AccountId, Amount, Bounded, ByteCount, Code, Digest, GroupId, GroupRevision, GroupRoot, NodeId,
+    PublicKey, Record, RevisionNumber, SecretKey, Signed, SlotIndex, Text, UnixMillis,
+};
+
+use crate::block::Block;
+use crate::effect::Effect;
+use crate::genesis::{Genesis, Parameters};
+use crate::group::{Deal, Group};
+use crate::state::State;
+use crate::tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, group_id, operator_consent, tx_id};
+use crate::tx_error::TxError;
+
+/// The owner of every sample group.
+pub const OWNER: u8 = 1;
+/// What each of the accounts 1 to 4 begins with.
+pub const ENDOWED: u64 = 1_000_000;
+
+/// The public key of every party, which takes a while to derive.
+static PUBLIC: LazyLock<Vec<PublicKey>> =
+    LazyLock::new(|| (0..=u8::MAX).map(|number| key(number).public()).collect());
+
+/// The key of a party.
+pub fn key(number: u8) -> SecretKey {
+    SecretKey::from_bytes(&[number; 32])
+}
+
+fn public(number: u8) -> PublicKey {
+    let key = PUBLIC.get(usize::from(number));
+    *key.expect("there is a key for every number")
+}
+
+/// The account of a party.
+pub fn account(number: u8) -> AccountId {
+    AccountId::new(public(number))
+}
+
+/// The node of a party.
+pub fn node(number: u8) -> NodeId {
+    NodeId::new(public(number))
+}
+
+/// A genesis that endows the accounts 1 to 4.
+pub fn genesis(parameters: Parameters) -> Genesis {
+    let endow = |number| (account(number), Amount::from_micro(ENDOWED));
+    let mut endowed: Vec<_> = (1..=4).map(endow).collect();
+    endowed.sort_unstable();
+    Genesis {
+        time: UnixMillis::new(1_000),
+        parameters,
+        endowed: Bounded::new(endowed).expect("four accounts"),
+    }
+}
+
+/// Where a node is: network, provider, region, as numbers.
+pub type Place = (u8, u8, u8);
+
+/// Terms of a node with room for `slots` slots of [`open`].
+pub fn terms(slots: u64, (network, provider, region): Place) -> NodeTerms {
+    let label = |kind: &str, number: u8| Text::cut(&format!("{kind} {number}"));
+    NodeTerms {
+        capacity: ByteCount::new(slots << 20),
+        price: Amount::from_micro(5),
+        network: label("network", network),
+        provider: label("provider", provider),
+        region: label("region", region),
+    }
+}
+
+/// Registers the party as a node of an operator.
+pub fn register(number: u8, operator: u8, terms: NodeTerms) -> TxBody {
+    TxBody::NodeRegister {
+        operator: account(operator),
+        operator_consent: operator_consent(&key(operator), node(number)),
+        terms,
+    }
+}
+
+/// Opens a group of 1 MiB slots.
+pub fn open(k: u8, n: u8) -> TxBody {
+    TxBody::GroupOpen {
+        code: Code::new(k, n).expect("a code"),
+        slot_capacity: ByteCount::new(1 << 20),
+        price_max: Amount::from_micro(10),
+        term_epochs: 24,
+        escrow: Amount::from_micro(100),
+    }
+}
+
+/// A revision of a group.
+pub fn revision(group: GroupId, number: u64, segment_count: u32) -> GroupRevision {
+    GroupRevision {
+        group,
+        number: RevisionNumber::new(number),
+        segment_count,
+        slot_bytes: ByteCount::new(u64::from(segment_count)),
+        group_root: GroupRoot::new(Digest::of(&number.to_le_bytes())),
+    }
+}
+
+/// Revises a group.
+pub fn revise(group: GroupId, number: u64, segment_count: u32) -> TxBody {
+    TxBody::GroupRevise {
+        revision: revision(group, number, segment_count),
+    }
+}
+
+/// A slot of a group.
+pub const fn slot(group: GroupId, slot: u8) -> SlotRef {
+    SlotRef {
+        group,
+        slot: SlotIndex::new(slot),
+    }
+}
+
+/// Acknowledges one slot.
+pub fn acknowledge(slot: SlotRef, revision: u64) -> TxBody {
+    let entry = SlotRevision {
+        group: slot.group,
+        slot: slot.slot,
+        revision: RevisionNumber::new(revision),
+    };
+    TxBody::Acknowledge {
+        slots: Bounded::new(vec![entry]).expect("one slot"),
+    }
+}
+
+/// Declares one slot lost.
+pub fn declare_loss(slot: SlotRef) -> TxBody {
+    TxBody::DeclareLoss {
+        slots: Bounded::new(vec![slot]).expect("one slot"),
+    }
+}
+
+/// A ledger at work.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Its state.
+    pub state: State,
+    /// Every block so far.
+    pub blocks: Vec<Block>,
+}
+
+impl World {
+    /// Before the first block.
+    pub fn new(parameters: Parameters) -> Self {
+        Self {
+            state: State::genesis(&genesis(parameters)).expect("a genesis"),
+            blocks: Vec::new(),
+        }
+    }
+
+    /// With nodes 10, 11, ... at these places, each its own operator with room for `slots` slots.
+    pub fn with_nodes(slots: u64, places: &[Place]) -> Self {
+        let mut world = Self::new(Parameters::default());
+        for (number, place) in (10..).zip(places) {
+            world.accept(number, register(number, number, terms(slots, *place)));
+        }
+        world
+    }
+
+    /// A transaction with the right nonce.
+    pub fn signed(&self, number: u8, body: TxBody) -> Signed<Tx> {
+        let account = account(number);
+        let tx = Tx {
+            account,
+            nonce: self.state.account(account).nonce,
+            fee: self.state.parameters().fee_min,
+            body,
+        };
+        Signed::sign(tx, &key(number))
+    }
+
+    /// The next block.
+    pub fn next_block(&self, lost: &[NodeId], txs: Vec<Signed<Tx>>) -> Block {
+        let height = self.state.height().next().expect("few blocks");
+        Block {
+            height,
+            parent: self.state.tip(),
+            time: UnixMillis::new(1_000 + height.get()),
+            seed: Digest::keyed("cairn 1 test seed", &height.get().to_le_bytes()),
+            lost: Bounded::new(lost.to_vec()).expect("few nodes"),
+            txs: Bounded::new(txs).expect("few transactions"),
+        }
+    }
+
+    /// Applies a block and audits the state.
+    pub fn apply(&mut self, block: Block) -> Vec<Effect> {
+        let effects = self.state.apply(&block).expect("the next block");
+        self.state.audit().expect("a sound state");
+        self.blocks.push(block);
+        effects
+    }
+
+    /// A block of one transaction: its effects and what became of it.
+    pub fn submit(&mut self, tx: Signed<Tx>) -> (Vec<Effect>, Result<(), TxError>) {
+        let id = tx_id(&tx);
+        let block = self.next_block(&[], vec![tx]);
+        let mut effects = self.apply(block);
+        match effects.pop() {
+            Some(Effect::TxDone { id: found, result }) if found == id => (effects, result),
+            other => panic!("expected the transaction's end, found {other:?}"),
+        }
+    }
+
+    /// A block of one transaction that is done: its effects without those of the draws before it.
+    pub fn accept(&mut self, number: u8, body: TxBody) -> Vec<Effect> {
+        let tx = self.signed(number, body);
+        let (effects, result) = self.submit(tx);
+        result.expect("the transaction is done");
+        effects
+    }
+
+    /// A block of one transaction that is refused, which changes nothing but the height.
+    pub fn refuse(&mut self, number: u8, body: TxBody) -> TxError {
+        let tx = self.signed(number, body);
+        self.refuse_tx(tx)
+    }
+
+    /// As [`Self::refuse`].
+    pub fn refuse_tx(&mut self, tx: Signed<Tx>) -> TxError {
+        while self.state.has_draws() {
+            self.pass();
+        }
+        let mut other = self.clone();
+        other.pass();
+        let (_, result) = self.submit(tx);
+        let mut changed = self.clone();
+        changed.pass();
+        other.pass();
+        let same = |world: &Self| (world.state.status().node_count, world.balances());
+        assert_eq!(same(&changed), same(&other), "a refusal changes nothing");
+        result.expect_err("the transaction is refused")
+    }
+
+    /// A block of nothing.
+    pub fn pass(&mut self) -> Vec<Effect> {
+        self.apply(self.next_block(&[], Vec::new()))
+    }
+
+    /// A block that calls nodes lost.
+    pub fn lose(&mut self, numbers: &[u8]) -> Vec<Effect> {
+        let lost: Vec<NodeId> = numbers.iter().map(|number| node(*number)).collect();
+        self.apply(self.next_block(&lost, Vec::new()))
+    }
+
+    /// Opens a group of the owner and lets it be placed.
+    pub fn place(&mut self, k: u8, n: u8) -> GroupId {
+        let tx = self.signed(OWNER, open(k, n));
+        let id = group_id(tx_id(&tx));
+        let (_, result) = self.submit(tx);
+        result.expect("the group is opened");
+        self.pass();
+        assert!(self.group(id).is_placed());
+        id
+    }
+
+    /// A group.
+    pub fn group(&self, id: GroupId) -> &Group {
+        self.state.group(id).expect("the group is there")
+    }
+
+    /// A deal.
+    pub fn deal(&self, slot: SlotRef) -> &Deal {
+        self.group(slot.group).deal(slot.slot).expect("a deal")
+    }
+
+    /// The party that is the node of a slot.
+    pub fn holder(&self, slot: SlotRef) -> u8 {
+        party(self.deal(slot).node)
+    }
+
+    /// Balance and nonce of the accounts 0 to 60.
+    pub fn balances(&self) -> BTreeMap<u8, (Amount, u64)> {
+        (0..=60)
+            .map(|number| {
+                let found = self.state.account(account(number));
+                (number, (found.balance, found.nonce))
+            })
+            .collect()
+    }
+
+    /// Digest of the state's encoding.
+    pub fn digest(&self) -> Digest {
+        self.state.record_digest()
+    }
+}
+
+/// The party that is a node.
+pub fn party(id: NodeId) -> u8 {
+    (0..=u8::MAX)
+        .find(|number| node(*number) == id)
+        .expect("a party's node")
+}
