@@ -8,6 +8,7 @@ use std::sync::Arc;
 use cairn_core::code::SHARD_BYTES_MAX;
 use cairn_core::{Code, SlotIndex};
 
+use crate::columns;
 use crate::encoder::Encoder;
 use crate::error::{DecodeError, EncodeError, ReconstructError, VerifyError};
 use crate::kernel::Kernel;
@@ -15,7 +16,6 @@ use crate::matrix::Matrix;
 use crate::payload::Payload;
 use crate::plan::{self, Plan};
 use crate::plan_cache::PlanCache;
-use crate::stripe;
 
 /// Columns that [`Coder::verify`] compares at a time.
 const VERIFY_COLUMNS: usize = 16 << 10;
@@ -180,7 +180,7 @@ impl Coder {
         parity: &mut [&mut [u8]],
     ) {
         let inputs = self.data_inputs(payload, columns);
-        stripe::apply(&self.inner.encode, &inputs, columns.len(), parity);
+        columns::apply(&self.inner.encode, &inputs, columns.len(), parity);
     }
 
     /// Computes some shards of a segment only, data or parity, each at its own cost: what a writer
@@ -221,7 +221,7 @@ impl Coder {
         let inputs = self.data_inputs(payload, &all);
         if !parity.is_empty() {
             let plan = self.plan(&sources, &parity_slots);
-            stripe::apply(&plan, &inputs, shard_bytes, &mut parity);
+            columns::apply(&plan, &inputs, shard_bytes, &mut parity);
         }
         Ok(())
     }
@@ -421,7 +421,7 @@ impl Coder {
         }
         let sources = sorted.iter().take(self.code().data_count());
         let (slots, inputs): (Vec<SlotIndex>, Vec<&[u8]>) = sources.copied().unzip();
-        stripe::apply(&self.plan(&slots, wanted), &inputs, columns, outputs);
+        columns::apply(&self.plan(&slots, wanted), &inputs, columns, outputs);
     }
 
     /// The plan for `wanted` from `sources`, prepared now or before.

@@ -44,6 +44,7 @@
 //! ```
 
 mod coder;
+mod columns;
 mod encoder;
 mod error;
 mod kernel;
@@ -59,11 +60,10 @@ mod simd_gfni256;
 mod simd_gfni512;
 #[cfg(target_arch = "aarch64")]
 mod simd_neon;
-mod stripe;
 
 pub use coder::Coder;
+pub use columns::SCRATCH_BYTES_MAX;
 pub use encoder::{EncodedColumns, Encoder};
 pub use error::{DecodeError, EncodeError, ReconstructError, VerifyError};
 pub use kernel::Kernel;
 pub use plan_cache::PLANS_MAX;
-pub use stripe::SCRATCH_BYTES_MAX;

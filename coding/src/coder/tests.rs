@@ -1,3 +1,5 @@
+//! The coder against the library, over every loss of small codes and random ones of large codes.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

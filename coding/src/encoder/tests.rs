@@ -1,3 +1,5 @@
+//! Ranges of columns against whole shards.
+
 use cairn_core::Code;
 
 use super::*;

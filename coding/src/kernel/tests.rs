@@ -1,8 +1,10 @@
+//! Every kernel against the definition of the sum and against the portable kernel.
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::columns;
 use crate::plan::Plan;
-use crate::stripe;
 
 /// Column counts around every vector, step and block size of every kernel.
 const COLUMN_COUNTS: [usize; 26] = [
@@ -37,7 +39,7 @@ fn run(kernel: Kernel, rows: &[Vec<u8>], inputs: &[&[u8]], columns: usize) -> Ve
     let rows: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
     let mut outputs = vec![vec![0xa5; columns]; rows.len()];
     let mut slices: Vec<&mut [u8]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-    stripe::apply(&Plan::new(kernel, &rows), inputs, columns, &mut slices);
+    columns::apply(&Plan::new(kernel, &rows), inputs, columns, &mut slices);
     outputs
 }
 
@@ -176,7 +178,7 @@ proptest! {
                     &mut output[offset..offset + end]
                 })
                 .collect();
-            stripe::apply(&Plan::new(kernel, &rows), &inputs, columns, &mut slices);
+            columns::apply(&Plan::new(kernel, &rows), &inputs, columns, &mut slices);
             for (slice, twin) in slices.iter().zip(&twin) {
                 prop_assert_eq!(&slice[..], &twin[..slice.len()], "{}", kernel);
             }

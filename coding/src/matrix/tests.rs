@@ -1,5 +1,8 @@
-use super::*;
+//! The library's field and generator against the specification, computed here a second time.
+
 use cairn_core::Profile;
+
+use super::*;
 
 /// Product in GF(2^8) modulo x^8 + x^4 + x^3 + x^2 + 1, bit by bit: nothing of the library.
 fn product(a: u8, b: u8) -> u8 {
