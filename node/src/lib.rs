@@ -1,1 +1,3 @@
 //! Keeps slots durable, serves them, catches up.
+
+pub mod store;

@@ -1,0 +1,249 @@
+//! Reading shards, and what happens when one turns out to be damaged.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cairn_core::message::{ShardRange, WithRecord};
+use cairn_core::{Record, SegmentRecord, ShardRoot, Signed};
+use cairn_proofs::{
+    Outboard, hash_shard, prove_range, verify_range, widen_to_blocks, widen_to_spans,
+};
+use cairn_runtime::{Disk, DiskError};
+
+use super::error::{Damage, ShardPlace, StoreError};
+use super::format::{index, length};
+use super::index::Entry;
+use super::pack::{Head, HeadFault};
+use super::{ShardStore, lock};
+
+/// How often a read begins again when the shard was moved meanwhile.
+const MOVES_MAX: u32 = 4;
+
+/// Whether the bytes are verified against the shard root before they are returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Whoever gets them verifies them: serving.
+    No,
+    /// Scrub, catching up, moving.
+    Yes,
+}
+
+/// A range of a shard.
+#[derive(Clone, Debug)]
+pub struct ShardRead {
+    /// The segment record, when asked for.
+    pub record: Option<Signed<SegmentRecord>>,
+    /// The shard's identity.
+    pub root: ShardRoot,
+    /// The shard's size.
+    pub shard_bytes: u32,
+    /// The range asked for, widened to whole 1 KiB blocks.
+    pub range: ShardRange,
+    /// The siblings that prove it; empty for a whole shard.
+    pub proof: Vec<u8>,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// A failed read of a place where there is a shard.
+enum ReadFault {
+    Damage(Damage),
+    Range,
+}
+
+impl<D: Disk> ShardStore<D> {
+    /// Reads a range of a shard with its proof.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Absent`], [`StoreError::Emptied`], [`StoreError::OutOfRange`],
+    /// [`StoreError::Damaged`]: the shard is lacking from now on.
+    pub fn read(
+        &self,
+        shard: ShardPlace,
+        range: ShardRange,
+        record: WithRecord,
+        check: Check,
+    ) -> Result<ShardRead, StoreError> {
+        self.read_with(shard, |entry| {
+            let bytes = entry.location.shard_bytes;
+            let range = widen_to_blocks(bytes, range).map_err(|_| ReadFault::Range)?;
+            if range.bytes == bytes {
+                self.read_whole(entry, record, check)
+            } else {
+                self.read_range(entry, range, record, check)
+            }
+        })
+    }
+
+    /// Reads a whole shard with its record.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`], without [`StoreError::OutOfRange`].
+    pub fn read_shard(&self, shard: ShardPlace, check: Check) -> Result<ShardRead, StoreError> {
+        self.read_with(shard, |entry| {
+            self.read_whole(entry, WithRecord::Yes, check)
+        })
+    }
+
+    /// Reads the signed segment record beside a shard.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read_shard`].
+    pub fn record(&self, shard: ShardPlace) -> Result<Signed<SegmentRecord>, StoreError> {
+        self.read_with(shard, |entry| self.read_head(entry).map(|head| head.0))
+    }
+
+    /// Reads by the index; a shard that was moved meanwhile is read again at its new place, one
+    /// that is damaged is taken out.
+    fn read_with<T>(
+        &self,
+        shard: ShardPlace,
+        read: impl Fn(&Entry) -> Result<T, ReadFault>,
+    ) -> Result<T, StoreError> {
+        for _ in 0..MOVES_MAX {
+            let entry = lock(&self.index).find(shard)?;
+            let result = read(&entry);
+            if !lock(&self.index).is_current(shard, &entry) {
+                continue;
+            }
+            return result.map_err(|fault| match fault {
+                ReadFault::Range => StoreError::OutOfRange { shard },
+                ReadFault::Damage(damage) => self.mark_damaged(shard, &entry, damage),
+            });
+        }
+        Err(StoreError::Absent { shard })
+    }
+
+    fn read_whole(
+        &self,
+        entry: &Entry,
+        record: WithRecord,
+        check: Check,
+    ) -> Result<ShardRead, ReadFault> {
+        let shard_bytes = entry.location.shard_bytes;
+        let mut bytes = vec![0; index(shard_bytes)];
+        self.packs
+            .read_bytes(&entry.location, 0, &mut bytes)
+            .map_err(unreadable)?;
+        if check == Check::Yes {
+            let hashed = hash_shard(&bytes).expect("a kept shard has 1 byte to 4 MiB");
+            if hashed.root != entry.root {
+                let found = hashed.root;
+                return Err(ReadFault::Damage(Damage::Bytes { found }));
+            }
+        }
+        let record = match (record, check) {
+            (WithRecord::No, Check::No) => None,
+            (WithRecord::Yes, _) | (_, Check::Yes) => {
+                let (record, outboard) = self.read_head(entry)?;
+                if outboard.root().is_some_and(|root| root != entry.root) {
+                    return Err(ReadFault::Damage(Damage::Body));
+                }
+                Some(record)
+            }
+        };
+        Ok(ShardRead {
+            record,
+            root: entry.root,
+            shard_bytes,
+            range: ShardRange {
+                offset: 0,
+                bytes: shard_bytes,
+            },
+            proof: Vec::new(),
+            bytes: bytes.into(),
+        })
+    }
+
+    fn read_range(
+        &self,
+        entry: &Entry,
+        range: ShardRange,
+        record: WithRecord,
+        check: Check,
+    ) -> Result<ShardRead, ReadFault> {
+        let shard_bytes = entry.location.shard_bytes;
+        let spans = widen_to_spans(shard_bytes, range).map_err(|_| ReadFault::Range)?;
+        let mut bytes = vec![0; index(spans.bytes)];
+        self.packs
+            .read_bytes(&entry.location, spans.offset, &mut bytes)
+            .map_err(unreadable)?;
+        let (signed, outboard) = self.read_head(entry)?;
+        let within = |asked: ShardRange| {
+            let start = index(asked.offset - spans.offset);
+            start..start + index(asked.bytes)
+        };
+        let proof = prove_range(shard_bytes, range, &outboard, |asked| {
+            bytes.get(within(asked)).ok_or(())
+        })
+        .map_err(|_| ReadFault::Damage(Damage::Body))?;
+        let bytes = Bytes::from(bytes).slice(within(range));
+        if check == Check::Yes {
+            verify_range(entry.root, shard_bytes, range, &bytes, proof.as_bytes())
+                .map_err(|_| ReadFault::Damage(Damage::Range))?;
+        }
+        Ok(ShardRead {
+            record: (record == WithRecord::Yes).then_some(signed),
+            root: entry.root,
+            shard_bytes,
+            range,
+            proof: proof.as_bytes().to_vec(),
+            bytes,
+        })
+    }
+
+    /// Record and outboard, with every checksum.
+    fn read_head(&self, entry: &Entry) -> Result<(Signed<SegmentRecord>, Outboard), ReadFault> {
+        let bytes = self.packs.read_head(&entry.location).map_err(unreadable)?;
+        let head = Head::parse(&bytes, &self.key, &entry.location).map_err(|fault| {
+            ReadFault::Damage(match fault {
+                HeadFault::Header => Damage::Header,
+                HeadFault::Body => Damage::Body,
+            })
+        })?;
+        let header = &head.header;
+        let same = header.shard_root == entry.root && header.sequence == entry.sequence;
+        let record = Signed::<SegmentRecord>::decode(head.record).ok();
+        let outboard = Outboard::from_bytes(header.shard_bytes, head.outboard).ok();
+        match (same, record, outboard) {
+            (true, Some(record), Some(outboard)) => Ok((record, outboard)),
+            _ => Err(ReadFault::Damage(Damage::Body)),
+        }
+    }
+
+    /// Takes a damaged shard out of the index and its bytes off the disk: it is lacking now, and
+    /// is caught up from others.
+    fn mark_damaged(&self, shard: ShardPlace, entry: &Entry, damage: Damage) -> StoreError {
+        tracing::warn!(%shard, %damage, "a kept shard is damaged and counts as lacking");
+        let _writer = lock(&self.writer);
+        let taken = {
+            let mut state = lock(&self.index);
+            if state.is_current(shard, entry) {
+                state.slot_mut(shard.slot).remove(shard.segment)
+            } else {
+                None
+            }
+        };
+        if let (Some(entry), Ok(())) = (taken, self.check_usable())
+            && let Err(error) = self.release(&[entry.location])
+        {
+            tracing::warn!(%shard, %error, "a damaged shard could not be dropped");
+        }
+        StoreError::Damaged { shard, damage }
+    }
+}
+
+fn unreadable(error: DiskError) -> ReadFault {
+    ReadFault::Damage(Damage::Unreadable(Arc::new(error)))
+}
+
+impl ShardRead {
+    /// Bytes of the proof.
+    #[must_use]
+    pub fn proof_bytes(&self) -> u32 {
+        length(&self.proof)
+    }
+}

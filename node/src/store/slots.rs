@@ -1,0 +1,324 @@
+//! What slots have reached: revisions, emptied leaves, dropped slots, expiry.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use cairn_core::{ByteCount, RevisionDetail, RevisionNumber, SegmentNumber, SlotRoot, UnixMillis};
+use cairn_ledger::tx::SlotRef;
+use cairn_proofs::SlotTree;
+use cairn_runtime::Disk;
+
+use super::error::StoreError;
+use super::format::{length, pages};
+use super::index::{Index, Kept, Location, Slot, SlotFigures};
+use super::state::SlotState;
+use super::{ShardStore, lock};
+
+/// A revision that a slot has, or had, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotReached {
+    /// Its detail.
+    pub detail: RevisionDetail,
+    /// Whether every shard of it is still here.
+    pub whole: bool,
+}
+
+impl<D: Disk> ShardStore<D> {
+    /// Remembers durably that `detail`, which the caller has checked against the ledger, is the
+    /// newest revision known. Shards under its numbers are not replaced by their writer any more.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Disk`], [`StoreError::Full`].
+    pub fn expect(&self, place: SlotRef, detail: &RevisionDetail) -> Result<(), StoreError> {
+        let _writer = lock(&self.writer);
+        self.check_usable()?;
+        let mut state = {
+            let mut index = lock(&self.index);
+            let slot = index.slot_mut(place);
+            slot.fixed_count = slot.fixed_count.max(detail.revision.segment_count);
+            slot.state.clone()
+        };
+        let known = [&state.reached, &state.pending].into_iter().flatten();
+        if known
+            .map(|known| known.revision.number)
+            .any(|number| number >= detail.revision.number)
+        {
+            return Ok(());
+        }
+        state.pending = Some(detail.clone());
+        self.write_state(&state)?;
+        lock(&self.index).slot_mut(place).state = state;
+        Ok(())
+    }
+
+    /// Brings the slot to a revision: every shard of it is here and the slot tree has its root.
+    /// Durable on return. `emptied` are the leaves that revisions since the reached one emptied
+    /// beside those of `detail`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Lacking`], [`StoreError::SlotRoot`]: nothing has changed.
+    /// [`StoreError::Disk`], [`StoreError::Full`].
+    pub fn reach(
+        &self,
+        place: SlotRef,
+        detail: &RevisionDetail,
+        emptied: &[SegmentNumber],
+    ) -> Result<SlotRoot, StoreError> {
+        // Held throughout, so that no put changes what the tree was made of.
+        let _writer = lock(&self.writer);
+        self.check_usable()?;
+        let (tree, state) = {
+            let mut index = lock(&self.index);
+            let slot = index.slot_mut(place);
+            let tree = slot.tree_at(detail, emptied)?;
+            let mut state = slot.state.clone();
+            if state.reached_number() > detail.revision.number {
+                return Ok(tree.root());
+            }
+            let gone = detail.emptied.iter().chain(emptied).copied();
+            state.emptied = state.emptied.with(gone);
+            state.pending = state
+                .pending
+                .filter(|known| known.revision.number > detail.revision.number);
+            state.reached = Some(detail.clone());
+            (tree, state)
+        };
+        self.write_state(&state)?;
+        Ok(self.enter_reached(place, tree, state))
+    }
+
+    /// Takes a reached revision into memory: emptied shards wait for their release.
+    fn enter_reached(&self, place: SlotRef, tree: SlotTree, state: SlotState) -> SlotRoot {
+        let root = tree.root();
+        let mut index = lock(&self.index);
+        let slot = index.slot_mut(place);
+        let emptied: Vec<SegmentNumber> = slot
+            .entries(SegmentNumber::ZERO)
+            .map(|(number, _)| number)
+            .filter(|number| state.emptied.contains(*number))
+            .collect();
+        for number in emptied {
+            let entry = slot.remove(number);
+            slot.condemned.extend(entry.map(|entry| entry.location));
+        }
+        slot.fixed_count = slot.fixed_count.max(state.reached_count());
+        slot.tree = Some(tree);
+        slot.state = state;
+        root
+    }
+
+    /// Drops the bytes of leaves that revisions up to `acknowledged` emptied: the slot's
+    /// acknowledgement of that revision is final.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Disk`], [`StoreError::Full`].
+    pub fn release_emptied(
+        &self,
+        place: SlotRef,
+        acknowledged: RevisionNumber,
+    ) -> Result<ByteCount, StoreError> {
+        let _writer = lock(&self.writer);
+        self.check_usable()?;
+        let mut state = {
+            let index = lock(&self.index);
+            let Some(slot) = index.slots.get(&place) else {
+                return Ok(ByteCount::ZERO);
+            };
+            let due = acknowledged >= slot.state.reached_number() && !slot.condemned.is_empty();
+            if !due {
+                return Ok(ByteCount::ZERO);
+            }
+            slot.state.clone()
+        };
+        state.released = state.reached_number();
+        self.write_state(&state)?;
+        let dead = {
+            let mut index = lock(&self.index);
+            let slot = index.slot_mut(place);
+            slot.state = state;
+            std::mem::take(&mut slot.condemned)
+        };
+        self.release(&dead)?;
+        Ok(bytes_of(&dead))
+    }
+
+    /// Forgets a slot that another node has now, and drops its bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Disk`], [`StoreError::Full`].
+    pub fn drop_slot(&self, place: SlotRef) -> Result<ByteCount, StoreError> {
+        let writer = lock(&self.writer);
+        self.check_usable()?;
+        if !lock(&self.index).slots.contains_key(&place) {
+            return Ok(ByteCount::ZERO);
+        }
+        let mut state = SlotState::new(place);
+        state.dropped_to = writer.sequence - 1;
+        self.write_state(&state)?;
+        let dead = {
+            let mut index = lock(&self.index);
+            index.slots.remove(&place).map_or_else(Vec::new, |slot| {
+                let kept = slot.entries(SegmentNumber::ZERO);
+                let kept = kept.map(|(_, entry)| entry.location);
+                kept.chain(slot.condemned.iter().copied()).collect()
+            })
+        };
+        self.release(&dead)?;
+        self.forget_state(place)?;
+        Ok(bytes_of(&dead))
+    }
+
+    /// Removes the file of a slot of which nothing is here any more: its shards are dead durably.
+    pub(super) fn forget_state(&self, place: SlotRef) -> Result<(), StoreError> {
+        let removed = self.disk.remove_file(&self.slot_path(place));
+        removed.map_err(|error| self.fail(error))?;
+        let mut index = lock(&self.index);
+        index.set_state_bytes(place, 0);
+        index.state_bytes.remove(&place);
+        index.slots.remove(&place);
+        Ok(())
+    }
+
+    /// Drops shards that came before `before` and that no revision covers: numbers from
+    /// `segment_count` on, which the ledger has for the group.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Disk`], [`StoreError::Full`].
+    pub fn expire(
+        &self,
+        place: SlotRef,
+        segment_count: u32,
+        before: UnixMillis,
+    ) -> Result<u32, StoreError> {
+        let _writer = lock(&self.writer);
+        self.check_usable()?;
+        let dead: Vec<Location> = {
+            let mut index = lock(&self.index);
+            let Some(slot) = index.slots.get_mut(&place) else {
+                return Ok(0);
+            };
+            let from = SegmentNumber::new(segment_count.max(slot.fixed_count));
+            let old: Vec<SegmentNumber> = slot
+                .entries(from)
+                .filter(|(_, entry)| entry.written_at < before)
+                .map(|(number, _)| number)
+                .collect();
+            let taken = old.into_iter().filter_map(|number| slot.remove(number));
+            taken.map(|entry| entry.location).collect()
+        };
+        self.release(&dead)?;
+        Ok(u32::try_from(dead.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Writes a slot's file and accounts for it.
+    fn write_state(&self, state: &SlotState) -> Result<(), StoreError> {
+        let bytes = self.key.seal(state);
+        let path = self.slot_path(state.place());
+        let written = self.disk.replace_file(&path, &bytes);
+        written.map_err(|error| self.fail_unless_full(error))?;
+        let taken = u64::from(pages(length(&bytes)));
+        lock(&self.index).set_state_bytes(state.place(), taken);
+        Ok(())
+    }
+
+    pub(super) fn slots_folder(&self) -> PathBuf {
+        self.config.folder.join("slots")
+    }
+
+    fn slot_path(&self, place: SlotRef) -> PathBuf {
+        self.slots_folder().join(SlotState::file_name(place))
+    }
+
+    fn with_slot<T>(&self, place: SlotRef, ask: impl FnOnce(&Slot) -> T) -> Option<T> {
+        let index: &Index = &lock(&self.index);
+        index.slots.get(&place).map(ask)
+    }
+
+    /// Every slot of which something is here.
+    #[must_use]
+    pub fn slots(&self) -> Vec<SlotRef> {
+        lock(&self.index).slots.keys().copied().collect()
+    }
+
+    /// Figures of a slot; `None` when nothing is here.
+    #[must_use]
+    pub fn slot_figures(&self, place: SlotRef) -> Option<SlotFigures> {
+        self.with_slot(place, |slot| SlotFigures {
+            shard_count: slot.shard_count,
+            shard_bytes: ByteCount::new(slot.shard_bytes),
+            segment_count: slot.segment_count(),
+        })
+    }
+
+    /// The newest revision that the slot had whole.
+    #[must_use]
+    pub fn reached(&self, place: SlotRef) -> Option<SlotReached> {
+        self.with_slot(place, |slot| {
+            let detail = slot.state.reached.clone()?;
+            Some(SlotReached {
+                detail,
+                whole: slot.is_whole(),
+            })
+        })?
+    }
+
+    /// The newest revision known of the slot, reached or not.
+    #[must_use]
+    pub fn newest(&self, place: SlotRef) -> Option<RevisionDetail> {
+        self.with_slot(place, |slot| {
+            let state = &slot.state;
+            state.pending.clone().or_else(|| state.reached.clone())
+        })?
+    }
+
+    /// What is under each of `count` numbers from `from` on.
+    #[must_use]
+    pub fn kept(&self, place: SlotRef, from: SegmentNumber, count: u32) -> Vec<Kept> {
+        let end = from.get().saturating_add(count);
+        let numbers = (from.get()..end).map(SegmentNumber::new);
+        self.with_slot(place, |slot| {
+            numbers.clone().map(|number| slot.kept(number)).collect()
+        })
+        .unwrap_or_else(|| numbers.map(|_| Kept::Nothing).collect())
+    }
+
+    /// A copy of the slot tree at the reached revision; `None` without one.
+    #[must_use]
+    pub fn slot_tree(&self, place: SlotRef) -> Option<SlotTree> {
+        self.with_slot(place, |slot| slot.tree.clone())?
+    }
+
+    /// Numbers below `count` that are neither here nor emptied, at most `limit` of them.
+    #[must_use]
+    pub fn lacking(&self, place: SlotRef, count: u32, limit: usize) -> Vec<SegmentNumber> {
+        let index = lock(&self.index);
+        let numbers = (0..count).map(SegmentNumber::new);
+        match index.slots.get(&place) {
+            None => numbers.take(limit).collect(),
+            Some(slot) => {
+                let here: BTreeSet<SegmentNumber> = slot
+                    .entries(SegmentNumber::ZERO)
+                    .map(|(number, _)| number)
+                    .collect();
+                numbers
+                    .filter(|number| {
+                        !here.contains(number) && !slot.state.emptied.contains(*number)
+                    })
+                    .take(limit)
+                    .collect()
+            }
+        }
+    }
+}
+
+fn bytes_of(locations: &[Location]) -> ByteCount {
+    let bytes = locations
+        .iter()
+        .map(|location| u64::from(location.total_bytes()));
+    ByteCount::new(bytes.sum())
+}

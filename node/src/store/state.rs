@@ -1,0 +1,113 @@
+//! The durable state of a slot: a small file that is replaced in one step.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use cairn_core::group::SEGMENTS_MAX;
+use cairn_core::{
+    Bounded, GroupId, Record, RecordKind, RevisionDetail, RevisionNumber, SegmentNumber, SlotIndex,
+};
+use cairn_ledger::tx::SlotRef;
+
+use super::format::index;
+
+/// Bytes of the set of emptied leaves at most: a bit for each.
+const EMPTIED_BYTES_MAX: usize = 131_072;
+
+const _: () = assert!(EMPTIED_BYTES_MAX * 8 == 1 << 20 && SEGMENTS_MAX == 1 << 20);
+
+/// A set of segment numbers, as bits; no trailing zero byte.
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub(super) struct NumberSet(Bounded<u8, EMPTIED_BYTES_MAX>);
+
+impl NumberSet {
+    /// Whether `number` is in it.
+    pub(super) fn contains(&self, number: SegmentNumber) -> bool {
+        self.0
+            .get(index(number.get() / 8))
+            .is_some_and(|byte| byte & (1 << (number.get() % 8)) != 0)
+    }
+
+    /// This set and `numbers`, each below [`SEGMENTS_MAX`].
+    pub(super) fn with(&self, numbers: impl IntoIterator<Item = SegmentNumber>) -> Self {
+        let mut bytes = self.0.to_vec();
+        for number in numbers {
+            let at = index(number.get() / 8);
+            if bytes.len() <= at {
+                bytes.resize(at + 1, 0);
+            }
+            bytes[at] |= 1 << (number.get() % 8);
+        }
+        Self(Bounded::new(bytes).expect("numbers are below the bound"))
+    }
+}
+
+/// What a slot has reached. In the folder `slots`.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub(super) struct SlotState {
+    pub(super) group: GroupId,
+    pub(super) slot: SlotIndex,
+    /// Shards up to this sequence number are dropped.
+    pub(super) dropped_to: u64,
+    /// The newest revision that the slot had whole.
+    pub(super) reached: Option<RevisionDetail>,
+    /// A newer one that is known.
+    pub(super) pending: Option<RevisionDetail>,
+    /// Every leaf that a reached revision emptied.
+    pub(super) emptied: NumberSet,
+    /// The bytes of leaves that revisions up to this emptied may be dropped.
+    pub(super) released: RevisionNumber,
+}
+
+impl Record for SlotState {
+    const KIND: RecordKind = RecordKind::SlotState;
+    const VERSION: u8 = 1;
+    const BYTES_MAX: usize = 128 + 2 * RevisionDetail::BYTES_MAX + EMPTIED_BYTES_MAX;
+
+    fn is_well_formed(&self) -> bool {
+        [&self.reached, &self.pending]
+            .into_iter()
+            .flatten()
+            .all(|detail| detail.is_well_formed() && detail.revision.group == self.group)
+    }
+}
+
+impl SlotState {
+    /// Of a slot that nothing is known of.
+    pub(super) const fn new(place: SlotRef) -> Self {
+        Self {
+            group: place.group,
+            slot: place.slot,
+            dropped_to: 0,
+            reached: None,
+            pending: None,
+            emptied: NumberSet(Bounded::empty()),
+            released: RevisionNumber::ZERO,
+        }
+    }
+
+    /// The slot.
+    pub(super) const fn place(&self) -> SlotRef {
+        SlotRef {
+            group: self.group,
+            slot: self.slot,
+        }
+    }
+
+    /// Number of the newest revision that the slot had whole.
+    pub(super) fn reached_number(&self) -> RevisionNumber {
+        self.reached
+            .as_ref()
+            .map_or(RevisionNumber::ZERO, |detail| detail.revision.number)
+    }
+
+    /// Leaves of that revision.
+    pub(super) fn reached_count(&self) -> u32 {
+        self.reached
+            .as_ref()
+            .map_or(0, |detail| detail.revision.segment_count)
+    }
+
+    /// Name of its file.
+    pub(super) fn file_name(place: SlotRef) -> String {
+        format!("{}-{}", place.group, place.slot)
+    }
+}

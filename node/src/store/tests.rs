@@ -1,0 +1,8 @@
+//! Tests of the shard store: laws, a reference model, crashes and faults at every disk call.
+
+mod crash;
+mod damage;
+mod fixture;
+mod model;
+mod real_disk;
+mod rules;

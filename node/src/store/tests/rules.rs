@@ -1,0 +1,274 @@
+//! What each call promises, one by one.
+
+use cairn_core::{RevisionNumber, UnixMillis};
+use cairn_runtime::{Runtime, SimRuntime};
+
+use super::fixture::{
+    assert_version, config, detail, on_machine, open, put_of, put_one, shard, slot, version,
+};
+use crate::store::{Kept, PutDone, Replace, ShardStore, StoreError};
+
+type Store = ShardStore<<SimRuntime as Runtime>::Disk>;
+
+fn with_store(test: impl FnOnce(&SimRuntime, Store)) {
+    on_machine(1, |runtime| {
+        let (store, _) = open(runtime.disk(), config("/store")).unwrap();
+        test(&runtime, store);
+    });
+}
+
+fn reopen(runtime: &SimRuntime, store: Store) -> Store {
+    drop(store);
+    open(runtime.disk(), config("/store")).unwrap().0
+}
+
+#[test]
+fn i1_what_was_put_is_read_before_and_after_reopening() {
+    with_store(|runtime, store| {
+        let puts: Vec<_> = (0..20)
+            .map(|segment| put_of(shard(1, segment), 0))
+            .collect();
+        for result in store.put(&puts) {
+            assert_eq!(result.unwrap(), PutDone::Stored);
+        }
+        let store = reopen(runtime, store);
+        for segment in 0..20 {
+            assert_version(&store, shard(1, segment), 0);
+        }
+        assert_eq!(store.figures().unwrap().shard_count, 20);
+        assert!(store.figures().unwrap().pack_count > 0);
+    });
+}
+
+#[test]
+fn the_same_shard_again_is_kept_and_another_replaces_it_until_revised() {
+    with_store(|runtime, store| {
+        put_one(&store, shard(1, 0), 0).unwrap();
+        let again = store.put(&[put_of(shard(1, 0), 0)]).pop().unwrap();
+        assert_eq!(again.unwrap(), PutDone::Kept);
+        put_one(&store, shard(1, 0), 1).unwrap();
+        let store = reopen(runtime, store);
+        assert_version(&store, shard(1, 0), 1);
+        store
+            .expect(slot(1), &detail(slot(1), 1, &[Some(1)], &[]))
+            .unwrap();
+        let error = put_one(&store, shard(1, 0), 2).unwrap_err();
+        assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
+        let store = reopen(runtime, store);
+        let error = put_one(&store, shard(1, 0), 2).unwrap_err();
+        assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
+        assert_version(&store, shard(1, 0), 1);
+    });
+}
+
+#[test]
+fn i1_catching_up_replaces_a_wrong_shard_but_never_a_reached_one() {
+    with_store(|_, store| {
+        put_one(&store, shard(1, 0), 0).unwrap();
+        let first = detail(slot(1), 1, &[Some(1)], &[]);
+        store.expect(slot(1), &first).unwrap();
+        let error = store.reach(slot(1), &first, &[]).unwrap_err();
+        assert!(matches!(error, StoreError::SlotRoot { .. }), "{error}");
+        let mut caught_up = put_of(shard(1, 0), 1);
+        caught_up.replace = Replace::Unreached;
+        store.put(&[caught_up]).pop().unwrap().unwrap();
+        store.reach(slot(1), &first, &[]).unwrap();
+        let mut other = put_of(shard(1, 0), 2);
+        other.replace = Replace::Unreached;
+        let error = store.put(&[other]).pop().unwrap().unwrap_err();
+        assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
+    });
+}
+
+#[test]
+fn i3_a_revision_is_reached_with_its_root_or_not_at_all() {
+    with_store(|runtime, store| {
+        for segment in [0, 1, 3] {
+            put_one(&store, shard(1, segment), 0).unwrap();
+        }
+        let all = detail(slot(1), 1, &[Some(0); 4], &[]);
+        match store.reach(slot(1), &all, &[]).unwrap_err() {
+            StoreError::Lacking { first, count, .. } => assert_eq!((first.get(), count), (2, 1)),
+            error => panic!("{error}"),
+        }
+        assert_eq!(store.reached(slot(1)), None);
+        put_one(&store, shard(1, 2), 0).unwrap();
+        let root = store.reach(slot(1), &all, &[]).unwrap();
+        assert_eq!(root, all.slot_roots[1]);
+        let store = reopen(runtime, store);
+        let reached = store.reached(slot(1)).unwrap();
+        assert_eq!((reached.detail, reached.whole), (all, true));
+        assert_eq!(store.slot_tree(slot(1)).unwrap().root(), root);
+    });
+}
+
+#[test]
+fn emptied_leaves_go_when_their_revision_is_acknowledged() {
+    with_store(|runtime, store| {
+        for segment in 0..8 {
+            put_one(&store, shard(1, segment), 0).unwrap();
+        }
+        store
+            .reach(slot(1), &detail(slot(1), 1, &[Some(0); 8], &[]), &[])
+            .unwrap();
+        let full = store.figures().unwrap().used;
+        let mut leaves = [Some(0); 8];
+        leaves[3] = None;
+        leaves[7] = None;
+        let second = detail(slot(1), 2, &leaves, &[3, 7]);
+        store.reach(slot(1), &second, &[]).unwrap();
+        let store = reopen(runtime, store);
+        let used = store.figures().unwrap().used;
+        assert!(used >= full, "nothing goes before it may");
+        assert_eq!(store.kept(slot(1), shard(1, 3).segment, 1), [Kept::Emptied]);
+        let early = store
+            .release_emptied(slot(1), RevisionNumber::new(1))
+            .unwrap();
+        assert_eq!(early.get(), 0);
+        let freed = store
+            .release_emptied(slot(1), RevisionNumber::new(2))
+            .unwrap();
+        assert!(freed.get() > 80 << 10);
+        assert!(store.figures().unwrap().used.get() + (64 << 10) < used.get());
+        let error = put_one(&store, shard(1, 3), 0).unwrap_err();
+        assert!(matches!(error, StoreError::Emptied { .. }), "{error}");
+        let store = reopen(runtime, store);
+        assert_eq!(version(&store, shard(1, 3)), None);
+        assert_eq!(version(&store, shard(1, 4)), Some(0));
+        assert!(store.reached(slot(1)).unwrap().whole);
+    });
+}
+
+#[test]
+fn unrevised_shards_expire_and_stay_away() {
+    with_store(|runtime, store| {
+        for segment in 0..8 {
+            put_one(&store, shard(1, segment), 0).unwrap();
+        }
+        let before = UnixMillis::new(1000);
+        assert_eq!(store.expire(slot(1), 4, before).unwrap(), 0);
+        assert_eq!(store.expire(slot(1), 4, UnixMillis::new(1001)).unwrap(), 4);
+        let store = reopen(runtime, store);
+        let kept: Vec<_> = (0..8)
+            .map(|segment| version(&store, shard(1, segment)))
+            .collect();
+        let (some, none) = (Some(0), None);
+        assert_eq!(kept, [some, some, some, some, none, none, none, none]);
+        put_one(&store, shard(1, 5), 3).unwrap();
+        let store = reopen(runtime, store);
+        assert_version(&store, shard(1, 5), 3);
+    });
+}
+
+#[test]
+fn a_dropped_slot_is_gone_and_may_come_again() {
+    with_store(|runtime, store| {
+        for segment in 0..12 {
+            put_one(&store, shard(1, segment), 0).unwrap();
+            put_one(&store, shard(2, segment), 0).unwrap();
+        }
+        store
+            .reach(slot(1), &detail(slot(1), 1, &[Some(0); 12], &[]), &[])
+            .unwrap();
+        store.drop_slot(slot(1)).unwrap();
+        assert_eq!(store.slots(), [slot(2)]);
+        let store = reopen(runtime, store);
+        assert_eq!(store.slots(), [slot(2)]);
+        put_one(&store, shard(1, 0), 5).unwrap();
+        let store = reopen(runtime, store);
+        assert_version(&store, shard(1, 0), 5);
+        assert_eq!(version(&store, shard(1, 1)), None);
+        for segment in 0..12 {
+            assert_version(&store, shard(2, segment), 0);
+        }
+    });
+}
+
+#[test]
+fn mostly_dead_packs_are_copied_and_removed() {
+    with_store(|runtime, store| {
+        for segment in 0..60 {
+            put_one(&store, shard(1, segment), 0).unwrap();
+            put_one(&store, shard(2, segment), 0).unwrap();
+        }
+        let packs = store.figures().unwrap().pack_count;
+        // What is left of slot 2 is small shards, whose heads take as much as they do.
+        let keep = |segment: u32| segment.is_multiple_of(4);
+        store.drop_slot(slot(1)).unwrap();
+        let leaves: Vec<Option<u8>> = (0..60).map(|_| Some(0)).collect();
+        store
+            .reach(slot(2), &detail(slot(2), 1, &leaves, &[]), &[])
+            .unwrap();
+        let emptied: Vec<u32> = (0..60).filter(|segment| !keep(*segment)).collect();
+        let leaves: Vec<Option<u8>> = (0..60).map(|segment| keep(segment).then_some(0)).collect();
+        store
+            .reach(slot(2), &detail(slot(2), 2, &leaves, &emptied), &[])
+            .unwrap();
+        store
+            .release_emptied(slot(2), RevisionNumber::new(2))
+            .unwrap();
+        let mut rounds = 0;
+        while store.compact().unwrap().is_some() {
+            rounds += 1;
+            assert!(rounds < 100, "compaction ends");
+        }
+        assert!(store.figures().unwrap().pack_count < packs / 2);
+        let store = reopen(runtime, store);
+        for segment in (0..60).filter(|segment| keep(*segment)) {
+            assert_version(&store, shard(2, segment), 0);
+        }
+        assert!(store.reached(slot(2)).unwrap().whole);
+    });
+}
+
+#[test]
+fn i9_a_store_takes_no_more_than_its_capacity() {
+    on_machine(2, |runtime| {
+        let mut small = config("/store");
+        small.capacity = cairn_core::ByteCount::new(1 << 20);
+        let (store, _) = open(runtime.disk(), small.clone()).unwrap();
+        let mut stored = 0;
+        let mut refused = 0;
+        for segment in 0..80 {
+            match put_one(&store, shard(1, segment), 0) {
+                Ok(()) => stored += 1,
+                Err(StoreError::Full { .. }) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(
+            stored > 30 && refused > 10,
+            "{stored} stored, {refused} refused"
+        );
+        let figures = store.figures().unwrap();
+        assert!(figures.used.get() <= (1 << 20) - figures.reserve.get());
+        // Room for its own records is left: the slot can go, and then there is room again.
+        store.drop_slot(slot(1)).unwrap();
+        put_one(&store, shard(1, 200), 0).unwrap();
+    });
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    with_store(|runtime, store| {
+        let error = open(runtime.disk(), config("/store")).unwrap_err();
+        match error {
+            StoreError::Disk(error) => {
+                assert_eq!(error.source.kind(), std::io::ErrorKind::WouldBlock);
+            }
+            error => panic!("{error}"),
+        }
+        drop(store);
+    });
+}
+
+#[test]
+fn a_closed_store_reads_and_takes_nothing() {
+    with_store(|_, store| {
+        put_one(&store, shard(1, 0), 0).unwrap();
+        store.close().unwrap();
+        assert_version(&store, shard(1, 0), 0);
+        let error = put_one(&store, shard(1, 1), 0).unwrap_err();
+        assert!(matches!(error, StoreError::Closed), "{error}");
+    });
+}
