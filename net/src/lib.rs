@@ -7,6 +7,7 @@
 pub mod data;
 pub mod pool;
 pub mod real;
+pub mod sim;
 
 pub use data::{DataConn, DataError, Pace, ServerConn, ShardGot, ShardWanted};
 pub use pool::{DataPool, PoolLimits, Pooled};

@@ -38,6 +38,7 @@ mod tls;
 
 pub use config::{DhtMode, PeerAddress, RealConfig, RealLimits, RelayServer, StartError};
 pub use gate::{Carrier, RealStream};
+pub(crate) use records::check::newer;
 
 use book::Book;
 use driver::Command;

@@ -259,3 +259,62 @@ fn parent(path: &Path) -> &Path {
         _ => Path::new("."),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More parts than one system call takes.
+    const PART_COUNT: usize = 2 * PARTS_MAX + 3;
+
+    #[test]
+    fn writes_any_number_of_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = RealDisk.open(&path, OpenMode::CreateNew).unwrap();
+        let bytes: Vec<u8> = (0..=250).cycle().take(PART_COUNT).collect();
+        let parts: Vec<&[u8]> = bytes.chunks(1).collect();
+        file.write_all_at(&parts, 10).unwrap();
+        file.write_all_at(&[], 0).unwrap();
+        file.write_all_at(&[&[], &[]], 0).unwrap();
+        let mut read = vec![0; PART_COUNT + 10];
+        file.read_exact_at(&mut read, 0).unwrap();
+        assert_eq!(read[..10], [0; 10]);
+        assert_eq!(read[10..], bytes);
+    }
+
+    #[test]
+    fn holes_give_room_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = RealDisk.open(&path, OpenMode::CreateNew).unwrap();
+        file.write_all_at(&[&vec![7; 1 << 20]], 0).unwrap();
+        file.sync().unwrap();
+        let full = file.allocated_bytes().unwrap();
+        assert!(full >= 1 << 20);
+        file.punch_hole(1 << 16, 1 << 19).unwrap();
+        file.sync().unwrap();
+        assert_eq!(file.allocated_bytes().unwrap(), full - (1 << 19));
+        assert_eq!(file.len().unwrap(), 1 << 20);
+        let mut byte = [1];
+        file.read_exact_at(&mut byte, 1 << 17).unwrap();
+        assert_eq!(byte, [0]);
+        let space = RealDisk.space(folder.path()).unwrap();
+        assert!(space.free_bytes <= space.total_bytes && space.total_bytes > 0);
+    }
+
+    #[test]
+    fn errors_name_the_path_and_what_was_done() {
+        let error = RealDisk.open(Path::new("/nowhere/file"), OpenMode::ReadWriteOrCreate);
+        let error = error.unwrap_err();
+        assert!(error.is_not_found() && !error.is_full());
+        assert!(error.to_string().starts_with("open /nowhere/file: "));
+    }
+
+    #[test]
+    fn full_disks_are_told() {
+        let full = Path::new("/dev/full");
+        let file = RealDisk.open(full, OpenMode::ReadWrite).unwrap();
+        assert!(file.write_all_at(&[b"x"], 0).unwrap_err().is_full());
+    }
+}

@@ -12,7 +12,7 @@ use crate::sim::rng::SimRng;
 /// Unit of allocation, as on common file systems.
 pub(super) const PAGE_BYTES: u64 = 4096;
 /// Unit that a disk writes whole or not at all.
-const SECTOR_BYTES: usize = 512;
+const TEAR_BYTES: usize = 512;
 /// Unsynced bytes of a file beyond which all of it is written back, as kernels do by themselves.
 const PENDING_BYTES_MAX: usize = 16 << 20;
 /// The same bound on the count of changes.
@@ -22,7 +22,7 @@ pub(super) const FILE_BYTES_MAX: u64 = 16 << 40;
 
 type Page = Box<[u8; PAGE_SIZE]>;
 const PAGE_SIZE: usize = 4096;
-const _: () = assert!(PAGE_SIZE.is_multiple_of(SECTOR_BYTES));
+const _: () = assert!(PAGE_SIZE.is_multiple_of(TEAR_BYTES));
 
 /// How much of the unsynced a loss of power lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Content {
         if end > self.bytes && !buffer.is_empty() {
             return false;
         }
-        for (index, inside, part) in pieces(offset, buffer.len()) {
+        for (index, inside, part) in by_page(offset, buffer.len()) {
             match self.pages.get(&index) {
                 Some(page) => buffer[part].copy_from_slice(&page[inside]),
                 None => buffer[part].fill(0),
@@ -90,7 +90,7 @@ impl Content {
     /// How many of `length` bytes from `offset` on fit when `free` more bytes may be allocated.
     pub(super) fn fits(&self, offset: u64, length: usize, free: u64) -> usize {
         let mut pages_free = free / PAGE_BYTES;
-        for (index, _, part) in pieces(offset, length) {
+        for (index, _, part) in by_page(offset, length) {
             if !self.pages.contains_key(&index) {
                 if pages_free == 0 {
                     return part.start;
@@ -134,7 +134,7 @@ impl Content {
     /// The pages that a change makes other, among those that a loss of power must restore.
     fn touched(&self, change: &Change) -> Vec<u64> {
         match change {
-            Change::Write { offset, content } => pieces(*offset, content.len())
+            Change::Write { offset, content } => by_page(*offset, content.len())
                 .map(|(index, ..)| index)
                 .collect(),
             Change::SetLen { bytes } => self
@@ -155,7 +155,7 @@ impl Content {
     fn apply(&mut self, change: &Change) {
         match change {
             Change::Write { offset, content } => {
-                for (index, inside, part) in pieces(*offset, content.len()) {
+                for (index, inside, part) in by_page(*offset, content.len()) {
                     let page = self.pages.entry(index).or_insert_with(zeros);
                     page[inside].copy_from_slice(&content[part]);
                 }
@@ -279,13 +279,13 @@ impl Content {
             1 => self.apply(change),
             // Cut at any byte.
             2 => self.apply_range(*offset, content, 0..rng.index(content.len())),
-            // Any of the sectors.
+            // Any of the parts that a medium writes whole.
             3 => {
                 let mut start = 0;
                 while start < content.len() {
                     let from = offset.saturating_add(count(start));
-                    let inside = small(from % count(SECTOR_BYTES));
-                    let end = content.len().min(start + SECTOR_BYTES - inside);
+                    let inside = small(from % count(TEAR_BYTES));
+                    let end = content.len().min(start + TEAR_BYTES - inside);
                     if rng.below(2) == 0 {
                         self.apply_range(*offset, content, start..end);
                     }
@@ -326,7 +326,7 @@ impl Content {
 }
 
 /// A range of a file page by page: the page's index, the range in it, the range in the whole.
-fn pieces(
+fn by_page(
     offset: u64,
     length: usize,
 ) -> impl Iterator<Item = (u64, Range<usize>, Range<usize>)> + use<> {
@@ -338,9 +338,9 @@ fn pieces(
         let at = offset.saturating_add(count(done));
         let inside = small(at % PAGE_BYTES);
         let taken = (length - done).min(PAGE_SIZE - inside);
-        let piece = (at / PAGE_BYTES, inside..inside + taken, done..done + taken);
+        let part = (at / PAGE_BYTES, inside..inside + taken, done..done + taken);
         done += taken;
-        Some(piece)
+        Some(part)
     })
 }
 
