@@ -109,3 +109,6 @@ impl History {
         Ok(fitting.collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

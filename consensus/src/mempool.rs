@@ -206,3 +206,6 @@ pub(crate) fn tell_lost(waiters: Vec<LostWaiter>, result: &Result<Height, Ledger
         drop(waiter.send(result.clone()));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,15 +201,30 @@ impl<D: Disk> Store<D> {
         height.get().saturating_sub(last.get()) >= interval && self.log.bytes() >= bytes
     }
 
-    /// Writes the state, begins a new file of blocks and removes old states. An error changes
-    /// nothing that matters: the files that are there still give the same state.
+    /// Writes the state, begins a new file of blocks and removes old states.
+    ///
+    /// # Errors
+    ///
+    /// When the new file of blocks is not surely there: the folder must be opened anew, since
+    /// blocks appended to the old file might not be read. Other failures only leave more to apply
+    /// at the next opening, or an old file.
     pub(crate) fn write_state(&mut self, height: Height, encoded: &[u8]) -> Result<(), DiskError> {
         let content = with_checksum(encoded);
         let path = self.folder.join(numbered(STATE_PREFIX, height));
-        self.disk.replace_file(&path, &content)?;
+        if let Err(error) = self.disk.replace_file(&path, &content) {
+            tracing::warn!(%error, "the state was not written");
+            return Ok(());
+        }
         self.state = (height, u64::try_from(content.len()).unwrap_or(u64::MAX));
         let next = height.next().unwrap_or(height);
         self.log = BlockLog::create(&self.disk, &blocks_path(&self.folder, next))?;
+        if let Err(error) = self.remove_old_states() {
+            tracing::warn!(%error, "an old state was not removed");
+        }
+        Ok(())
+    }
+
+    fn remove_old_states(&self) -> Result<(), DiskError> {
         let mut states = heights(&self.disk, &self.folder, STATE_PREFIX)?;
         states.truncate(states.len().saturating_sub(STATES_KEPT));
         for old in states {

@@ -65,8 +65,9 @@ fn make_block<R: Runtime>(core: &Core<R>) -> Next {
     }
     finalize(core, &block, batch);
     if let Err(error) = write_state_if_due(core) {
-        // The blocks are all there; the next opening applies more of them.
-        tracing::warn!(%error, "the state was not written");
+        tracing::error!(%error, "no more blocks: the disk failed");
+        core.stop();
+        return Next::None;
     }
     Next::Another
 }

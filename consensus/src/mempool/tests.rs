@@ -1,0 +1,107 @@
+//! Order and bounds.
+
+use cairn_core::{Amount, SecretKey};
+use cairn_ledger::TxBody;
+use cairn_ledger::tx::tx_id;
+
+use super::*;
+
+fn tx(number: u64, nonce: u64) -> Signed<Tx> {
+    let mut secret = [0; 32];
+    secret[..8].copy_from_slice(&number.to_le_bytes());
+    let key = SecretKey::from_bytes(&secret);
+    let tx = Tx {
+        account: AccountId::new(key.public()),
+        nonce,
+        fee: Amount::ZERO,
+        body: TxBody::NodeDrain,
+    };
+    Signed::sign(tx, &key)
+}
+
+fn push(mempool: &mut Mempool, tx: Signed<Tx>) -> Result<(), Full> {
+    let (waiter, _) = oneshot::channel();
+    mempool.push(tx_id(&tx), tx, waiter)
+}
+
+#[test]
+fn batches_are_in_order_and_at_most_a_block() {
+    let mut mempool = Mempool::default();
+    let account = tx(1, 0).unverified().account;
+    for nonce in 0..3 {
+        push(&mut mempool, tx(1, nonce)).unwrap();
+    }
+    assert_eq!(mempool.waiting_of(account), 3);
+    let batch = mempool.take();
+    let nonces: Vec<u64> = batch.txs.iter().map(|tx| tx.unverified().nonce).collect();
+    assert_eq!(nonces, [0, 1, 2]);
+    assert!(mempool.is_empty());
+    assert_eq!(mempool.waiting_of(account), 3, "not final yet");
+    for ticket in batch.tickets {
+        assert!(mempool.contains(ticket.id));
+        mempool.settle(ticket, &Err(LedgerError::Stopped));
+    }
+    assert_eq!(mempool.waiting_of(account), 0);
+    for number in 0..u64::try_from(TXS_MAX + 1).unwrap() {
+        push(&mut mempool, tx(number, 0)).unwrap();
+    }
+    assert_eq!(mempool.take().txs.len(), TXS_MAX);
+    assert_eq!(mempool.take().txs.len(), 1);
+}
+
+#[test]
+fn one_account_fills_its_share_and_no_more() {
+    let mut mempool = Mempool::default();
+    for nonce in 0..u64::try_from(COUNT_PER_ACCOUNT_MAX).unwrap() {
+        push(&mut mempool, tx(1, nonce)).unwrap();
+    }
+    let full = Full {
+        max: COUNT_PER_ACCOUNT_MAX,
+    };
+    assert_eq!(push(&mut mempool, tx(1, 9999)), Err(full));
+    assert_eq!(push(&mut mempool, tx(2, 0)), Ok(()));
+}
+
+#[test]
+fn all_together_fill_the_pool_and_no_more() {
+    let mut mempool = Mempool::default();
+    for number in 0..u64::try_from(COUNT_MAX).unwrap() {
+        push(&mut mempool, tx(number, 0)).unwrap();
+    }
+    let full = Full { max: COUNT_MAX };
+    assert_eq!(push(&mut mempool, tx(1 << 40, 0)), Err(full));
+}
+
+#[tokio::test]
+async fn everyone_who_waits_is_told_and_few_may() {
+    let mut mempool = Mempool::default();
+    let tx = tx(1, 0);
+    let id = tx_id(&tx);
+    let (waiter, first) = oneshot::channel();
+    mempool.push(id, tx, waiter).unwrap();
+    let (waiter, second) = oneshot::channel();
+    mempool.wait_for(id, waiter).unwrap();
+    let mut batch = mempool.take();
+    let (waiter, late) = oneshot::channel();
+    mempool.wait_for(id, waiter).unwrap();
+    for _ in 1..WAITERS_MAX {
+        let (waiter, _) = oneshot::channel();
+        mempool.wait_for(id, waiter).unwrap();
+    }
+    let (waiter, _) = oneshot::channel();
+    let full = Full { max: WAITERS_MAX };
+    assert_eq!(mempool.wait_for(id, waiter), Err(full));
+    let outcome = Ok(TxOutcome {
+        id,
+        height: Height::new(1),
+    });
+    mempool.settle(batch.tickets.remove(0), &outcome);
+    for waiter in [first, second, late] {
+        assert_eq!(waiter.await.unwrap(), outcome);
+    }
+    let (waiter, lost) = oneshot::channel();
+    let node = NodeId::new(SecretKey::from_bytes(&[1; 32]).public());
+    mempool.push_lost(node, waiter).unwrap();
+    mempool.fail_all(&LedgerError::Stopped);
+    assert_eq!(lost.await.unwrap(), Err(LedgerError::Stopped));
+}
