@@ -9,6 +9,8 @@
 //! slot); a sample falls into a slot by the slots' bytes, and into a shard and block by the sums
 //! of the slot tree. Both sides draw the challenge from what the ledger has; nobody sends it.
 //!
+//! As in `docs/protocol/proofs.md`, section "Challenge".
+//!
 //! Assumes that the slots' revisions were fixed before the seed could be known. The modulus
 //! favours no byte by more than 2^-64 of its chance.
 

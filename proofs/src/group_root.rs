@@ -5,6 +5,8 @@
 //! inner = H("group inner", left | right)    a leaf is a slot root itself
 //! ```
 //!
+//! As in `docs/protocol/proofs.md`, section "Group root".
+//!
 //! The shape is that of the slot tree: the largest power of two below the count on the left. Slot
 //! roots and inner nodes are made in different domains, so neither can stand for the other.
 

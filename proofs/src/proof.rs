@@ -10,6 +10,8 @@
 //!          block: 1 KiB of the shard
 //! ```
 //!
+//! As in `docs/protocol/proofs.md`, section "Proof".
+//!
 //! A proof has no choice in it: the challenge says which slots, the sums say which segments and
 //! blocks, all in rising order, each once. So there is exactly one valid proof of a challenge,
 //! and whoever changes a byte of it makes it invalid. Sizes: [`Proof::BYTES_MAX`] for 256

@@ -7,6 +7,8 @@
 //! proving a range reads no more than the spans that the range touches; it is a cache, no part
 //! of the protocol.
 //!
+//! As in `docs/protocol/proofs.md`, section "Ranges".
+//!
 //! Subtrees are hashed through `blake3::hazmat`, whole subtrees at a time, which is as fast as
 //! hashing plainly. What the verifier accepts was checked down to the last byte.
 

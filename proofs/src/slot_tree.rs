@@ -14,6 +14,8 @@
 //! Sums are bytes; a byte position in the slot falls into exactly one shard, and nobody can move
 //! it into another, because every inner node binds both of its children's sums.
 //!
+//! As in `docs/protocol/proofs.md`, section "Slot tree".
+//!
 //! [`SlotTree`] keeps every complete subtree (76 bytes a leaf), [`Frontier`] only the right edge
 //! (40 bytes a level). Appending costs two hashes amortised, a root one hash a level.
 
