@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::Result;
-use cairn_bench::primitives::coding;
+use cairn_bench::primitives::{coding, proofs};
 use cairn_bench::report::Report;
 use clap::{Parser, Subcommand};
 
@@ -31,6 +31,8 @@ enum Command {
 enum Primitive {
     /// The erasure code, every profile, beside BLAKE3 and the library.
     Coding,
+    /// Slot trees, ranges of shards and proofs.
+    Proofs,
 }
 
 fn main() -> Result<()> {
@@ -53,5 +55,10 @@ fn main() -> Result<()> {
 fn primitives(primitive: &Primitive) -> Result<Vec<Report>> {
     match primitive {
         Primitive::Coding => Ok(vec![coding::codes()?, coding::kernels()?]),
+        Primitive::Proofs => Ok(vec![
+            proofs::slot_trees()?,
+            proofs::ranges()?,
+            proofs::proofs()?,
+        ]),
     }
 }

@@ -1,6 +1,7 @@
 //! Each primitive alone: what the whole path is compared with.
 
 pub mod coding;
+pub mod proofs;
 
 use std::time::Duration;
 
