@@ -1,0 +1,281 @@
+//! One shard: from who has had the slot, or rebuilt from any k siblings.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use cairn_coding::Coder;
+use cairn_core::message::{RecordEntry, ShardRange, WithRecord};
+use cairn_core::{ErrorCode, NodeId, SegmentNumber, SegmentRecord, Signed, SlotIndex, UnixMillis};
+use cairn_ledger::port::Ledger;
+use cairn_net::Network;
+use cairn_net::data::{DataError, ShardWanted};
+use cairn_proofs::{ShardHasher, hash_shard, verify_range};
+use cairn_runtime::Runtime;
+use futures::stream::{FuturesUnordered, StreamExt};
+
+use super::leaves::Leaves;
+use super::source::{CONNECT_LIMIT, own_capability};
+use super::{Attempt, CatchUpError};
+use crate::store::{Replace, ShardPlace, ShardPut, StoreError};
+
+/// Bytes of each of the k shards in memory at once while one is rebuilt: at 20-of-40, 5 MiB.
+const RANGE_BYTES: u32 = 256 << 10;
+/// When a source has not answered after this, another one is asked beside it.
+const HEDGE_DELAY: Duration = Duration::from_secs(2);
+
+/// A range of a sibling's shard, verified.
+struct Piece {
+    slot: SlotIndex,
+    bytes: BytesMut,
+}
+
+impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
+    /// Makes one shard durable here.
+    pub(super) async fn fetch(
+        &self,
+        leaves: &Leaves,
+        number: SegmentNumber,
+    ) -> Result<(), CatchUpError> {
+        let record = self.record(leaves, number).await?;
+        let shard_bytes = record.unverified().shard_bytes();
+        for peer in self.sources.holders() {
+            let lent = self.core.memory.take(shard_bytes).await;
+            if let Some(bytes) = self.whole_from(peer, &record).await {
+                let kept = self.keep(&record, bytes).await;
+                drop(lent);
+                return kept;
+            }
+        }
+        let k = u32::from(self.group.code.k());
+        let range = shard_bytes.min(RANGE_BYTES);
+        let needed = shard_bytes.saturating_add(range.saturating_mul(k));
+        let lent = self.core.memory.take(needed).await;
+        let bytes = self.rebuild(&record).await?;
+        let kept = self.keep(&record, bytes).await;
+        drop(lent);
+        kept
+    }
+
+    /// The segment's record: one that [`Leaves`] knows.
+    async fn record(
+        &self,
+        leaves: &Leaves,
+        number: SegmentNumber,
+    ) -> Result<Signed<SegmentRecord>, CatchUpError> {
+        for peer in self.sources.all() {
+            let capability = own_capability(&self.core.key, &self.group);
+            let taken = self.core.pool.take(peer, &capability, CONNECT_LIMIT).await;
+            let Ok(mut conn) = taken.inspect_err(|error| self.note(peer, error)) else {
+                continue;
+            };
+            let page = conn.records(self.group.id, number, 1).await;
+            let Ok((entries, _)) = page.inspect_err(|error| self.note(peer, error)) else {
+                continue;
+            };
+            if let Some(RecordEntry::Kept(signed)) = entries.into_vec().pop() {
+                if leaves.is_record(signed.unverified()) && signed.verify().is_ok() {
+                    return Ok(signed);
+                }
+                self.accuse(peer, "another segment record than before");
+            }
+        }
+        Err(CatchUpError::NoRecords {
+            slot: self.place,
+            revision: self.group.revision.number,
+        })
+    }
+
+    /// The whole shard from one who has had this slot.
+    async fn whole_from(&self, peer: NodeId, record: &Signed<SegmentRecord>) -> Option<BytesMut> {
+        let record = record.unverified();
+        let range = ShardRange {
+            offset: 0,
+            bytes: record.shard_bytes(),
+        };
+        let piece = self.piece(peer, self.place.slot, (record, range)).await?;
+        Some(piece.bytes)
+    }
+
+    /// The shard from the same ranges of any k siblings.
+    async fn rebuild(&self, record: &Signed<SegmentRecord>) -> Result<BytesMut, CatchUpError> {
+        let record = record.unverified();
+        let shard_bytes = record.shard_bytes();
+        let size = usize::try_from(shard_bytes).expect("u32 fits in usize on our systems");
+        let mut shard = BytesMut::with_capacity(size);
+        let mut offset = 0;
+        while offset < shard_bytes {
+            let range = ShardRange {
+                offset,
+                bytes: (shard_bytes - offset).min(RANGE_BYTES),
+            };
+            let pieces = self.pieces(record, range).await?;
+            let rebuilt = self.reconstruct(pieces).await;
+            shard.extend_from_slice(&rebuilt);
+            offset += range.bytes;
+        }
+        let hashed = hash_shard(&shard).expect("a record's shard has 1 byte to 4 MiB");
+        if record.shard_root(self.place.slot) == Some(hashed.root) {
+            return Ok(shard);
+        }
+        // Every piece had its root, so the code's output is what the writer should have sent.
+        self.core.lags.change(self.place, |seen| {
+            if !seen.unrebuildable.contains(&record.number) {
+                seen.unrebuildable.push(record.number);
+            }
+        });
+        Err(CatchUpError::Unrebuildable {
+            slot: self.place,
+            segment: record.number,
+        })
+    }
+
+    /// Our range of the shard from k pieces.
+    async fn reconstruct(&self, pieces: BTreeMap<SlotIndex, Piece>) -> BytesMut {
+        let (code, ours) = (self.group.code, self.place.slot);
+        self.core
+            .runtime
+            .blocking(move || {
+                let present: Vec<(SlotIndex, &[u8])> = pieces
+                    .values()
+                    .map(|piece| (piece.slot, piece.bytes.as_ref()))
+                    .collect();
+                let bytes = present.first().map_or(0, |(_, bytes)| bytes.len());
+                let mut out = [BytesMut::zeroed(bytes)];
+                Coder::new(code)
+                    .reconstruct(&present, &[ours], &mut out)
+                    .expect("k pieces of one length from different slots");
+                let [rebuilt] = out;
+                rebuilt
+            })
+            .await
+    }
+
+    /// The same range of k siblings' shards, each verified. Asks k at once; another one whenever
+    /// one fails or takes long.
+    async fn pieces(
+        &self,
+        record: &SegmentRecord,
+        range: ShardRange,
+    ) -> Result<BTreeMap<SlotIndex, Piece>, CatchUpError> {
+        let k = self.group.code.data_count();
+        let mut candidates = self.sources.siblings().into_iter();
+        let mut asking = FuturesUnordered::new();
+        let mut pieces: BTreeMap<SlotIndex, Piece> = BTreeMap::new();
+        let mut hedges = 0;
+        loop {
+            while pieces.len() + asking.len() < k + hedges {
+                let Some((slot, peer)) = candidates.next() else {
+                    break;
+                };
+                asking.push(Box::pin(self.piece(peer, slot, (record, range))));
+            }
+            tokio::select! {
+                biased;
+                answer = asking.next() => match answer {
+                    Some(piece) => {
+                        if let Some(piece) = piece {
+                            pieces.insert(piece.slot, piece);
+                        }
+                        if pieces.len() == k {
+                            return Ok(pieces);
+                        }
+                    }
+                    None => break,
+                },
+                () = self.core.runtime.sleep(HEDGE_DELAY) => hedges += 1,
+            }
+        }
+        Err(CatchUpError::NoSources {
+            slot: self.place,
+            segment: record.number,
+            expected: self.group.code.k(),
+            found: u8::try_from(pieces.len()).unwrap_or(u8::MAX),
+        })
+    }
+
+    /// A range of one sibling's shard, verified against its record. A wrong one is an accusation.
+    async fn piece(
+        &self,
+        peer: NodeId,
+        slot: SlotIndex,
+        (record, range): (&SegmentRecord, ShardRange),
+    ) -> Option<Piece> {
+        let capability = own_capability(&self.core.key, &self.group);
+        let taken = self.core.pool.take(peer, &capability, CONNECT_LIMIT).await;
+        let mut conn = taken.inspect_err(|error| self.note(peer, error)).ok()?;
+        let wanted = ShardWanted {
+            group: record.group,
+            slot,
+            segment: record.number,
+            range,
+            record: WithRecord::No,
+        };
+        let mut bytes = BytesMut::new();
+        let got = match conn.get(&wanted, &mut bytes).await {
+            Ok(got) => got,
+            Err(error) => {
+                // That it lacks one shard says nothing of its others.
+                let lacks = matches!(
+                    &error,
+                    DataError::Remote {
+                        code: ErrorCode::NoSuchShard | ErrorCode::Damaged,
+                        ..
+                    }
+                );
+                if !lacks {
+                    self.note(peer, &error);
+                }
+                return None;
+            }
+        };
+        let root = record.shard_root(slot)?;
+        let shard_bytes = record.shard_bytes();
+        match verify_range(root, shard_bytes, got.range, &bytes, &got.proof) {
+            Ok(()) if got.range == range => Some(Piece { slot, bytes }),
+            Ok(()) => {
+                self.accuse(peer, "another range than asked for");
+                None
+            }
+            Err(error) => {
+                self.accuse(
+                    peer,
+                    &format!("wrong bytes of segment {}: {error}", record.number),
+                );
+                None
+            }
+        }
+    }
+
+    /// Makes a shard of ours durable.
+    async fn keep(
+        &self,
+        record: &Signed<SegmentRecord>,
+        bytes: BytesMut,
+    ) -> Result<(), CatchUpError> {
+        let mut hasher = ShardHasher::new(record.unverified().shard_bytes())
+            .expect("a decoded record is well formed");
+        hasher.update(&bytes);
+        let hashed = hasher.finish();
+        let expected = record.unverified().shard_root(self.place.slot);
+        assert_eq!(Some(hashed.root), expected, "verified when it was fetched");
+        let place = ShardPlace::new(self.place, record.unverified().number);
+        let put = ShardPut {
+            slot: self.place.slot,
+            record: record.clone(),
+            bytes: bytes.freeze(),
+            hashed,
+            replace: Replace::Unreached,
+            written_at: UnixMillis::from_unix(self.core.runtime.now()),
+        };
+        match self.core.store.put(put).await {
+            Ok(_) => Ok(()),
+            Err(error @ StoreError::Conflict { .. }) => {
+                // A reached revision has another root there: the ledger's newer one can't.
+                tracing::error!(%place, %error, "a revision contradicts the one before");
+                Err(error.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}

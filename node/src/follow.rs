@@ -1,0 +1,366 @@
+//! Following the ledger: which slots are ours, and what is to be done for each.
+//!
+//! Facts come from blocks and from the store; for each slot that they touch, [`look`] reads where
+//! it stands and does the next thing: catch up, acknowledge, release, drop. It is the same at
+//! start, after an effect and after a failure, so there is one path and it is idempotent.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use cairn_core::{Bounded, Height, RevisionNumber};
+use cairn_ledger::effect::{BlockEffects, Effect};
+use cairn_ledger::group::{Deal, Group};
+use cairn_ledger::port::{Ledger, LedgerError};
+use cairn_ledger::tx::{SLOTS_PER_TX_MAX, SlotRef, SlotRevision, TxBody};
+use cairn_net::Network;
+use cairn_runtime::Runtime;
+use tokio::sync::Notify;
+
+use crate::catch_up::{CatchUpError, catch_up};
+use crate::core::Core;
+use crate::groups::Age;
+use crate::store::StoreError;
+
+/// Slots that have reached a revision and wait to be acknowledged.
+#[derive(Debug, Default)]
+pub(crate) struct Acknowledgements {
+    waiting: Mutex<BTreeMap<SlotRef, RevisionNumber>>,
+    added: Notify,
+}
+
+impl Acknowledgements {
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<SlotRef, RevisionNumber>> {
+        self.waiting
+            .lock()
+            .expect("nothing panics while it is held")
+    }
+
+    fn add(&self, slot: SlotRef, revision: RevisionNumber) {
+        self.waiting().insert(slot, revision);
+        self.added.notify_one();
+    }
+
+    /// Those of one transaction; the others wait for the next.
+    fn take(&self) -> Vec<SlotRevision> {
+        let mut waiting = self.waiting();
+        let mut taken = Vec::new();
+        while taken.len() < SLOTS_PER_TX_MAX
+            && let Some((slot, revision)) = waiting.pop_first()
+        {
+            taken.push(SlotRevision {
+                group: slot.group,
+                slot: slot.slot,
+                revision,
+            });
+        }
+        if !waiting.is_empty() {
+            self.added.notify_one();
+        }
+        taken
+    }
+
+    /// Whether none waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting().is_empty()
+    }
+}
+
+/// What the ledger says of us and a slot.
+enum Standing {
+    /// Ours.
+    Held(Deal),
+    /// Not ours any more, but somebody may need what we have.
+    Needed,
+    /// Nothing to us.
+    Gone,
+}
+
+/// Follows the ledger until the task is aborted.
+pub(crate) async fn follow<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>) {
+    let mut wait = core.pacing.retry_delay;
+    loop {
+        match follow_from_now(&core, &mut wait).await {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(%error, "following the ledger fails; it goes on");
+                core.runtime.sleep(wait).await;
+                wait = (wait * 2).min(core.pacing.retry_delay_max);
+            }
+        }
+    }
+}
+
+/// Reads where all stands, then follows the blocks until they are forgotten.
+async fn follow_from_now<R: Runtime, N: Network, L: Ledger>(
+    core: &Arc<Core<R, N, L>>,
+    wait: &mut Duration,
+) -> Result<(), LedgerError> {
+    let mut next = after(core.ledger.status().await?.height);
+    read_slots(core).await?;
+    loop {
+        let blocks = match core.ledger.effects(next).await {
+            Ok(blocks) => blocks,
+            Err(LedgerError::Forgotten { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        *wait = core.pacing.retry_delay;
+        for block in blocks {
+            take_block(core, &block);
+            next = after(block.height);
+        }
+    }
+}
+
+fn after(height: Height) -> Height {
+    height.next().unwrap_or(height)
+}
+
+/// All our slots by the ledger and all of which something is here are looked at. What we
+/// acknowledged and do not have is declared lost first: silence would be a lie.
+async fn read_slots<R: Runtime, N: Network, L: Ledger>(
+    core: &Arc<Core<R, N, L>>,
+) -> Result<(), LedgerError> {
+    let ours = core.ledger.slots_of(core.id).await?;
+    let mut lost = Vec::new();
+    for slot in &ours {
+        let group = core.groups.get(slot.group, Age::Remembered).await?;
+        let deal = group.as_ref().and_then(|group| group.deal(slot.slot));
+        if deal.is_some_and(|deal| deal.node == core.id && has_lost(core, *slot, deal)) {
+            lost.push(*slot);
+        }
+    }
+    for slots in lost.chunks(SLOTS_PER_TX_MAX) {
+        tracing::error!(
+            count = slots.len(),
+            "slots that we acknowledged are not whole any more"
+        );
+        declare_loss(core, slots).await?;
+    }
+    let here = core.store.store().slots();
+    for slot in ours.into_iter().chain(here) {
+        core.work.know(slot);
+        core.look_at(slot);
+    }
+    Ok(())
+}
+
+/// Whether we acknowledged more than is here.
+fn has_lost<R: Runtime, N: Network, L: Ledger>(
+    core: &Core<R, N, L>,
+    slot: SlotRef,
+    deal: &Deal,
+) -> bool {
+    let reached = core.store.store().reached(slot);
+    let whole = reached.filter(|reached| reached.whole);
+    let number = whole.map_or(RevisionNumber::ZERO, |whole| whole.detail.revision.number);
+    deal.acknowledged > number
+}
+
+async fn declare_loss<R: Runtime, N: Network, L: Ledger>(
+    core: &Core<R, N, L>,
+    slots: &[SlotRef],
+) -> Result<(), LedgerError> {
+    let bounded = Bounded::new(slots.to_vec()).expect("at most a transaction's slots");
+    core.submit(TxBody::DeclareLoss { slots: bounded }).await?;
+    for slot in slots {
+        core.groups.forget(slot.group);
+    }
+    Ok(())
+}
+
+/// What of a block concerns us.
+fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &BlockEffects) {
+    for effect in &block.effects {
+        match effect {
+            Effect::Revised { group, .. }
+            | Effect::GroupPlaced(group)
+            | Effect::GroupOpened(group)
+            | Effect::GroupRefunded { group, .. } => {
+                core.groups.forget(*group);
+                core.look_at_group(*group);
+            }
+            Effect::SlotMoved { slot, to, .. } => {
+                core.groups.forget(slot.group);
+                if *to == core.id {
+                    core.work.know(*slot);
+                }
+                core.look_at(*slot);
+            }
+            Effect::Acknowledged { slot, .. }
+            | Effect::LossDeclared(slot)
+            | Effect::SlotWaiting(slot)
+            | Effect::SlotReleased { slot, .. } => {
+                core.groups.forget(slot.group);
+                core.look_at(*slot);
+            }
+            Effect::NodeChanged(_) | Effect::TxDone { .. } => {}
+        }
+    }
+}
+
+/// Looks at slots, one after the other, until the task is aborted.
+pub(crate) async fn tend<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>) {
+    loop {
+        let slot = core.work.take().await;
+        let result = Box::pin(look(&core, slot)).await;
+        match result {
+            Ok(()) => core.lags.change(slot, |seen| {
+                seen.failures = 0;
+                seen.retry_at = None;
+                seen.problem = None;
+            }),
+            Err(error) => put_off(&core, slot, &error),
+        }
+        core.work.done(slot);
+    }
+}
+
+/// A failed slot is looked at again, later each time.
+fn put_off<R: Runtime, N: Network, L: Ledger>(
+    core: &Core<R, N, L>,
+    slot: SlotRef,
+    error: &CatchUpError,
+) {
+    let pacing = &core.pacing;
+    let now = core.runtime.monotonic();
+    core.lags.change(slot, |seen| {
+        let factor = 1_u32 << seen.failures.min(16);
+        let wait = if error.is_lasting() {
+            pacing.retry_delay_max
+        } else {
+            pacing
+                .retry_delay
+                .saturating_mul(factor)
+                .min(pacing.retry_delay_max)
+        };
+        seen.failures = seen.failures.saturating_add(1);
+        seen.retry_at = Some(now.saturating_add(wait));
+        seen.problem = Some(error.to_string());
+        tracing::warn!(%slot, %error, blame = ?error.blame(), ?wait, "a slot has not caught up");
+    });
+}
+
+/// Adds slots whose time has come, until the task is aborted.
+pub(crate) async fn wake<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>) {
+    loop {
+        core.runtime.sleep(core.pacing.retry_delay).await;
+        let now = core.runtime.monotonic();
+        for slot in core.lags.due(now) {
+            core.groups.forget(slot.group);
+            core.look_at(slot);
+        }
+    }
+}
+
+/// Does the next thing for a slot.
+async fn look<R: Runtime, N: Network, L: Ledger>(
+    core: &Arc<Core<R, N, L>>,
+    slot: SlotRef,
+) -> Result<(), CatchUpError> {
+    let group = core.groups.get(slot.group, Age::Remembered).await?;
+    let standing = group
+        .as_ref()
+        .map_or(Standing::Gone, |group| standing(core, group, slot));
+    let (Some(group), Standing::Held(deal)) = (group, &standing) else {
+        if matches!(standing, Standing::Gone) {
+            drop_slot(core, slot).await?;
+        }
+        return Ok(());
+    };
+    let revision = group.revision.number;
+    core.lags.change(slot, |seen| {
+        seen.revision = revision;
+        seen.acknowledged = deal.acknowledged;
+        seen.segment_count = group.revision.segment_count;
+    });
+    if revision == RevisionNumber::ZERO {
+        return Ok(());
+    }
+    let reached = core.store.store().reached(slot);
+    let is_there =
+        reached.is_some_and(|reached| reached.whole && reached.detail.revision == group.revision);
+    if !is_there {
+        let caught_up = Box::pin(catch_up(core, group, slot)).await;
+        if caught_up.is_err() && has_lost(core, slot, deal) {
+            declare_loss(core, &[slot]).await?;
+        }
+        let caught_up = caught_up?;
+        if caught_up.shard_count > 0 {
+            tracing::info!(%slot, %revision, shards = caught_up.shard_count, "caught up");
+        }
+    }
+    if deal.acknowledged < revision {
+        core.acknowledgements.add(slot, revision);
+    } else {
+        let acknowledged = deal.acknowledged;
+        core.store
+            .with(move |store| store.release_emptied(slot, acknowledged))
+            .await?;
+    }
+    Ok(())
+}
+
+/// What the ledger says of us and a slot.
+fn standing<R: Runtime, N: Network, L: Ledger>(
+    core: &Core<R, N, L>,
+    group: &Group,
+    slot: SlotRef,
+) -> Standing {
+    let Some(deal) = group.deal(slot.slot) else {
+        return Standing::Gone;
+    };
+    let us = core.id;
+    let leaving = deal.leaver.is_some_and(|leaver| leaver.node == us);
+    let needed = deal.previous == Some(us) && deal.acknowledged < group.revision.number;
+    if deal.node == us {
+        Standing::Held(*deal)
+    } else if leaving || needed {
+        Standing::Needed
+    } else {
+        Standing::Gone
+    }
+}
+
+/// Drops what is here of a slot that is another's.
+async fn drop_slot<R: Runtime, N: Network, L: Ledger>(
+    core: &Core<R, N, L>,
+    slot: SlotRef,
+) -> Result<(), StoreError> {
+    let bytes = core.store.with(move |store| store.drop_slot(slot)).await?;
+    tracing::info!(%slot, %bytes, "dropped a slot that is not ours");
+    core.work.forget(slot);
+    core.lags.forget(slot);
+    Ok(())
+}
+
+/// Acknowledges what slots have reached, many in one transaction, until the task is aborted.
+pub(crate) async fn acknowledge<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>) {
+    loop {
+        core.acknowledgements.added.notified().await;
+        core.runtime.sleep(core.pacing.acknowledge_delay).await;
+        let slots = core.acknowledgements.take();
+        let Ok(bounded) = Bounded::new(slots.clone()) else {
+            continue;
+        };
+        if slots.is_empty() {
+            continue;
+        }
+        let done = core.submit(TxBody::Acknowledge { slots: bounded }).await;
+        match done {
+            Ok(outcome) => {
+                let height = outcome.height;
+                tracing::debug!(count = slots.len(), %height, "acknowledged");
+            }
+            Err(error) => {
+                tracing::warn!(%error, count = slots.len(), "acknowledging fails");
+                core.runtime.sleep(core.pacing.retry_delay).await;
+            }
+        }
+        // Each is looked at again: it is released now, or acknowledged once more.
+        for slot in slots {
+            core.groups.forget(slot.group);
+            core.look_at(slot.slot_ref());
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Groups as the ledger had them a moment ago.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use cairn_core::{GroupId, NodeId};
+use cairn_ledger::group::Group;
+use cairn_ledger::port::{Ledger, LedgerError};
+use cairn_runtime::Runtime;
+
+/// Groups remembered: about 8 KB each at the widest code.
+const GROUPS_MAX: usize = 1024;
+/// A group is read again after this, if no effect of a block made it so before.
+const AGE_MAX: Duration = Duration::from_secs(60);
+/// A fresh view is asked of the ledger at most this often for one group.
+const FRESH_GAP: Duration = Duration::from_millis(200);
+
+/// How old a view may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Age {
+    /// As remembered.
+    Remembered,
+    /// From the ledger now, because what is remembered does not fit what a peer says.
+    Fresh,
+}
+
+/// Remembers groups of the ledger.
+#[derive(Debug)]
+pub(crate) struct Groups<R, L> {
+    runtime: R,
+    ledger: L,
+    known: Mutex<BTreeMap<GroupId, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    group: Arc<Group>,
+    read_at: Duration,
+}
+
+impl<R: Runtime, L: Ledger> Groups<R, L> {
+    pub(crate) const fn new(runtime: R, ledger: L) -> Self {
+        Self {
+            runtime,
+            ledger,
+            known: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<GroupId, Known>> {
+        self.known.lock().expect("nothing panics while it is held")
+    }
+
+    /// The group; `None` when the ledger does not have it.
+    pub(crate) async fn get(
+        &self,
+        id: GroupId,
+        age: Age,
+    ) -> Result<Option<Arc<Group>>, LedgerError> {
+        let now = self.runtime.monotonic();
+        let limit = match age {
+            Age::Remembered => AGE_MAX,
+            Age::Fresh => FRESH_GAP,
+        };
+        if let Some(known) = self.known().get(&id)
+            && now.saturating_sub(known.read_at) < limit
+        {
+            return Ok(Some(Arc::clone(&known.group)));
+        }
+        let Some(group) = self.ledger.group(id).await? else {
+            self.forget(id);
+            return Ok(None);
+        };
+        let group = Arc::new(group);
+        let mut known = self.known();
+        let entry = Known {
+            group: Arc::clone(&group),
+            read_at: now,
+        };
+        known.insert(id, entry);
+        if known.len() > GROUPS_MAX {
+            let oldest = known.iter().min_by_key(|(_, known)| known.read_at);
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                known.remove(&oldest);
+            }
+        }
+        Ok(Some(group))
+    }
+
+    /// An effect of a block concerns the group: it is read again when it is needed.
+    pub(crate) fn forget(&self, id: GroupId) {
+        self.known().remove(&id);
+    }
+}
+
+/// Whether a node has a deal in the group and has not caught up: it may read from its siblings.
+pub(crate) fn is_catching_up(group: &Group, node: NodeId) -> bool {
+    group
+        .deals
+        .iter()
+        .any(|deal| deal.node == node && deal.acknowledged < group.revision.number)
+}

@@ -1,0 +1,127 @@
+//! Memory for shards on their way: a budget in all and a share per peer.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use cairn_core::NodeId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::{PEER_MEMORY_KIB, SHARD_MEMORY_KIB};
+
+/// Hands out memory for shards. Whoever needs some waits in line.
+#[derive(Debug)]
+pub(crate) struct ShardMemory {
+    all: Arc<Semaphore>,
+    peers: Mutex<BTreeMap<NodeId, Peer>>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    share: Arc<Semaphore>,
+    /// Streams that wait or have some; the entry goes with the last.
+    users: usize,
+}
+
+/// Some memory; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    _share: Option<OwnedSemaphorePermit>,
+    _all: OwnedSemaphorePermit,
+}
+
+/// Counts a user of a peer's share.
+#[derive(Debug)]
+pub(crate) struct User {
+    memory: Arc<ShardMemory>,
+    peer: NodeId,
+    share: Arc<Semaphore>,
+}
+
+impl ShardMemory {
+    pub(crate) fn new() -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(kib(SHARD_MEMORY_KIB))),
+            peers: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    fn peers(&self) -> MutexGuard<'_, BTreeMap<NodeId, Peer>> {
+        self.peers.lock().expect("nothing panics while it is held")
+    }
+
+    /// A stream of `peer`, which then takes from the peer's share.
+    pub(crate) fn user(self: &Arc<Self>, peer: NodeId) -> User {
+        let mut peers = self.peers();
+        let entry = peers.entry(peer).or_insert_with(|| Peer {
+            share: Arc::new(Semaphore::new(kib(PEER_MEMORY_KIB))),
+            users: 0,
+        });
+        entry.users += 1;
+        let share = Arc::clone(&entry.share);
+        drop(peers);
+        User {
+            memory: Arc::clone(self),
+            peer,
+            share,
+        }
+    }
+
+    /// Memory for our own work.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe.
+    pub(crate) async fn take(&self, bytes: u32) -> Lent {
+        Lent {
+            _share: None,
+            _all: acquire(&self.all, bytes).await,
+        }
+    }
+
+    /// Kibibytes that nobody has, for tests.
+    #[cfg(test)]
+    pub(crate) fn free_kib(&self) -> usize {
+        self.all.available_permits()
+    }
+}
+
+impl User {
+    /// Memory for a shard of the peer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe.
+    pub(crate) async fn take(&self, bytes: u32) -> Lent {
+        let share = acquire(&self.share, bytes).await;
+        let all = acquire(&self.memory.all, bytes).await;
+        Lent {
+            _share: Some(share),
+            _all: all,
+        }
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let mut peers = self.memory.peers();
+        if let Some(entry) = peers.get_mut(&self.peer) {
+            entry.users -= 1;
+            if entry.users == 0 {
+                peers.remove(&self.peer);
+            }
+        }
+    }
+}
+
+async fn acquire(from: &Arc<Semaphore>, bytes: u32) -> OwnedSemaphorePermit {
+    let count = bytes.div_ceil(1024).max(1);
+    let permit = Arc::clone(from).acquire_many_owned(count).await;
+    permit.expect("the semaphore is never closed")
+}
+
+fn kib(count: u32) -> usize {
+    usize::try_from(count).expect("u32 fits in usize on our systems")
+}
+
+const _: () = assert!(PEER_MEMORY_KIB <= SHARD_MEMORY_KIB);
+const _: () = assert!(cairn_core::code::SHARD_BYTES_MAX <= PEER_MEMORY_KIB << 10);

@@ -1,0 +1,364 @@
+//! A node: its tasks from start to shutdown, and the handle to it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_core::{NodeId, UnixMillis};
+use cairn_ledger::port::{Ledger, LedgerError};
+use cairn_ledger::tx::{NodeTerms, TxBody, operator_consent};
+use cairn_net::Network;
+use cairn_net::pool::{DataPool, PoolLimits};
+use cairn_runtime::{Elapsed, Runtime, Task};
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{Semaphore, watch};
+
+use crate::config::{CONTROL_REQUESTS_MAX, NodeConfig, STREAMS_MAX};
+use crate::core::{Core, Work};
+use crate::follow::{Acknowledgements, acknowledge, follow, tend, wake};
+use crate::groups::Groups;
+use crate::maintain::{ScrubReport, maintain, scrub_all};
+use crate::memory::ShardMemory;
+use crate::publish::publish;
+use crate::serve::serve_stream;
+use crate::status::{Lags, NodeStatus, SlotLag};
+use crate::store::{GroupCommit, OpenReport, ShardStore, StoreError, StoreKey};
+
+/// Why a node did not start or did not do what its operator asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Its shard store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ledger.
+    #[error("the ledger: {0}")]
+    Ledger(#[from] LedgerError),
+    /// The network has another identity than the configuration.
+    #[error("the key is that of node {key}, the network's is {network}")]
+    Identity {
+        /// By the configuration.
+        key: NodeId,
+        /// By the network.
+        network: NodeId,
+    },
+}
+
+/// A running node. Dropping it stops it at once, as a crash does: [`Self::shutdown`] is clean.
+pub struct NodeHandle<R: Runtime, N: Network, L: Ledger> {
+    core: Arc<Core<R, N, L>>,
+    closing: watch::Sender<bool>,
+    /// End by themselves when closing.
+    serving: Vec<Task<()>>,
+    /// Are aborted.
+    working: Vec<Task<()>>,
+    report: OpenReport,
+}
+
+impl<R: Runtime, N: Network, L: Ledger> fmt::Debug for NodeHandle<R, N, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeHandle")
+            .field("node", &self.core.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Starts a node: opens its store, serves, registers with the ledger and follows it. Serving
+/// begins at once; registering goes on in the background when the ledger does not answer.
+///
+/// # Errors
+///
+/// [`NodeError::Store`], [`NodeError::Identity`].
+///
+/// # Cancel safety
+///
+/// Dropping it starts nothing; the store's lock is released when its opening ends.
+pub async fn start<R: Runtime, N: Network, L: Ledger>(
+    runtime: R,
+    network: N,
+    ledger: L,
+    config: NodeConfig,
+) -> Result<NodeHandle<R, N, L>, NodeError> {
+    let id = NodeId::new(config.key.public());
+    if network.local() != id {
+        return Err(NodeError::Identity {
+            key: id,
+            network: network.local(),
+        });
+    }
+    let mut fresh = [0; 32];
+    runtime.fill(&mut fresh);
+    let opening = {
+        let (disk, cache) = (runtime.disk().clone(), Arc::clone(&config.cache));
+        let store = config.store.clone();
+        runtime.blocking(move || ShardStore::open(disk, store, cache, StoreKey::new(fresh)))
+    };
+    let (store, report) = opening.await?;
+    let core = Arc::new(Core {
+        store: GroupCommit::new(runtime.clone(), store),
+        groups: Groups::new(runtime.clone(), ledger.clone()),
+        memory: Arc::new(ShardMemory::new()),
+        pool: DataPool::new(network.clone(), runtime.clone(), PoolLimits::DEFAULT),
+        runtime: runtime.clone(),
+        network,
+        ledger,
+        key: config.key.clone(),
+        id,
+        pacing: config.pacing,
+        ledger_server: config.ledger_server.clone(),
+        work: Work::default(),
+        acknowledgements: Acknowledgements::default(),
+        lags: Lags::default(),
+        submitting: tokio::sync::Mutex::new(()),
+    });
+    let (closing, closed) = watch::channel(false);
+    let serving = vec![
+        runtime.spawn("data streams", accept(Arc::clone(&core), closed.clone())),
+        runtime.spawn("control requests", answer(Arc::clone(&core), closed)),
+    ];
+    let mut working = vec![
+        runtime.spawn("ledger", enter(Arc::clone(&core), config)),
+        runtime.spawn("acknowledgements", acknowledge(Arc::clone(&core))),
+        runtime.spawn("retries", wake(Arc::clone(&core))),
+        runtime.spawn("maintenance", maintain(Arc::clone(&core))),
+        runtime.spawn("group records", publish(Arc::clone(&core))),
+    ];
+    for _ in 0..core.pacing.slots_at_once {
+        working.push(runtime.spawn("slots", tend(Arc::clone(&core))));
+    }
+    Ok(NodeHandle {
+        core,
+        closing,
+        serving,
+        working,
+        report,
+    })
+}
+
+/// Registers the node as its configuration says, then follows the ledger.
+async fn enter<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>, config: NodeConfig) {
+    let mut wait = core.pacing.retry_delay;
+    while let Err(error) = register(&core, &config).await {
+        tracing::warn!(%error, "registering with the ledger fails; it goes on");
+        core.runtime.sleep(wait).await;
+        wait = (wait * 2).min(core.pacing.retry_delay_max);
+    }
+    follow(core).await;
+}
+
+/// Makes the ledger know the node and its terms.
+async fn register<R: Runtime, N: Network, L: Ledger>(
+    core: &Core<R, N, L>,
+    config: &NodeConfig,
+) -> Result<(), LedgerError> {
+    let terms: NodeTerms = config.terms.clone();
+    let body = match core.ledger.node(core.id).await? {
+        Some(entry) if entry.status != cairn_ledger::NodeStatus::Lost => {
+            if entry.terms == terms {
+                return Ok(());
+            }
+            TxBody::NodeUpdate { terms }
+        }
+        Some(_) | None => {
+            let own = || (core.id.key().into(), operator_consent(&core.key, core.id));
+            let (operator, consent) = config.operator.unwrap_or_else(own);
+            TxBody::NodeRegister {
+                operator,
+                operator_consent: consent,
+                terms,
+            }
+        }
+    };
+    core.submit(body).await.map(|_| ())
+}
+
+/// Serves data streams until we close.
+async fn accept<R: Runtime, N: Network, L: Ledger>(
+    core: Arc<Core<R, N, L>>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(STREAMS_MAX));
+    let mut streams = FuturesUnordered::new();
+    let is_closing = closing.clone();
+    loop {
+        tokio::select! {
+            biased;
+            _ = closing.wait_for(|closing| *closing) => break,
+            Some(_) = streams.next() => {}
+            accepted = core.network.accept(), if places.available_permits() > 0 => {
+                let Some((peer, stream)) = accepted else {
+                    break;
+                };
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    continue;
+                };
+                let serving = serve_stream(Arc::clone(&core), peer, stream, is_closing.clone());
+                let task = core.runtime.spawn("data stream", async move {
+                    serving.await;
+                    drop(place);
+                });
+                streams.push(task.join());
+            }
+        }
+    }
+    while streams.next().await.is_some() {}
+}
+
+/// Answers control requests until we close.
+async fn answer<R: Runtime, N: Network, L: Ledger>(
+    core: Arc<Core<R, N, L>>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let mut answers = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            _ = closing.wait_for(|closing| *closing) => break,
+            Some(_) = answers.next() => {}
+            request = core.network.next_request(), if answers.len() < CONTROL_REQUESTS_MAX => {
+                let Some(request) = request else {
+                    break;
+                };
+                let ours = Arc::clone(&core);
+                let task = core.runtime.spawn("control request", async move {
+                    let answer = ours.answer_control(request.peer, &request.message).await;
+                    // Who has gone does not need it.
+                    let _sent = request.answer.send(answer);
+                });
+                answers.push(task.join());
+            }
+        }
+    }
+    while answers.next().await.is_some() {}
+}
+
+impl<R: Runtime, N: Network, L: Ledger> NodeHandle<R, N, L> {
+    /// The node.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.core.id
+    }
+
+    /// What opening the store found.
+    #[must_use]
+    pub const fn open_report(&self) -> &OpenReport {
+        &self.report
+    }
+
+    /// How it stands.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Disk`] when the file system gives no figures.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe.
+    pub async fn status(&self) -> Result<NodeStatus, NodeError> {
+        let core = Arc::clone(&self.core);
+        let work = move || {
+            let store = core.store.store();
+            let slot_lag = |slot| {
+                let seen = core.lags.of(slot);
+                let figures = store.slot_figures(slot);
+                let reached = store
+                    .reached(slot)
+                    .map(|reached| reached.detail.revision.number);
+                let lacking = store.lacking(slot, seen.segment_count, usize::MAX).len();
+                SlotLag {
+                    slot,
+                    revision: seen.revision,
+                    reached: reached.unwrap_or_default(),
+                    acknowledged: seen.acknowledged,
+                    shard_count: figures.map_or(0, |figures| figures.shard_count),
+                    lacking_count: u32::try_from(lacking).unwrap_or(u32::MAX),
+                    unrebuildable: seen.unrebuildable,
+                    problem: seen.problem,
+                }
+            };
+            Ok(NodeStatus {
+                node: core.id,
+                store: store.figures()?,
+                failure: store.failure().map(|failure| failure.to_string()),
+                slots: core.work.known().into_iter().map(slot_lag).collect(),
+                idle: core.work.is_idle() && core.acknowledgements.is_empty(),
+            })
+        };
+        self.core.runtime.blocking(work).await
+    }
+
+    /// Reads and verifies every shard now, at the pace that is set. Damaged ones are caught up.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Store`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it ends the scrub where it is.
+    pub async fn scrub(&self) -> Result<ScrubReport, NodeError> {
+        Ok(scrub_all(&self.core).await?)
+    }
+
+    /// Leaves the network gracefully: the ledger draws successors, which copy from here. Keep the
+    /// node running until its status shows no slots.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Ledger`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe; the node may drain all the same.
+    pub async fn drain(&self) -> Result<(), NodeError> {
+        self.core.submit(TxBody::NodeDrain).await?;
+        Ok(())
+    }
+
+    /// Takes no new work, finishes what is under way for at most the grace that is set, makes
+    /// everything durable, closes the store. The network stays the caller's.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Store`] when the disk failed, now or before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it stops the node at once; what was promised is durable.
+    pub async fn shutdown(self) -> Result<(), NodeError> {
+        let Self {
+            core,
+            closing,
+            serving,
+            working,
+            ..
+        } = self;
+        closing.send_replace(true);
+        drop(working);
+        let ending = async move {
+            for task in serving {
+                let _ended = task.join().await;
+            }
+        };
+        let grace: Duration = core.pacing.shutdown_grace;
+        if let Err(Elapsed { limit }) = core.runtime.timeout(grace, ending).await {
+            tracing::warn!(?limit, "requests under way were cut off");
+        }
+        core.store.shutdown().await?;
+        Ok(())
+    }
+}
+
+impl<R: Runtime, N: Network, L: Ledger> Core<R, N, L> {
+    /// The time of day.
+    pub(crate) fn now(&self) -> UnixMillis {
+        UnixMillis::from_unix(self.runtime.now())
+    }
+}
+
+#[cfg(test)]
+impl<R: Runtime, N: Network, L: Ledger> NodeHandle<R, N, L> {
+    /// Memory for shards that nobody has.
+    pub(crate) fn free_memory_kib(&self) -> usize {
+        self.core.memory.free_kib()
+    }
+}

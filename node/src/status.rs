@@ -1,0 +1,97 @@
+//! Figures for operators.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use cairn_core::{NodeId, RevisionNumber, SegmentNumber};
+use cairn_ledger::tx::SlotRef;
+
+use crate::store::StoreFigures;
+
+/// How a node stands.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// The node.
+    pub node: NodeId,
+    /// Its disk.
+    pub store: StoreFigures,
+    /// The first failed mutation of its shard store: it takes nothing more.
+    pub failure: Option<String>,
+    /// Its slots.
+    pub slots: Vec<SlotLag>,
+    /// Whether nothing is to be caught up.
+    pub idle: bool,
+}
+
+/// How one slot stands against the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotLag {
+    /// Which.
+    pub slot: SlotRef,
+    /// The group's revision on the ledger, as last seen.
+    pub revision: RevisionNumber,
+    /// The newest revision that the slot has whole.
+    pub reached: RevisionNumber,
+    /// What the ledger says that we acknowledged.
+    pub acknowledged: RevisionNumber,
+    /// Shards kept.
+    pub shard_count: u32,
+    /// Shards that are lacking for the revision.
+    pub lacking_count: u32,
+    /// Segments whose shards match their records and do not decode to the committed root: the
+    /// writer encoded them wrongly.
+    pub unrebuildable: Vec<SegmentNumber>,
+    /// What the last attempt to catch up met.
+    pub problem: Option<String>,
+}
+
+/// What the ledger and the last attempts say of each slot.
+#[derive(Debug, Default)]
+pub(crate) struct Lags {
+    by_slot: Mutex<BTreeMap<SlotRef, Seen>>,
+}
+
+/// Of one slot.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) revision: RevisionNumber,
+    pub(crate) acknowledged: RevisionNumber,
+    pub(crate) segment_count: u32,
+    pub(crate) unrebuildable: Vec<SegmentNumber>,
+    pub(crate) problem: Option<String>,
+    /// Attempts that failed one after the other.
+    pub(crate) failures: u32,
+    /// When it is looked at again, on the monotonic clock.
+    pub(crate) retry_at: Option<Duration>,
+}
+
+impl Lags {
+    fn by_slot(&self) -> MutexGuard<'_, BTreeMap<SlotRef, Seen>> {
+        self.by_slot
+            .lock()
+            .expect("nothing panics while it is held")
+    }
+
+    pub(crate) fn of(&self, slot: SlotRef) -> Seen {
+        self.by_slot().get(&slot).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn change(&self, slot: SlotRef, change: impl FnOnce(&mut Seen)) {
+        change(self.by_slot().entry(slot).or_default());
+    }
+
+    /// Slots whose time to be looked at again has come.
+    pub(crate) fn due(&self, now: Duration) -> Vec<SlotRef> {
+        let mut by_slot = self.by_slot();
+        let due = by_slot.iter_mut().filter_map(|(slot, seen)| {
+            // Taken: it is set again when the slot fails again.
+            seen.retry_at.take_if(|at| *at <= now).map(|_| *slot)
+        });
+        due.collect()
+    }
+
+    pub(crate) fn forget(&self, slot: SlotRef) {
+        self.by_slot().remove(&slot);
+    }
+}

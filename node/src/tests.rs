@@ -1,0 +1,6 @@
+//! Nodes, a ledger and a client in a simulated world.
+
+mod adversary;
+mod catch_up;
+mod cluster;
+mod serving;

@@ -1,0 +1,223 @@
+//! Put, get, receipts, capabilities.
+
+use std::time::Duration;
+
+use cairn_core::message::{ControlRequest, ControlResponse, ShardRange};
+use cairn_core::{ErrorCode, NodeId, Record, Right, Signed, SlotIndex, UnixMillis};
+use cairn_net::data::{DataConn, DataError};
+use cairn_net::pool::{DataPool, PoolLimits};
+use cairn_net::{DhtMode, Network, RecordKey};
+
+use super::cluster::{Cluster, PACE, dev4, encode, key, payload, run};
+
+fn code_of<T: std::fmt::Debug>(result: Result<T, DataError>) -> ErrorCode {
+    match result.unwrap_err() {
+        DataError::Remote { code, .. } => code,
+        error => panic!("{error}"),
+    }
+}
+
+#[test]
+fn i1_shards_are_put_revised_acknowledged_and_served() {
+    run(1, async |sim| {
+        let mut cluster = Cluster::new(sim, 4, dev4()).await;
+        for bytes in [1, 3000, 100_000, 300_000] {
+            cluster.upload(bytes, &[]).await;
+        }
+        let detail = cluster.revise(&[], &[]).await;
+        cluster.wait_acknowledged().await;
+        cluster.check_all(&detail).await;
+        let holders = cluster.holders().await;
+        let range = ShardRange {
+            offset: 70_000,
+            bytes: 5000,
+        };
+        let got = cluster
+            .owner
+            .get(holders[3], 3, 3, Some(range))
+            .await
+            .unwrap();
+        let whole = cluster.owner.segments[3].as_ref().unwrap()[3].clone();
+        assert_eq!(got, whole[68 << 10..74 << 10][..got.len()]);
+        assert_eq!(got.len(), 6 << 10);
+    });
+}
+
+#[test]
+fn i1_everything_is_there_after_all_nodes_lost_power() {
+    run(2, async |sim| {
+        let mut cluster = Cluster::new(sim, 4, dev4()).await;
+        for bytes in [5000, 80_000] {
+            cluster.upload(bytes, &[]).await;
+        }
+        cluster.revise(&[], &[]).await;
+        cluster.wait_acknowledged().await;
+        cluster.upload(7000, &[]).await;
+        for index in 0..4 {
+            cluster.crash(index);
+        }
+        for index in 0..4 {
+            cluster.restart(index).await;
+        }
+        let detail = cluster.revise(&[], &[]).await;
+        cluster.wait_acknowledged().await;
+        cluster.check_all(&detail).await;
+    });
+}
+
+#[test]
+fn i2_puts_that_do_not_fit_are_refused_by_name() {
+    run(3, async |sim| {
+        let mut cluster = Cluster::new(sim, 5, dev4()).await;
+        cluster.upload(4000, &[]).await;
+        let holders = cluster.holders().await;
+        let owner = &cluster.owner;
+        let shards = encode(dev4(), &payload(9, 4000));
+        let record = owner.record(1, 4000, &shards);
+        // Another shard's bytes.
+        let put = owner.put(holders[0], 0, &record, &shards[1]).await;
+        assert_eq!(code_of(put), ErrorCode::RootMismatch);
+        // Another node's slot.
+        let put = owner.put(holders[0], 1, &record, &shards[1]).await;
+        assert_eq!(code_of(put), ErrorCode::NotMySlot);
+        // Signed by somebody else.
+        let forged = Signed::sign(record.unverified().clone(), &key("stranger", 0));
+        let put = owner.put(holders[0], 0, &forged, &shards[0]).await;
+        assert_eq!(code_of(put), ErrorCode::BadRecord);
+        // Of another size than the code gives.
+        let mut wrong = record.unverified().clone();
+        wrong.code = cairn_core::Code::new(3, 4).unwrap();
+        wrong.payload_bytes = 6000;
+        let wrong = Signed::sign(wrong, &owner.key);
+        let put = owner.put(holders[0], 0, &wrong, &shards[0]).await;
+        assert_eq!(code_of(put), ErrorCode::BadRecord);
+        // Too far ahead.
+        let ahead = owner.record(1 << 19, 4000, &shards);
+        let put = owner.put(holders[0], 0, &ahead, &shards[0]).await;
+        assert_eq!(code_of(put), ErrorCode::OutOfRange);
+        // The stream was good all the time; a right one is taken, twice with one result.
+        owner.put(holders[0], 0, &record, &shards[0]).await.unwrap();
+        owner.put(holders[0], 0, &record, &shards[0]).await.unwrap();
+        // A revised number has its shard for good.
+        let detail = cluster.revise(&[], &[]).await;
+        cluster.wait_acknowledged().await;
+        let other = cluster.owner.record(0, 4000, &shards);
+        let put = cluster.owner.put(holders[0], 0, &other, &shards[0]).await;
+        assert_eq!(code_of(put), ErrorCode::Conflict);
+        assert_eq!(detail.revision.segment_count, 1);
+    });
+}
+
+#[test]
+fn capabilities_are_checked_for_holder_right_and_time() {
+    run(4, async |sim| {
+        let mut cluster = Cluster::new(sim, 4, dev4()).await;
+        cluster.upload(4000, &[]).await;
+        let holder = cluster.holders().await[0];
+        let runtime = cluster.sim.machine("reader").runtime();
+        let reader = key("reader", 0);
+        let id = NodeId::new(reader.public());
+        let peer = cluster.net.join(&runtime, id, DhtMode::Client);
+        let pool = DataPool::new(peer.clone(), runtime.clone(), PoolLimits::DEFAULT);
+        let limit = Duration::from_secs(10);
+        let owner = &cluster.owner;
+        // One that belongs to the owner's peer.
+        let theirs = owner.capability(Right::Read);
+        let taken = pool.take(holder, &theirs, limit).await;
+        assert_eq!(code_of(taken), ErrorCode::NotAuthorised);
+        // One that has ended.
+        let ended = owner.capability_for(&reader, Right::Read, UnixMillis::new(1000));
+        let taken = pool.take(holder, &ended, limit).await;
+        assert_eq!(code_of(taken), ErrorCode::CapabilityExpired);
+        // One that it issued itself, which only a sibling's deal gives force.
+        let own = super::super::catch_up::source::own_capability(&reader, &cluster.group().await);
+        let taken = pool.take(holder, &own, limit).await;
+        assert_eq!(code_of(taken), ErrorCode::NotAuthorised);
+        // One to read: it reads and does not write.
+        let read = owner.capability_for(&reader, Right::Read, UnixMillis::new(u64::MAX));
+        let mut conn = pool.take(holder, &read, limit).await.unwrap();
+        let group = cluster.group().await.id;
+        let (entries, count) = conn.records(group, Default::default(), 10).await.unwrap();
+        assert_eq!((entries.len(), count), (1, 1));
+        let shards = encode(dev4(), &payload(9, 4000));
+        let record = owner.record(1, 4000, &shards);
+        let put = conn.put(SlotIndex::new(0), &record, &shards[0]).await;
+        assert_eq!(code_of(put), ErrorCode::NotAuthorised);
+        // None at all.
+        let stream = peer.connect(holder, limit).await.unwrap();
+        let mut bare = DataConn::new(stream, holder, runtime, PACE);
+        let records = bare.records(group, Default::default(), 10).await;
+        assert_eq!(code_of(records), ErrorCode::NotAuthorised);
+    });
+}
+
+#[test]
+fn group_records_are_published_and_signed_by_a_holder() {
+    run(5, async |sim| {
+        let mut cluster = Cluster::new(sim, 4, dev4()).await;
+        cluster.upload(100, &[]).await;
+        let key = RecordKey::Group(cluster.owner.group);
+        cluster
+            .wait("a group record is found", async || {
+                cluster.owner.peer.find(key).await.unwrap().is_some()
+            })
+            .await;
+        let value = cluster.owner.peer.find(key).await.unwrap().unwrap();
+        let signed = Signed::<cairn_core::GroupRecord>::decode(&value).unwrap();
+        let record = signed.verify().unwrap();
+        assert_eq!(record.slots.to_vec(), cluster.holders().await);
+        assert!(record.slots.contains(&NodeId::new(signed.signer())));
+    });
+}
+
+#[test]
+fn figures_agree_and_a_clean_shutdown_leaves_nothing_to_recover() {
+    run(6, async |sim| {
+        let mut cluster = Cluster::new(sim, 4, dev4()).await;
+        for bytes in [5000, 80_000] {
+            cluster.upload(bytes, &[]).await;
+        }
+        let detail = cluster.revise(&[], &[]).await;
+        cluster.wait_acknowledged().await;
+        let node = &mut cluster.nodes[0];
+        let handle = node.handle.take().unwrap();
+        let status = handle.status().await.unwrap();
+        assert_eq!(status.slots.len(), 1);
+        assert_eq!(status.slots[0].reached, detail.revision.number);
+        assert_eq!(status.slots[0].lacking_count, 0);
+        assert_eq!(status.store.shard_count, 2);
+        let used = status.store.used.get();
+        let on_disk = node.machine.disk_used_bytes();
+        assert!(
+            used <= on_disk && on_disk < used + (32 << 10),
+            "{used} {on_disk}"
+        );
+        let scrub = handle.scrub().await.unwrap();
+        assert_eq!((scrub.shard_count, scrub.damaged_count), (2, 0));
+        handle.shutdown().await.unwrap();
+        cluster.restart(0).await;
+        let report = cluster.nodes[0]
+            .handle
+            .as_ref()
+            .unwrap()
+            .open_report()
+            .clone();
+        assert_eq!((report.shard_count, report.torn_count), (2, 0));
+        cluster.check_all(&detail).await;
+    });
+}
+
+#[test]
+fn a_ledger_request_is_refused_by_a_node_that_serves_none() {
+    run(7, async |sim| {
+        let cluster = Cluster::new(sim, 4, dev4()).await;
+        let holder = cluster.holders().await[0];
+        let request = ControlRequest::Ledger(cairn_core::Bounded::empty()).encode();
+        let limit = Duration::from_secs(5);
+        let answer = cluster.owner.peer.request(holder, request, limit).await;
+        match ControlResponse::decode(&answer.unwrap()).unwrap() {
+            ControlResponse::Error { code, .. } => assert_eq!(code, ErrorCode::Unsupported),
+            other => panic!("{other:?}"),
+        }
+    });
+}
