@@ -8,7 +8,7 @@ mod slots;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
-pub use apply::SLOTS_DRAWN_MAX;
+pub use apply::{NODES_DRAWN_FROM_MAX, SLOTS_DRAWN_MAX};
 pub use audit::Unsound;
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{

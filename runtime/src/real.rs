@@ -19,6 +19,10 @@ pub use disk::{RealDisk, RealFile, RealLock};
 /// of many nodes in one process shares them. More would only queue in the kernel instead.
 pub const BLOCKING_THREADS_MAX: usize = 64;
 
+/// Longest wait at the end for blocking work that has begun. Work on disks ends sooner; a read
+/// from a terminal never does, and must not keep the process. What is cut off is as after a crash.
+const END_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// The machine we run on. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RealRuntime {
@@ -28,7 +32,8 @@ pub struct RealRuntime {
 }
 
 impl RealRuntime {
-    /// Runs `main` to its end on a runtime of its own. What tasks remain then are aborted.
+    /// Runs `main` to its end on a runtime of its own. What tasks remain then are aborted, and
+    /// blocking work that has begun is waited for, at most ten seconds.
     ///
     /// # Errors
     ///
@@ -44,7 +49,9 @@ impl RealRuntime {
             .max_blocking_threads(BLOCKING_THREADS_MAX)
             .build()?;
         let runtime = Self::on(threads.handle().clone());
-        Ok(threads.block_on(main(runtime)))
+        let output = threads.block_on(main(runtime));
+        threads.shutdown_timeout(END_TIME_MAX);
+        Ok(output)
     }
 
     /// The tokio runtime that the caller is in.

@@ -112,6 +112,7 @@ impl Sim {
             "a simulated world runs outside of tokio"
         );
         let executor = &self.world.executor;
+        let _on_panic = SayHowToRepeat { sim: self };
         let main = pin!(main(self.clone()));
         let output = executor.run(main, || self.settle_power_cuts());
         executor.end();
@@ -244,6 +245,24 @@ impl Sim {
             if machine.take_power_cut() {
                 self.settle_down(&machine);
             }
+        }
+    }
+}
+
+/// Says on a panic which run it was.
+struct SayHowToRepeat<'a> {
+    sim: &'a Sim,
+}
+
+impl Drop for SayHowToRepeat<'_> {
+    #[expect(
+        clippy::print_stderr,
+        reason = "a failed simulation says how to repeat it, beside the panic's own message"
+    )]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (seed, elapsed) = (self.sim.seed(), self.sim.elapsed());
+            eprintln!("simulation failed: seed {seed}, after {elapsed:?} of virtual time");
         }
     }
 }

@@ -10,9 +10,12 @@ use crate::group::{DealState, Group, empty_revision};
 use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::{NodeTerms, SlotRevision, Tx, TxBody, group_id, tx_id};
 
-/// Most slots that one block draws: bounds its work at 2^11 passes over the nodes, and the bytes
-/// of its effects. What is left is drawn by the next blocks.
+/// Most slots that one block draws: bounds the bytes of its effects. What is left is drawn by the
+/// next blocks.
 pub const SLOTS_DRAWN_MAX: usize = 2048;
+/// Most nodes that one block looks at in its draws, each attempt of a draw counted once: about a
+/// tenth of a second. Beyond 512 nodes it lowers [`SLOTS_DRAWN_MAX`], never below one group.
+pub const NODES_DRAWN_FROM_MAX: usize = 1 << 20;
 
 impl State {
     /// Applies the next block: draws what earlier blocks left to be drawn, redraws the slots of

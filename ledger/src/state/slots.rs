@@ -1,8 +1,9 @@
 //! Who holds which slot: binding, release, loss and the draws.
 
+use cairn_core::code::SLOTS_MAX;
 use cairn_core::{ByteCount, Digest, GroupId, NodeId, RevisionNumber, SlotIndex};
 
-use super::apply::SLOTS_DRAWN_MAX;
+use super::apply::{NODES_DRAWN_FROM_MAX, SLOTS_DRAWN_MAX};
 use super::check::holder;
 use super::{PendingDraw, State};
 use crate::effect::Effect;
@@ -121,10 +122,18 @@ impl State {
             .extend(waiting.into_iter().map(PendingDraw::Slot));
     }
 
-    /// Draws what earlier blocks left to be drawn, up to [`SLOTS_DRAWN_MAX`] slots.
+    /// How many slots a block draws: as many as its bounds allow, at least one group.
+    fn slots_drawn_max(&self) -> usize {
+        let by_work = NODES_DRAWN_FROM_MAX
+            .checked_div(self.nodes.len())
+            .unwrap_or(SLOTS_DRAWN_MAX);
+        by_work.clamp(SLOTS_MAX, SLOTS_DRAWN_MAX)
+    }
+
+    /// Draws what earlier blocks left to be drawn, up to [`Self::slots_drawn_max`] slots.
     pub(super) fn draw_pending(&mut self, seed: Digest, effects: &mut Vec<Effect>) {
         // What this block asks for comes behind, and is left for a later seed.
-        let mut left = SLOTS_DRAWN_MAX;
+        let mut left = self.slots_drawn_max();
         for _ in 0..self.draws.len() {
             let Some(&draw) = self.draws.front() else {
                 break;

@@ -10,7 +10,7 @@ use crate::real::newer;
 use crate::{DhtMode, NetError, RECORD_BYTES_MAX, RecordKey};
 
 /// How many peers keep a record: Kademlia's k.
-const REPLICAS: usize = 20;
+const NEAREST_MAX: usize = 20;
 
 /// The records that each peer keeps. They outlive its crashes, as the real ones do.
 pub(super) type Records = BTreeMap<NodeId, BTreeMap<Digest, Vec<u8>>>;
@@ -32,7 +32,7 @@ impl State {
             })
             .collect();
         reached.sort_unstable_by_key(|(distance, ..)| *distance);
-        reached.truncate(REPLICAS);
+        reached.truncate(NEAREST_MAX);
         reached
             .into_iter()
             .map(|(_, other, now)| (other, now))

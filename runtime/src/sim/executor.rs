@@ -11,7 +11,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -105,7 +105,8 @@ impl Executor {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic while scheduling")
+        // A panic in here ends the run; what is dropped then still has timers to take out.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Virtual time since the start.
