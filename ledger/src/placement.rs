@@ -10,8 +10,9 @@ use cairn_core::{AccountId, Code, Digest, GroupId, NodeId, SlotIndex};
 use crate::group::{Cap, RelaxedCap};
 use crate::node::NodeEntry;
 
-/// Draws that are made to find one that relaxes no cap, or else the one that relaxes least.
-pub const ATTEMPTS_MAX: u8 = 8;
+/// Draws that are made to find one that relaxes each cap no further than that cap alone demands,
+/// or else the one that relaxes least.
+pub const ATTEMPTS_MAX: u8 = 32;
 /// Domain of the draw's randomness.
 const PLACEMENT_CONTEXT: &str = "cairn 1 placement";
 /// Stands for the slot when a whole group is drawn; above every slot.
@@ -72,17 +73,18 @@ pub fn draw(request: &Request<'_>) -> Result<Vec<NodeId>, TooFew> {
         });
     }
     let field = Field::new(request);
+    let least = field.least(slots);
     let mut best: Option<Attempt> = None;
     for number in 0..ATTEMPTS_MAX {
         let attempt = field.attempt(slots, randomness(request, number));
-        let is_strict = attempt.excess == Excess::NONE;
+        let is_least = attempt.excess == least;
         if best
             .as_ref()
             .is_none_or(|best| attempt.excess < best.excess)
         {
             best = Some(attempt);
         }
-        if is_strict {
+        if is_least {
             break;
         }
     }
@@ -151,8 +153,6 @@ type PerCap<T> = [T; 4];
 struct Excess(PerCap<u8>);
 
 impl Excess {
-    const NONE: Self = Self([0; 4]);
-
     /// `counts` over `caps`, both in the order of [`Cap::ALL`].
     fn of(counts: PerCap<u8>, caps: PerCap<u8>) -> Self {
         let [region, network, provider, operator] = counts;
@@ -237,6 +237,35 @@ impl Field {
             count(&mut field.counts, values);
         }
         field
+    }
+
+    /// By how much each cap has to be raised if there were no other: no draw of `slots` slots
+    /// raises one less.
+    fn least(&self, slots: usize) -> Excess {
+        let mut caps = self.caps;
+        for (at, (cap, held)) in caps.iter_mut().zip(&self.counts).enumerate() {
+            let mut offered = vec![0_usize; held.len()];
+            for runner in &self.runners {
+                let value = runner
+                    .values
+                    .get(at)
+                    .and_then(|value| offered.get_mut(*value));
+                if let Some(count) = value {
+                    *count = count.saturating_add(1);
+                }
+            }
+            let room = |cap: u8| {
+                let taken = offered
+                    .iter()
+                    .zip(held)
+                    .map(|(offered, held)| (*offered).min(usize::from(cap.saturating_sub(*held))));
+                taken.fold(0, usize::saturating_add)
+            };
+            while room(*cap) < slots && *cap < u8::MAX {
+                *cap = cap.saturating_add(1);
+            }
+        }
+        Excess::of(caps, self.caps)
     }
 
     /// Draws `slots` candidates without replacement. The caller has checked that there are as

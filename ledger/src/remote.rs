@@ -136,3 +136,6 @@ impl<T: LedgerTransport> Ledger for RemoteLedger<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cairn_core::{Amount, Height};
 use cairn_ledger::{Ledger, LedgerError, TxError, submit_body};
-use cairn_runtime::sim::{DiskFault, Machine, SimRuntime};
+use cairn_runtime::sim::{ClockError, DiskFault, Machine, SimRuntime};
 use cairn_runtime::{DiskError, Runtime, Sim};
 
 use super::{account, genesis, key, open_group, register, signed, sim_folder, transfer};
@@ -186,6 +186,21 @@ fn a_full_disk_stops_it_with_nothing_lost() {
         sequencer.close().await;
         machine.set_disk_bytes(1 << 20);
         check(&runtime, done, done + 1).await;
+    });
+}
+
+#[test]
+fn time_does_not_go_back_when_the_clock_does() {
+    Sim::new(3).run(async |sim| {
+        let machine = sim.machine("ledger");
+        machine.set_clock(ClockError::Ahead(Duration::from_secs(3600)));
+        let sequencer = opened(&machine.runtime()).await.unwrap();
+        sequencer.submit(signed(1, 0, transfer(1))).await.unwrap();
+        let ahead = sequencer.status().await.unwrap().time;
+        machine.set_clock(ClockError::None);
+        sequencer.submit(signed(1, 1, transfer(1))).await.unwrap();
+        assert_eq!(sequencer.status().await.unwrap().time, ahead);
+        sequencer.close().await;
     });
 }
 
