@@ -13,10 +13,9 @@ use borsh::BorshDeserialize;
 use cairn_core::{Record, Signed, UnixMillis};
 
 use crate::block::Block;
-use crate::genesis::{Genesis, Parameters};
+use crate::genesis::Genesis;
 use crate::sample::{
-    OWNER, World, acknowledge, declare_loss, genesis, key, node, open, register, revise, slot,
-    terms,
+    OWNER, World, acknowledge, declare_loss, key, node, open, register, revise, slot, terms,
 };
 use crate::state::State;
 use crate::tx::{Tx, TxBody};
@@ -164,7 +163,8 @@ fn edited(valid: &[u8], edits: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::account;
+    use crate::genesis::Parameters;
+    use crate::sample::{account, genesis};
 
     /// Inputs of each target: enough to reach every refusal, few enough for every run.
     const INPUTS: u32 = 3_000;
