@@ -14,6 +14,8 @@ use super::{Link, Passing, SimNet, SimPeer, SimStream, Tamper, Traffic};
 use crate::real::RealLimits;
 use crate::{CONTROL_BYTES_MAX, DhtMode, NetError, Network, RECORD_BYTES_MAX, RecordKey};
 
+mod data;
+
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn secret(number: u8) -> SecretKey {
