@@ -4,3 +4,8 @@
 pub(crate) fn index(number: u32) -> usize {
     usize::try_from(number).expect("usize has at least 32 bits")
 }
+
+/// A size in memory as a 64-bit count. Never fails: no machine has wider memory.
+pub(crate) fn wide(size: usize) -> u64 {
+    u64::try_from(size).expect("usize has at most 64 bits")
+}

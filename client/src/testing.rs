@@ -1,0 +1,113 @@
+//! A small world for tests: machines on a network in memory, nodes that keep shards in memory,
+//! and a ledger that makes a block per transaction.
+//!
+//! Everything above [`Network`], [`Ledger`] and [`Runtime`] is the real code; what stands in here
+//! is replaced by the real node in `cairn-tests`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_core::{Amount, ByteCount, NodeId, Profile, SecretKey};
+use cairn_runtime::Runtime;
+
+use crate::client::{Client, ClientConfig};
+use crate::key::OwnerKeys;
+use crate::owner::{Owner, OwnerConfig};
+
+mod ledger;
+mod network;
+mod node;
+
+pub(crate) use ledger::MemoryLedger;
+pub(crate) use network::{Hub, MemoryNetwork};
+pub(crate) use node::{Behaviour, Lie, TestNode};
+
+/// A network of nodes and one owner's machine.
+pub(crate) struct World<R: Runtime> {
+    pub(crate) runtime: R,
+    pub(crate) hub: Hub,
+    pub(crate) ledger: MemoryLedger,
+    pub(crate) nodes: BTreeMap<NodeId, Arc<TestNode<R>>>,
+    pub(crate) keys: OwnerKeys,
+}
+
+impl<R: Runtime> World<R> {
+    /// `count` nodes, and an owner with credits.
+    pub(crate) fn new(runtime: R, count: u8) -> Self {
+        let keys = OwnerKeys::from_seed(&[42; 32]);
+        let hub = Hub::default();
+        let ledger = MemoryLedger::new(keys.account());
+        let mut nodes = BTreeMap::new();
+        for number in 0..count {
+            let key = SecretKey::from_bytes(&[100 + number; 32]);
+            ledger.register(&key, number);
+            let node = TestNode::start(&runtime, &hub, &ledger, key);
+            nodes.insert(node.id(), node);
+        }
+        Self {
+            runtime,
+            hub,
+            ledger,
+            nodes,
+            keys,
+        }
+    }
+
+    /// A client with the identity of `number`.
+    pub(crate) fn client(&self, number: u8) -> TestClient<R> {
+        self.client_with(number, ClientConfig::default())
+    }
+
+    pub(crate) fn client_with(&self, number: u8, config: ClientConfig) -> TestClient<R> {
+        let key = SecretKey::from_bytes(&[number; 32]);
+        let network = self.hub.join(NodeId::new(key.public()));
+        Client::new(self.runtime.clone(), network, self.ledger.clone(), config)
+    }
+
+    /// The owner on a client of its own, with its state in `folder`.
+    pub(crate) fn owner(&self, folder: &std::path::Path) -> TestOwner<R> {
+        self.owner_with(folder, &self.client(1), small())
+    }
+
+    pub(crate) fn owner_with(
+        &self,
+        folder: &std::path::Path,
+        client: &TestClient<R>,
+        config: OwnerConfig,
+    ) -> TestOwner<R> {
+        Owner::new(client.clone(), self.keys.clone(), folder, config)
+    }
+
+    /// Makes a node unreachable and cuts its streams, as a `kill -9` would.
+    pub(crate) fn kill(&self, id: NodeId) {
+        self.hub.take_down(id);
+        self.node(id).cut_streams();
+    }
+
+    pub(crate) fn node(&self, id: NodeId) -> &TestNode<R> {
+        &self.nodes[&id]
+    }
+}
+
+pub(crate) type TestClient<R> = Client<R, MemoryNetwork, MemoryLedger>;
+pub(crate) type TestOwner<R> = Owner<R, MemoryNetwork, MemoryLedger>;
+
+/// Groups for tests at 4-of-8.
+pub(crate) fn small() -> OwnerConfig {
+    OwnerConfig {
+        slot_capacity: ByteCount::new(64 << 20),
+        price_max: Amount::from_micro(10),
+        put_patience: Duration::from_secs(2),
+        ..OwnerConfig::new(Profile::Dev8)
+    }
+}
+
+/// Bytes that look like nothing, the same for the same seed.
+pub(crate) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+    let mut out = vec![0; bytes];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    hasher.finalize_xof().fill(&mut out);
+    out
+}

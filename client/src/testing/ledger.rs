@@ -1,0 +1,185 @@
+//! The real ledger's state, driven by a block per transaction.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cairn_core::{
+    AccountId, Amount, Bounded, ByteCount, Digest, GroupId, Height, NodeId, SecretKey, Signed,
+    UnixMillis,
+};
+use cairn_ledger::{
+    Account, Block, BlockEffects, Effect, Genesis, Group, Ledger, LedgerError, LedgerStatus,
+    NodeEntry, NodeTerms, Parameters, SlotRef, State, TransportError, Tx, TxBody, TxOutcome,
+    operator_consent, tx_id,
+};
+
+#[derive(Clone, Debug)]
+pub(crate) struct MemoryLedger {
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: State,
+    /// Refuses all that is asked.
+    is_down: bool,
+    /// Loses the answer to the next submission, which is done all the same.
+    loses_answer: bool,
+}
+
+impl MemoryLedger {
+    pub(crate) fn new(owner: AccountId) -> Self {
+        let genesis = Genesis {
+            time: UnixMillis::new(1),
+            parameters: Parameters::default(),
+            endowed: Bounded::new(vec![(owner, Amount::from_micro(1_000_000_000))]).unwrap(),
+        };
+        let shared = Shared {
+            state: State::genesis(&genesis).unwrap(),
+            is_down: false,
+            loses_answer: false,
+        };
+        Self {
+            shared: Arc::new(Mutex::new(shared)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers nothing from now on.
+    pub(crate) fn take_down(&self) {
+        self.lock().is_down = true;
+    }
+
+    pub(crate) fn lose_next_answer(&self) {
+        self.lock().loses_answer = true;
+    }
+
+    /// Registers a node of its own operator.
+    pub(crate) fn register(&self, key: &SecretKey, number: u8) {
+        let account = AccountId::new(key.public());
+        let node = NodeId::new(key.public());
+        let label = |text: String| cairn_core::Text::new(text).unwrap();
+        let body = TxBody::NodeRegister {
+            operator: account,
+            operator_consent: operator_consent(key, node),
+            terms: NodeTerms {
+                capacity: ByteCount::new(1 << 40),
+                price: Amount::ZERO,
+                network: label(format!("10.{number}.0.0/16")),
+                provider: label(format!("provider {number}")),
+                region: label(format!("region {number}")),
+            },
+        };
+        let tx = Tx {
+            account,
+            nonce: 0,
+            fee: Amount::ZERO,
+            body,
+        };
+        self.block(vec![Signed::sign(tx, key)], vec![]);
+    }
+
+    /// Calls nodes lost: their slots are drawn anew.
+    pub(crate) fn lose(&self, node: NodeId) {
+        self.block(vec![], vec![node]);
+        self.block(vec![], vec![]);
+    }
+
+    pub(crate) fn group_now(&self, id: GroupId) -> Option<Group> {
+        self.lock().state.group(id).cloned()
+    }
+
+    fn block(&self, txs: Vec<Signed<Tx>>, lost: Vec<NodeId>) -> Vec<Effect> {
+        let mut shared = self.lock();
+        let state = &mut shared.state;
+        let height = state.height().next().unwrap();
+        let block = Block {
+            height,
+            parent: state.tip(),
+            time: UnixMillis::new(1_000 * height.get()),
+            seed: Digest::of(&height.get().to_le_bytes()),
+            lost: Bounded::new(lost).unwrap(),
+            txs: Bounded::new(txs).unwrap(),
+        };
+        state.apply(&block).unwrap()
+    }
+
+    fn up(&self) -> Result<MutexGuard<'_, Shared>, LedgerError> {
+        let shared = self.lock();
+        if shared.is_down {
+            return Err(LedgerError::Unavailable {
+                cause: TransportError::Unreachable,
+            });
+        }
+        Ok(shared)
+    }
+}
+
+impl Ledger for MemoryLedger {
+    async fn submit(&self, tx: Signed<Tx>) -> Result<TxOutcome, LedgerError> {
+        drop(self.up()?);
+        let id = tx_id(&tx);
+        let effects = self.block(vec![tx], vec![]);
+        // The next block draws what this one opened.
+        self.block(vec![], vec![]);
+        if std::mem::take(&mut self.lock().loses_answer) {
+            return Err(LedgerError::Unavailable {
+                cause: TransportError::TimedOut,
+            });
+        }
+        for effect in effects {
+            if let Effect::TxDone { id: done, result } = effect
+                && done == id
+            {
+                return result
+                    .map(|()| TxOutcome {
+                        id,
+                        height: self.lock().state.height(),
+                    })
+                    .map_err(LedgerError::Refused);
+            }
+        }
+        Err(LedgerError::Answer)
+    }
+
+    async fn account(&self, id: AccountId) -> Result<Account, LedgerError> {
+        Ok(self.up()?.state.account(id))
+    }
+
+    async fn node(&self, id: NodeId) -> Result<Option<NodeEntry>, LedgerError> {
+        Ok(self.up()?.state.node(id).cloned())
+    }
+
+    async fn group(&self, id: GroupId) -> Result<Option<Group>, LedgerError> {
+        Ok(self.up()?.state.group(id).cloned())
+    }
+
+    async fn slots_of(&self, _node: NodeId) -> Result<Vec<SlotRef>, LedgerError> {
+        drop(self.up()?);
+        Ok(Vec::new())
+    }
+
+    async fn status(&self) -> Result<LedgerStatus, LedgerError> {
+        let shared = self.up()?;
+        let state = &shared.state;
+        Ok(LedgerStatus {
+            height: state.height(),
+            time: state.time(),
+            genesis: state.genesis_digest(),
+            tip: state.tip(),
+            node_count: 0,
+            active_node_count: 0,
+            group_count: 0,
+            waiting_slot_count: 0,
+            supply: state.supply(),
+            parameters: *state.parameters(),
+        })
+    }
+
+    async fn effects(&self, _from: Height) -> Result<Vec<BlockEffects>, LedgerError> {
+        drop(self.up()?);
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,244 @@
+//! Reads.
+
+use std::io::Cursor;
+use std::time::Duration;
+
+use cairn_core::{SecretKey, UnixMillis};
+use cairn_runtime::{RealRuntime, Runtime};
+
+use crate::group_view::REFRESH_AFTER;
+use crate::read::{ReadError, SlotReadFailure};
+use crate::testing::{Behaviour, Lie, TestClient, TestOwner, World, noise};
+use crate::tests::uploads::download;
+use crate::tests::{file, run};
+use crate::upload::{UploadOptions, Uploaded, reader_source};
+
+async fn upload(owner: &TestOwner<RealRuntime>, text: &[u8]) -> Uploaded {
+    let source = reader_source(file("a"), Cursor::new(text.to_vec()));
+    owner
+        .upload(source, UploadOptions::default(), |_: &_| {})
+        .await
+        .unwrap()
+}
+
+async fn range(
+    client: &TestClient<RealRuntime>,
+    done: &Uploaded,
+    offset: u64,
+    count: u64,
+) -> Result<bytes::Bytes, ReadError> {
+    let open = client.open(&done.link).await?.only_file().unwrap();
+    open.read_range(offset, count).await
+}
+
+#[test]
+fn a_cold_frame_is_one_request_to_one_node() {
+    run(8, async |world, folder| {
+        let owner = world.owner(folder);
+        let text = noise(20 << 20, 1);
+        let done = upload(&owner, &text).await;
+        let client = world.client(9);
+        let open = client.open(&done.link).await.unwrap().only_file().unwrap();
+        let count = |world: &World<RealRuntime>| -> (usize, usize) {
+            let gets = world.nodes.values().map(|node| node.get_count()).sum();
+            (
+                gets,
+                world.nodes.values().map(|node| node.got_bytes()).sum(),
+            )
+        };
+        let before = count(&world);
+        let offset = 10 << 20;
+        let found = open.read_range(offset, 65_536).await.unwrap();
+        let at = usize::try_from(offset).unwrap();
+        assert_eq!(found, text[at..at + 65_536]);
+        let after = count(&world);
+        assert_eq!(after.0 - before.0, 1, "one request");
+        let bytes = after.1 - before.1;
+        assert!(bytes <= 65_536 * 12 / 10, "{bytes} bytes");
+    });
+}
+
+#[test]
+fn any_range_is_what_was_written() {
+    run(8, async |world, folder| {
+        let owner = world.owner(folder);
+        let text = noise(9_000_000, 2);
+        let done = upload(&owner, &text).await;
+        let client = world.client(9);
+        let open = client.open(&done.link).await.unwrap().only_file().unwrap();
+        let edges = [
+            0_u64, 1, 65_535, 65_536, 1_032_443, 4_128_767, 4_128_768, 8_999_999,
+        ];
+        for offset in edges {
+            for count in [0, 1, 65_536, 100_001, 5_000_000] {
+                let end = offset + count;
+                let found = open.read_range(offset, count).await;
+                if end > 9_000_000 {
+                    assert!(matches!(found, Err(ReadError::Range { .. })));
+                    continue;
+                }
+                let wanted = &text[usize::try_from(offset).unwrap()..usize::try_from(end).unwrap()];
+                assert!(found.unwrap() == wanted, "{offset} {count}");
+            }
+        }
+    });
+}
+
+/// I2: no unverified byte reaches a caller; a wrong shard is an error that names the node.
+#[test]
+fn i2_no_unverified_byte_and_the_liar_is_named() {
+    run(8, async |world, folder| {
+        let owner = world.owner(folder);
+        let text = noise(9_000_000, 3);
+        let done = upload(&owner, &text).await;
+        let lies = [Lie::FlipsBits, Lie::ServesOther, Lie::ForgesRecords];
+        for (number, lie) in (20..).zip(lies) {
+            let liars: Vec<_> = world.nodes.keys().copied().take(4).collect();
+            for liar in &liars {
+                world.node(*liar).behave(lie.behaviour());
+            }
+            let client = world.client(number);
+            let found = download(&client, &done.link).await.unwrap();
+            assert!(found == text, "{lie:?}");
+            let faults = client.faults();
+            assert!(!faults.is_empty(), "{lie:?}");
+            assert!(faults.iter().all(|fault| liars.contains(&fault.node)));
+            let is_named = faults.iter().all(|fault| match &fault.failure {
+                SlotReadFailure::WrongBytes(_) => matches!(lie, Lie::FlipsBits | Lie::ServesOther),
+                SlotReadFailure::OtherRecord => lie == Lie::ServesOther,
+                SlotReadFailure::ForgedRecord(_) => lie == Lie::ForgesRecords,
+                _ => false,
+            });
+            assert!(is_named, "{faults:?}");
+            // Avoided from then on.
+            let before: usize = liars.iter().map(|liar| world.node(*liar).get_count()).sum();
+            let again = download(&client, &done.link).await.unwrap();
+            assert!(again == text);
+            let after: usize = liars.iter().map(|liar| world.node(*liar).get_count()).sum();
+            assert!(after - before <= 4, "{} requests to liars", after - before);
+            for liar in &liars {
+                world.node(*liar).behave(Behaviour::default());
+            }
+        }
+    });
+}
+
+#[test]
+fn five_liars_of_eight_give_an_error_and_no_byte() {
+    run(8, async |world, folder| {
+        let owner = world.owner(folder);
+        let done = upload(&owner, &noise(100_000, 4)).await;
+        for node in world.nodes.values().take(5) {
+            node.behave(Lie::FlipsBits.behaviour());
+        }
+        let error = download(&world.client(9), &done.link).await.unwrap_err();
+        let ReadError::TooFewSlots { missing, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(missing.len(), 5);
+        assert!(missing.iter().all(|slot| slot.failure.is_lie()));
+    });
+}
+
+#[test]
+fn a_truncated_answer_is_bypassed() {
+    run(8, async |world, folder| {
+        let owner = world.owner(folder);
+        let text = noise(5_000_000, 5);
+        let done = upload(&owner, &text).await;
+        for node in world.nodes.values().take(4) {
+            node.behave(Lie::Cuts.behaviour());
+        }
+        assert!(download(&world.client(9), &done.link).await.unwrap() == text);
+    });
+}
+
+#[test]
+fn a_slow_node_is_hedged_around() {
+    run(8, async |world, folder| {
+        let owner = world.owner(folder);
+        let text = noise(30_000_000, 6);
+        let done = upload(&owner, &text).await;
+        let client = world.client(9);
+        assert!(download(&client, &done.link).await.unwrap() == text);
+        for node in world.nodes.values().take(2) {
+            node.behave(Behaviour {
+                delay: Duration::from_secs(8),
+                ..Behaviour::default()
+            });
+        }
+        let began = world.runtime.monotonic();
+        for frame in 0..8 {
+            let offset = frame * 1_000_000;
+            let found = range(&client, &done, offset, 1_000).await.unwrap();
+            let at = usize::try_from(offset).unwrap();
+            assert_eq!(found, text[at..at + 1_000]);
+        }
+        let took = world.runtime.monotonic() - began;
+        assert!(took < Duration::from_secs(7), "{took:?}");
+    });
+}
+
+#[test]
+fn a_redrawn_slot_is_noticed() {
+    run(10, async |world, folder| {
+        let owner = world.owner(folder);
+        let text = noise(3_000_000, 7);
+        let done = upload(&owner, &text).await;
+        let client = world.client(9);
+        assert!(download(&client, &done.link).await.unwrap() == text);
+        let group = done.link.groups().next().unwrap();
+        let before = world.ledger.group_now(group).unwrap();
+        let lost = before.deals[0].node;
+        world.kill(lost);
+        world.ledger.lose(lost);
+        let after = world.ledger.group_now(group).unwrap();
+        assert_ne!(after.deals[0].node, lost);
+        assert!(download(&client, &done.link).await.unwrap() == text);
+        // Writing finds the new node as well, once it may ask the ledger again.
+        world.runtime.sleep(REFRESH_AFTER).await;
+        let more = upload(&owner, b"more").await;
+        let report = more.slots.iter().find(|slot| slot.slot.get() == 0).unwrap();
+        assert_eq!(report.left_count, 0, "{report:?}");
+    });
+}
+
+#[test]
+fn links_end_and_the_dht_helps_when_the_ledger_is_away() {
+    run(8, async |world, folder| {
+        let owner = world.owner(folder);
+        let done = upload(&owner, b"here").await;
+        let past = done
+            .link
+            .reissue(world.keys.identity(), UnixMillis::new(1))
+            .unwrap();
+        let error = world.client(9).open(&past).await.unwrap_err();
+        assert!(matches!(error, ReadError::Expired { .. }), "{error}");
+        assert!(
+            done.link
+                .reissue(&SecretKey::from_bytes(&[1; 32]), past.expires_at())
+                .is_err()
+        );
+        world.ledger.take_down();
+        assert_eq!(
+            download(&world.client(10), &done.link).await.unwrap(),
+            b"here"
+        );
+    });
+}
+
+#[test]
+fn connections_are_used_again() {
+    run(8, async |world, folder| {
+        let owner = world.owner(folder);
+        let text = noise(20 << 20, 8);
+        let done = upload(&owner, &text).await;
+        let client = world.client(9);
+        assert!(download(&client, &done.link).await.unwrap() == text);
+        let before = world.hub.connect_count();
+        for offset in 0..20 {
+            range(&client, &done, offset << 19, 65_536).await.unwrap();
+        }
+        assert_eq!(world.hub.connect_count(), before);
+    });
+}
