@@ -73,10 +73,7 @@ pub(crate) async fn catch_up<R: Runtime, N: Network, L: Ledger>(
     let known = detail.clone();
     let reached = core
         .store
-        .with(move |store| {
-            store.expect(place, &known)?;
-            store.reach(place, &known, &[])
-        })
+        .with(move |store| store.reach_or_expect(place, &known))
         .await;
     match reached {
         Ok(_) => return Ok(CaughtUp::default()),
@@ -134,6 +131,7 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
     async fn fetch_lacking(&self, leaves: &Leaves) -> Result<u32, CatchUpError> {
         let mut done = 0_u32;
         let mut failed: Option<CatchUpError> = None;
+        let mut unrebuildable: Option<CatchUpError> = None;
         let mut fetching = FuturesUnordered::new();
         let mut lacking = (0..leaves.count())
             .map(SegmentNumber::new)
@@ -148,12 +146,14 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
             match fetching.next().await {
                 None => break,
                 Some(Ok(())) => done = done.saturating_add(1),
-                Some(Err(error)) => {
-                    failed = failed.filter(CatchUpError::is_lasting).or(Some(error));
+                // The writer's fault, in this segment only: the others are wanted all the same.
+                Some(Err(error @ CatchUpError::Unrebuildable { .. })) => {
+                    unrebuildable = Some(error);
                 }
+                Some(Err(error)) => failed = Some(error),
             }
         }
-        failed.map_or(Ok(done), Err)
+        failed.or(unrebuildable).map_or(Ok(done), Err)
     }
 
     /// Whether the shard that the revision has is not here.

@@ -90,10 +90,7 @@ impl<R: Runtime, N: Network, L: Ledger> Core<R, N, L> {
         tracing::debug!(%peer, %place, revision = %detail.revision.number, "a revision's detail");
         let done = self
             .store
-            .with(move |store| {
-                store.expect(place, &detail)?;
-                store.reach(place, &detail, &[])
-            })
+            .with(move |store| store.reach_or_expect(place, &detail))
             .await;
         self.work.know(place);
         self.look_at(place);
@@ -143,16 +140,13 @@ impl<R: Runtime, N: Network, L: Ledger> Core<R, N, L> {
                 });
         let newest = store.newest(place);
         let count = newest.map_or(0, |detail| detail.revision.segment_count);
-        let lacking = self
-            .store
-            .with(move |store| store.lacking(place, count, usize::MAX).len())
-            .await;
+        let lacking_count = store.lacking_count(place, count);
         Ok(SlotStatus {
             revision,
             slot_root,
             shard_count: figures.map_or(0, |figures| figures.shard_count),
             slot_bytes: figures.map_or(cairn_core::ByteCount::ZERO, |figures| figures.shard_bytes),
-            lacking_count: u32::try_from(lacking).unwrap_or(u32::MAX),
+            lacking_count,
         })
     }
 }

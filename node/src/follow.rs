@@ -22,6 +22,9 @@ use crate::core::Core;
 use crate::groups::Age;
 use crate::store::StoreError;
 
+/// What will fail again is tried after so many of the longest waits: an hour by default.
+const LASTING_FACTOR: u32 = 60;
+
 /// Slots that have reached a revision and wait to be acknowledged.
 #[derive(Debug, Default)]
 pub(crate) struct Acknowledgements {
@@ -227,7 +230,7 @@ fn put_off<R: Runtime, N: Network, L: Ledger>(
     core.lags.change(slot, |seen| {
         let factor = 1_u32 << seen.failures.min(16);
         let wait = if error.is_lasting() {
-            pacing.retry_delay_max
+            pacing.retry_delay_max.saturating_mul(LASTING_FACTOR)
         } else {
             pacing
                 .retry_delay

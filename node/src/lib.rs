@@ -1,9 +1,9 @@
 //! Keeps slots durable, serves them, catches up.
 //!
 //! ```text
-//!  peers: put, get, records ──► serve ──► store: packs, one sync per batch
-//!  peers: revise, detail, slot ► control ─► store: reach a revision
-//!  ledger: blocks ─► follow ─► look at a slot ─► catch up ─► acknowledge
+//!  peers: put, get, records --> serve --> store: packs, one sync per batch
+//!  peers: revise, detail, slot -> control -> store: reach a revision
+//!  ledger: blocks -> follow -> look at a slot -> catch up -> acknowledge
 //! ```
 //!
 //! [`start`] opens the store and runs a node over any [`cairn_runtime::Runtime`],

@@ -3,15 +3,24 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use bytes::{Bytes, BytesMut};
 use cairn_core::NodeId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{PEER_MEMORY_KIB, SHARD_MEMORY_KIB};
 
+/// Used buffers that are kept. Touching fresh memory costs more than hashing it, so it is used
+/// again and again; more than are under way at once are of no use.
+const BUFFERS_MAX: usize = 32;
+/// Buffers below this are not worth keeping.
+const BUFFER_BYTES_MIN: usize = 32 << 10;
+
 /// Hands out memory for shards. Whoever needs some waits in line.
 #[derive(Debug)]
 pub(crate) struct ShardMemory {
     all: Arc<Semaphore>,
+    /// Each as long as it was used.
+    buffers: Mutex<Vec<BytesMut>>,
     peers: Mutex<BTreeMap<NodeId, Peer>>,
 }
 
@@ -41,7 +50,40 @@ impl ShardMemory {
     pub(crate) fn new() -> Self {
         Self {
             all: Arc::new(Semaphore::new(kib(SHARD_MEMORY_KIB))),
+            buffers: Mutex::new(Vec::new()),
             peers: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    fn buffers(&self) -> MutexGuard<'_, Vec<BytesMut>> {
+        self.buffers
+            .lock()
+            .expect("nothing panics while it is held")
+    }
+
+    /// A buffer with room for `bytes`, and perhaps with old content.
+    pub(crate) fn buffer(&self, bytes: u32) -> BytesMut {
+        let wanted = usize::try_from(bytes).expect("u32 fits in usize on our systems");
+        let mut buffers = self.buffers();
+        let fits = |buffer: &BytesMut| {
+            let room = buffer.capacity();
+            room >= wanted && room / 4 <= wanted
+        };
+        let found = buffers.iter().rposition(fits);
+        let found = found.map(|at| buffers.swap_remove(at));
+        found.unwrap_or_else(|| BytesMut::with_capacity(wanted))
+    }
+
+    /// Takes back a buffer that nobody else has.
+    pub(crate) fn give_back(&self, bytes: Bytes) {
+        if bytes.len() < BUFFER_BYTES_MIN {
+            return;
+        }
+        if let Ok(buffer) = bytes.try_into_mut() {
+            let mut buffers = self.buffers();
+            if buffers.len() < BUFFERS_MAX {
+                buffers.push(buffer);
+            }
         }
     }
 

@@ -263,14 +263,13 @@ impl<R: Runtime, N: Network, L: Ledger> NodeHandle<R, N, L> {
                 let reached = store
                     .reached(slot)
                     .map(|reached| reached.detail.revision.number);
-                let lacking = store.lacking(slot, seen.segment_count, usize::MAX).len();
                 SlotLag {
                     slot,
                     revision: seen.revision,
                     reached: reached.unwrap_or_default(),
                     acknowledged: seen.acknowledged,
                     shard_count: figures.map_or(0, |figures| figures.shard_count),
-                    lacking_count: u32::try_from(lacking).unwrap_or(u32::MAX),
+                    lacking_count: store.lacking_count(slot, seen.segment_count),
                     unrebuildable: seen.unrebuildable,
                     problem: seen.problem,
                 }

@@ -19,7 +19,7 @@ use cairn_ledger::port::Ledger;
 use cairn_ledger::tx::SlotRef;
 use cairn_net::Network;
 use cairn_net::data::{DataError, Pace, ServerConn};
-use cairn_proofs::{HashedShard, ShardHasher};
+use cairn_proofs::{HashedShard, SPAN_BYTES, ShardHasher};
 use cairn_runtime::Runtime;
 use tokio::sync::watch;
 
@@ -27,7 +27,7 @@ use crate::access::{Access, Refusal, find};
 use crate::core::Core;
 use crate::groups::Age;
 use crate::memory::User;
-use crate::store::{Check, Kept, Replace, ShardPlace, ShardPut, StoreError};
+use crate::store::{Check, Kept, Replace, ShardPlace, ShardPut, StoreError, Wanted};
 
 /// Segment numbers that a writer may be ahead of the last revision. Bounds what an index page can
 /// be made to hold by scattered numbers, far above what a client has under way.
@@ -200,18 +200,20 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
             return self.refuse(&refusal).await;
         }
         let root = hashed.root;
+        let bytes = bytes.freeze();
         let done = self
             .core
             .store
             .put(ShardPut {
                 slot: place.slot.slot,
                 record: allowed.record,
-                bytes: bytes.freeze(),
+                bytes: bytes.clone(),
                 hashed,
                 replace: Replace::Unrevised,
                 written_at: UnixMillis::from_unix(self.core.runtime.now()),
             })
             .await;
+        self.core.memory.give_back(bytes);
         drop(lent);
         match done {
             Ok(_) => {
@@ -225,7 +227,8 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
     /// Reads the body, hashing what has come while more comes.
     async fn receive(&mut self, shard_bytes: u32) -> Result<(BytesMut, HashedShard), DataError> {
         let mut hasher = ShardHasher::new(shard_bytes).expect("a decoded record is well formed");
-        let mut bytes = BytesMut::with_capacity(self.conn.body_left());
+        let mut bytes = self.core.memory.buffer(shard_bytes);
+        bytes.clear();
         loop {
             let before = bytes.len();
             if self.conn.read_body(&mut bytes).await? == 0 {
@@ -269,19 +272,30 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
                 return self.refuse(&refusal).await;
             }
         };
-        let lent = self.memory.take(range.bytes.min(bytes)).await;
+        // At both ends a range is read up to the border of a span, to prove it.
+        let room = range.bytes.saturating_add(2 * SPAN_BYTES).min(bytes);
+        let lent = self.memory.take(room).await;
+        let buffer = self.core.memory.buffer(room);
+        let wanted = Wanted {
+            shard,
+            range,
+            record,
+            check: Check::No,
+        };
         let read = self
             .core
             .store
-            .with(move |store| store.read(shard, range, record, Check::No))
+            .with(move |store| store.read_into(&wanted, buffer))
             .await;
         let answered = match read {
             Ok(read) => {
                 let offset = read.range.offset;
-                let sent = self
+                let answered = self
                     .conn
-                    .respond_shard(read.record, offset, &read.proof, &read.bytes);
-                sent.await
+                    .respond_shard(read.record, offset, &read.proof, &read.bytes)
+                    .await;
+                self.core.memory.give_back(read.bytes);
+                answered
             }
             Err(error) => {
                 if matches!(error, StoreError::Damaged { .. }) {

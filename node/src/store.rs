@@ -55,7 +55,7 @@ pub use group_commit::{GroupCommit, PENDING_PUTS_MAX};
 use index::Index;
 pub use index::{Kept, SlotFigures};
 use pack::PackFiles;
-pub use read::{Check, ShardRead};
+pub use read::{Check, ShardRead, Wanted};
 pub use recover::OpenReport;
 pub use scrub::{SCRUB_STEP_BYTES, ScrubCursor, ScrubStep};
 pub use slots::SlotReached;

@@ -25,7 +25,7 @@ const RANGE_BYTES: u32 = 256 << 10;
 const HEDGE_DELAY: Duration = Duration::from_secs(2);
 
 /// A range of a sibling's shard, verified.
-struct Piece {
+struct Verified {
     slot: SlotIndex,
     bytes: BytesMut,
 }
@@ -93,8 +93,10 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
             offset: 0,
             bytes: record.shard_bytes(),
         };
-        let piece = self.piece(peer, self.place.slot, (record, range)).await?;
-        Some(piece.bytes)
+        let verified = self
+            .range_of(peer, self.place.slot, (record, range))
+            .await?;
+        Some(verified.bytes)
     }
 
     /// The shard from the same ranges of any k siblings.
@@ -109,8 +111,8 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
                 offset,
                 bytes: (shard_bytes - offset).min(RANGE_BYTES),
             };
-            let pieces = self.pieces(record, range).await?;
-            let rebuilt = self.reconstruct(pieces).await;
+            let ranges = self.ranges(record, range).await?;
+            let rebuilt = self.reconstruct(ranges).await;
             shard.extend_from_slice(&rebuilt);
             offset += range.bytes;
         }
@@ -118,7 +120,7 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         if record.shard_root(self.place.slot) == Some(hashed.root) {
             return Ok(shard);
         }
-        // Every piece had its root, so the code's output is what the writer should have sent.
+        // Every range had its root, so the code's output is what the writer should have sent.
         self.core.lags.change(self.place, |seen| {
             if !seen.unrebuildable.contains(&record.number) {
                 seen.unrebuildable.push(record.number);
@@ -130,21 +132,21 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         })
     }
 
-    /// Our range of the shard from k pieces.
-    async fn reconstruct(&self, pieces: BTreeMap<SlotIndex, Piece>) -> BytesMut {
+    /// Our range of the shard from k verified ranges.
+    async fn reconstruct(&self, ranges: BTreeMap<SlotIndex, Verified>) -> BytesMut {
         let (code, ours) = (self.group.code, self.place.slot);
         self.core
             .runtime
             .blocking(move || {
-                let present: Vec<(SlotIndex, &[u8])> = pieces
+                let present: Vec<(SlotIndex, &[u8])> = ranges
                     .values()
-                    .map(|piece| (piece.slot, piece.bytes.as_ref()))
+                    .map(|verified| (verified.slot, verified.bytes.as_ref()))
                     .collect();
                 let bytes = present.first().map_or(0, |(_, bytes)| bytes.len());
                 let mut out = [BytesMut::zeroed(bytes)];
                 Coder::new(code)
                     .reconstruct(&present, &[ours], &mut out)
-                    .expect("k pieces of one length from different slots");
+                    .expect("k ranges of one length from different slots");
                 let [rebuilt] = out;
                 rebuilt
             })
@@ -153,32 +155,32 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
 
     /// The same range of k siblings' shards, each verified. Asks k at once; another one whenever
     /// one fails or takes long.
-    async fn pieces(
+    async fn ranges(
         &self,
         record: &SegmentRecord,
         range: ShardRange,
-    ) -> Result<BTreeMap<SlotIndex, Piece>, CatchUpError> {
+    ) -> Result<BTreeMap<SlotIndex, Verified>, CatchUpError> {
         let k = self.group.code.data_count();
         let mut candidates = self.sources.siblings().into_iter();
         let mut asking = FuturesUnordered::new();
-        let mut pieces: BTreeMap<SlotIndex, Piece> = BTreeMap::new();
+        let mut ranges: BTreeMap<SlotIndex, Verified> = BTreeMap::new();
         let mut hedges = 0;
         loop {
-            while pieces.len() + asking.len() < k + hedges {
+            while ranges.len() + asking.len() < k + hedges {
                 let Some((slot, peer)) = candidates.next() else {
                     break;
                 };
-                asking.push(Box::pin(self.piece(peer, slot, (record, range))));
+                asking.push(Box::pin(self.range_of(peer, slot, (record, range))));
             }
             tokio::select! {
                 biased;
                 answer = asking.next() => match answer {
-                    Some(piece) => {
-                        if let Some(piece) = piece {
-                            pieces.insert(piece.slot, piece);
+                    Some(verified) => {
+                        if let Some(verified) = verified {
+                            ranges.insert(verified.slot, verified);
                         }
-                        if pieces.len() == k {
-                            return Ok(pieces);
+                        if ranges.len() == k {
+                            return Ok(ranges);
                         }
                     }
                     None => break,
@@ -190,17 +192,17 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
             slot: self.place,
             segment: record.number,
             expected: self.group.code.k(),
-            found: u8::try_from(pieces.len()).unwrap_or(u8::MAX),
+            found: u8::try_from(ranges.len()).unwrap_or(u8::MAX),
         })
     }
 
     /// A range of one sibling's shard, verified against its record. A wrong one is an accusation.
-    async fn piece(
+    async fn range_of(
         &self,
         peer: NodeId,
         slot: SlotIndex,
         (record, range): (&SegmentRecord, ShardRange),
-    ) -> Option<Piece> {
+    ) -> Option<Verified> {
         let capability = own_capability(&self.core.key, &self.group);
         let taken = self.core.pool.take(peer, &capability, CONNECT_LIMIT).await;
         let mut conn = taken.inspect_err(|error| self.note(peer, error)).ok()?;
@@ -232,7 +234,7 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         let root = record.shard_root(slot)?;
         let shard_bytes = record.shard_bytes();
         match verify_range(root, shard_bytes, got.range, &bytes, &got.proof) {
-            Ok(()) if got.range == range => Some(Piece { slot, bytes }),
+            Ok(()) if got.range == range => Some(Verified { slot, bytes }),
             Ok(()) => {
                 self.accuse(peer, "another range than asked for");
                 None

@@ -205,15 +205,24 @@ impl Slot {
         self.tree.as_ref()?.leaf(number)
     }
 
+    /// Shards kept under numbers below `count`.
+    pub(super) fn count_below(&self, count: u32) -> u32 {
+        if self.segment_count() <= count {
+            return self.shard_count;
+        }
+        let below = self
+            .entries(SegmentNumber::ZERO)
+            .take_while(|(number, _)| number.get() < count)
+            .count();
+        u32::try_from(below).expect("numbers are u32")
+    }
+
     /// Whether the slot has every shard of the revision it reached.
     pub(super) fn is_whole(&self) -> bool {
         self.tree.as_ref().is_some_and(|tree| {
-            let kept = tree.leaves().iter().filter(|leaf| !leaf.is_empty()).count();
-            let below = self
-                .entries(SegmentNumber::ZERO)
-                .take_while(|(number, _)| number.get() < tree.count())
-                .count();
-            kept == below
+            let count = tree.count();
+            let gone = self.state.emptied.count_below(count);
+            self.count_below(count) + gone == count
         })
     }
 

@@ -1,8 +1,9 @@
 //! Reading shards, and what happens when one turns out to be damaged.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use cairn_core::message::{ShardRange, WithRecord};
 use cairn_core::{Record, SegmentRecord, ShardRoot, Signed};
 use cairn_proofs::{
@@ -11,7 +12,7 @@ use cairn_proofs::{
 use cairn_runtime::{Disk, DiskError};
 
 use super::error::{Damage, ShardPlace, StoreError};
-use super::format::{index, length};
+use super::format::index;
 use super::index::Entry;
 use super::pack::{Head, HeadFault};
 use super::{ShardStore, lock};
@@ -45,6 +46,30 @@ pub struct ShardRead {
     pub bytes: Bytes,
 }
 
+/// Which bytes of a shard are wanted, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The shard.
+    pub shard: ShardPlace,
+    /// The range; what is read covers it in whole 1 KiB blocks.
+    pub range: ShardRange,
+    /// Whether the segment record is wanted too.
+    pub record: WithRecord,
+    /// Whether the bytes are verified.
+    pub check: Check,
+}
+
+/// What was read, but for the bytes, which are in the caller's buffer.
+struct Filled {
+    record: Option<Signed<SegmentRecord>>,
+    root: ShardRoot,
+    shard_bytes: u32,
+    range: ShardRange,
+    proof: Vec<u8>,
+    /// Where in the buffer the range is.
+    within: Range<usize>,
+}
+
 /// A failed read of a place where there is a shard.
 enum ReadFault {
     Damage(Damage),
@@ -56,8 +81,7 @@ impl<D: Disk> ShardStore<D> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Absent`], [`StoreError::Emptied`], [`StoreError::OutOfRange`],
-    /// [`StoreError::Damaged`]: the shard is lacking from now on.
+    /// As [`Self::read_into`].
     pub fn read(
         &self,
         shard: ShardPlace,
@@ -65,26 +89,57 @@ impl<D: Disk> ShardStore<D> {
         record: WithRecord,
         check: Check,
     ) -> Result<ShardRead, StoreError> {
-        self.read_with(shard, |entry| {
+        let wanted = Wanted {
+            shard,
+            range,
+            record,
+            check,
+        };
+        self.read_into(&wanted, BytesMut::new())
+    }
+
+    /// Reads a range of a shard with its proof into the memory of `buffer`, which is not zeroed
+    /// where it has been used for as much before.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Absent`], [`StoreError::Emptied`], [`StoreError::OutOfRange`],
+    /// [`StoreError::Damaged`]: the shard is lacking from now on.
+    pub fn read_into(
+        &self,
+        wanted: &Wanted,
+        mut buffer: BytesMut,
+    ) -> Result<ShardRead, StoreError> {
+        let filled = self.read_with(wanted.shard, |entry| {
             let bytes = entry.location.shard_bytes;
-            let range = widen_to_blocks(bytes, range).map_err(|_| ReadFault::Range)?;
+            let range = widen_to_blocks(bytes, wanted.range).map_err(|_| ReadFault::Range)?;
             if range.bytes == bytes {
-                self.read_whole(entry, record, check)
+                self.read_whole(entry, wanted, &mut buffer)
             } else {
-                self.read_range(entry, range, record, check)
+                self.read_range(entry, range, wanted, &mut buffer)
             }
-        })
+        })?;
+        Ok(filled.with(buffer))
     }
 
     /// Reads a whole shard with its record.
     ///
     /// # Errors
     ///
-    /// As [`Self::read`], without [`StoreError::OutOfRange`].
+    /// As [`Self::read_into`], without [`StoreError::OutOfRange`].
     pub fn read_shard(&self, shard: ShardPlace, check: Check) -> Result<ShardRead, StoreError> {
-        self.read_with(shard, |entry| {
-            self.read_whole(entry, WithRecord::Yes, check)
-        })
+        let wanted = Wanted {
+            shard,
+            range: ShardRange {
+                offset: 0,
+                bytes: 1,
+            },
+            record: WithRecord::Yes,
+            check,
+        };
+        let mut buffer = BytesMut::new();
+        let filled = self.read_with(shard, |entry| self.read_whole(entry, &wanted, &mut buffer))?;
+        Ok(filled.with(buffer))
     }
 
     /// Reads the signed segment record beside a shard.
@@ -101,7 +156,7 @@ impl<D: Disk> ShardStore<D> {
     fn read_with<T>(
         &self,
         shard: ShardPlace,
-        read: impl Fn(&Entry) -> Result<T, ReadFault>,
+        mut read: impl FnMut(&Entry) -> Result<T, ReadFault>,
     ) -> Result<T, StoreError> {
         for _ in 0..MOVES_MAX {
             let entry = lock(&self.index).find(shard)?;
@@ -120,22 +175,22 @@ impl<D: Disk> ShardStore<D> {
     fn read_whole(
         &self,
         entry: &Entry,
-        record: WithRecord,
-        check: Check,
-    ) -> Result<ShardRead, ReadFault> {
+        wanted: &Wanted,
+        buffer: &mut BytesMut,
+    ) -> Result<Filled, ReadFault> {
         let shard_bytes = entry.location.shard_bytes;
-        let mut bytes = vec![0; index(shard_bytes)];
+        buffer.resize(index(shard_bytes), 0);
         self.packs
-            .read_bytes(&entry.location, 0, &mut bytes)
+            .read_bytes(&entry.location, 0, buffer)
             .map_err(unreadable)?;
-        if check == Check::Yes {
-            let hashed = hash_shard(&bytes).expect("a kept shard has 1 byte to 4 MiB");
+        if wanted.check == Check::Yes {
+            let hashed = hash_shard(buffer).expect("a kept shard has 1 byte to 4 MiB");
             if hashed.root != entry.root {
                 let found = hashed.root;
                 return Err(ReadFault::Damage(Damage::Bytes { found }));
             }
         }
-        let record = match (record, check) {
+        let record = match (wanted.record, wanted.check) {
             (WithRecord::No, Check::No) => None,
             (WithRecord::Yes, _) | (_, Check::Yes) => {
                 let (record, outboard) = self.read_head(entry)?;
@@ -145,7 +200,7 @@ impl<D: Disk> ShardStore<D> {
                 Some(record)
             }
         };
-        Ok(ShardRead {
+        Ok(Filled {
             record,
             root: entry.root,
             shard_bytes,
@@ -154,7 +209,7 @@ impl<D: Disk> ShardStore<D> {
                 bytes: shard_bytes,
             },
             proof: Vec::new(),
-            bytes: bytes.into(),
+            within: 0..index(shard_bytes),
         })
     }
 
@@ -162,14 +217,14 @@ impl<D: Disk> ShardStore<D> {
         &self,
         entry: &Entry,
         range: ShardRange,
-        record: WithRecord,
-        check: Check,
-    ) -> Result<ShardRead, ReadFault> {
+        wanted: &Wanted,
+        buffer: &mut BytesMut,
+    ) -> Result<Filled, ReadFault> {
         let shard_bytes = entry.location.shard_bytes;
         let spans = widen_to_spans(shard_bytes, range).map_err(|_| ReadFault::Range)?;
-        let mut bytes = vec![0; index(spans.bytes)];
+        buffer.resize(index(spans.bytes), 0);
         self.packs
-            .read_bytes(&entry.location, spans.offset, &mut bytes)
+            .read_bytes(&entry.location, spans.offset, buffer)
             .map_err(unreadable)?;
         let (signed, outboard) = self.read_head(entry)?;
         let within = |asked: ShardRange| {
@@ -177,21 +232,22 @@ impl<D: Disk> ShardStore<D> {
             start..start + index(asked.bytes)
         };
         let proof = prove_range(shard_bytes, range, &outboard, |asked| {
-            bytes.get(within(asked)).ok_or(())
+            buffer.get(within(asked)).ok_or(())
         })
         .map_err(|_| ReadFault::Damage(Damage::Body))?;
-        let bytes = Bytes::from(bytes).slice(within(range));
-        if check == Check::Yes {
-            verify_range(entry.root, shard_bytes, range, &bytes, proof.as_bytes())
+        let within = within(range);
+        if wanted.check == Check::Yes {
+            let bytes = buffer.get(within.clone()).unwrap_or_default();
+            verify_range(entry.root, shard_bytes, range, bytes, proof.as_bytes())
                 .map_err(|_| ReadFault::Damage(Damage::Range))?;
         }
-        Ok(ShardRead {
-            record: (record == WithRecord::Yes).then_some(signed),
+        Ok(Filled {
+            record: (wanted.record == WithRecord::Yes).then_some(signed),
             root: entry.root,
             shard_bytes,
             range,
             proof: proof.as_bytes().to_vec(),
-            bytes,
+            within,
         })
     }
 
@@ -240,10 +296,16 @@ fn unreadable(error: DiskError) -> ReadFault {
     ReadFault::Damage(Damage::Unreadable(Arc::new(error)))
 }
 
-impl ShardRead {
-    /// Bytes of the proof.
-    #[must_use]
-    pub fn proof_bytes(&self) -> u32 {
-        length(&self.proof)
+impl Filled {
+    /// With the bytes.
+    fn with(self, buffer: BytesMut) -> ShardRead {
+        ShardRead {
+            record: self.record,
+            root: self.root,
+            shard_bytes: self.shard_bytes,
+            range: self.range,
+            proof: self.proof,
+            bytes: buffer.freeze().slice(self.within),
+        }
     }
 }

@@ -89,6 +89,24 @@ impl<D: Disk> ShardStore<D> {
         Ok(self.enter_reached(place, tree, state))
     }
 
+    /// [`Self::reach`]; when shards are lacking or other than they must be, [`Self::expect`] and
+    /// then the same error.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::reach`].
+    pub fn reach_or_expect(
+        &self,
+        place: SlotRef,
+        detail: &RevisionDetail,
+    ) -> Result<SlotRoot, StoreError> {
+        let reached = self.reach(place, detail, &[]);
+        if let Err(StoreError::Lacking { .. } | StoreError::SlotRoot { .. }) = &reached {
+            self.expect(place, detail)?;
+        }
+        reached
+    }
+
     /// Takes a reached revision into memory: emptied shards wait for their release.
     fn enter_reached(&self, place: SlotRef, tree: SlotTree, state: SlotState) -> SlotRoot {
         let root = tree.root();
@@ -291,6 +309,18 @@ impl<D: Disk> ShardStore<D> {
     #[must_use]
     pub fn slot_tree(&self, place: SlotRef) -> Option<SlotTree> {
         self.with_slot(place, |slot| slot.tree.clone())?
+    }
+
+    /// How many numbers below `count` are neither here nor emptied.
+    #[must_use]
+    pub fn lacking_count(&self, place: SlotRef, count: u32) -> u32 {
+        self.with_slot(place, |slot| {
+            let gone = slot.state.emptied.count_below(count);
+            count
+                .saturating_sub(gone)
+                .saturating_sub(slot.count_below(count))
+        })
+        .unwrap_or(count)
     }
 
     /// Numbers below `count` that are neither here nor emptied, at most `limit` of them.

@@ -26,6 +26,17 @@ impl NumberSet {
             .is_some_and(|byte| byte & (1 << (number.get() % 8)) != 0)
     }
 
+    /// How many numbers below `count` are in it.
+    pub(super) fn count_below(&self, count: u32) -> u32 {
+        let whole = index(count / 8).min(self.0.len());
+        let bits: u32 = self.0[..whole].iter().map(|byte| byte.count_ones()).sum();
+        let rest = self.0.get(whole).map_or(0, |byte| {
+            let mask = (1_u8 << (count % 8)) - 1;
+            (byte & mask).count_ones()
+        });
+        bits + rest
+    }
+
     /// This set and `numbers`, each below [`SEGMENTS_MAX`].
     pub(super) fn with(&self, numbers: impl IntoIterator<Item = SegmentNumber>) -> Self {
         let mut bytes = self.0.to_vec();

@@ -6,3 +6,4 @@ mod fixture;
 mod model;
 mod real_disk;
 mod rules;
+mod vectors;
