@@ -4,5 +4,6 @@
 //! Figures are recorded by hand in `bench/results/`, with the command, the machine and the date.
 
 pub mod cpu_time;
+pub mod e2e;
 pub mod primitives;
 pub mod report;

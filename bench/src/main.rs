@@ -1,10 +1,13 @@
 //! `cairn-bench`: prints measurements as Markdown, or as JSON.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use anyhow::Result;
+use cairn_bench::e2e::{self, Settings};
 use cairn_bench::primitives::{coding, proofs};
 use cairn_bench::report::Report;
+use cairn_core::{ByteCount, Profile};
 use clap::{Parser, Subcommand};
 
 /// Measures Cairn: its primitives alone and the whole path.
@@ -25,6 +28,39 @@ enum Command {
         #[command(subcommand)]
         primitive: Primitive,
     },
+    /// Measure the whole path: upload, download, a cold range, in processes of their own.
+    E2e(EndToEnd),
+    /// One process of a measured network.
+    #[command(name = e2e::MEMBER_COMMAND, hide = true)]
+    Member {
+        /// How it is set up, as JSON.
+        setup: String,
+    },
+}
+
+#[derive(clap::Args)]
+struct EndToEnd {
+    /// Bytes of the file.
+    #[arg(long, default_value = "1GiB")]
+    size: ByteCount,
+    /// Nodes.
+    #[arg(long, default_value_t = 8)]
+    nodes: usize,
+    /// Code and shard size.
+    #[arg(long, default_value = "dev8")]
+    profile: Profile,
+    /// Rounds, each with a network of its own.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Small files of a further upload and download.
+    #[arg(long, default_value_t = 10_000)]
+    files: u32,
+    /// Where the network keeps its data, on a real disk.
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// Where the source is made, in memory.
+    #[arg(long, default_value = "/dev/shm")]
+    source_dir: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -39,6 +75,16 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let reports = match args.command {
         Command::Primitives { primitive } => primitives(&primitive)?,
+        Command::E2e(args) => e2e::measure(&Settings {
+            size: args.size,
+            node_count: args.nodes,
+            profile: args.profile,
+            rounds: args.rounds,
+            file_count: args.files,
+            folder: args.dir,
+            source_folder: args.source_dir,
+        })?,
+        Command::Member { setup } => return e2e::run_member(&setup),
     };
     let mut out = io::stdout().lock();
     if args.json {
