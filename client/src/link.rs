@@ -245,6 +245,12 @@ impl Link {
         Some(handed_on.expect("two links are within the bound"))
     }
 
+    /// The record that the text encodes, for vectors.
+    #[cfg(test)]
+    pub(crate) fn record_bytes(&self) -> Vec<u8> {
+        self.body().encode()
+    }
+
     fn body(&self) -> Body {
         Body {
             suite: Suite::XChaCha20Poly1305,
@@ -348,4 +354,4 @@ impl fmt::Debug for Link {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

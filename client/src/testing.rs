@@ -65,6 +65,18 @@ impl<R: Runtime> World<R> {
         Client::new(self.runtime.clone(), network, self.ledger.clone(), config)
     }
 
+    /// A client on another machine than the nodes'.
+    pub(crate) fn client_on(&self, runtime: R, number: u8) -> TestClient<R> {
+        let key = SecretKey::from_bytes(&[number; 32]);
+        let network = self.hub.join(NodeId::new(key.public()));
+        Client::new(
+            runtime,
+            network,
+            self.ledger.clone(),
+            ClientConfig::default(),
+        )
+    }
+
     /// The owner on a client of its own, with its state in `folder`.
     pub(crate) fn owner(&self, folder: &std::path::Path) -> TestOwner<R> {
         self.owner_with(folder, &self.client(1), small())

@@ -1,5 +1,6 @@
 //! Uploads and reads in a small world.
 
+mod crashes;
 mod reads;
 mod uploads;
 

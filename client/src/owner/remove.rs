@@ -52,8 +52,14 @@ impl<R: Runtime, N: Network, L: Ledger> Owner<R, N, L> {
         let fresh = link
             .reissue(owner.keys.identity(), fresh_until)
             .expect("the link is this owner's");
-        let opened = self.client().open(&fresh).await.map_err(Box::new)?;
         let groups: Vec<GroupId> = link.groups().collect();
+        if self.is_removed(link, &groups).await? {
+            return Ok(Removed {
+                segment_count: 0,
+                bytes: 0,
+            });
+        }
+        let opened = self.client().open(&fresh).await.map_err(Box::new)?;
         let of_index = opened.index().segments.iter();
         let mut wanted: BTreeMap<GroupId, BTreeMap<SegmentNumber, u32>> = BTreeMap::new();
         for segment in of_index.chain(link.index().segments.iter()) {
@@ -93,5 +99,30 @@ impl<R: Runtime, N: Network, L: Ledger> Owner<R, N, L> {
             owner.revise(&writer).await?;
         }
         Ok(removed)
+    }
+
+    /// Whether the leaves of a link's index are emptied already.
+    async fn is_removed(&self, link: &Link, groups: &[GroupId]) -> Result<bool, RemoveError> {
+        for segment in link.index().segments.iter() {
+            let Some(group) = groups.get(usize::from(segment.group)).copied() else {
+                continue;
+            };
+            let writer = self
+                .shared
+                .writer_of(group)
+                .await
+                .map_err(|cause| RemoveError::Group { group, cause })?;
+            let number = segment.number;
+            let is_kept = writer
+                .with_book(
+                    self.client().runtime(),
+                    move |book| Ok(book.is_kept(number)),
+                )
+                .await?;
+            if is_kept {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

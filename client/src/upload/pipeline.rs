@@ -33,6 +33,8 @@ use crate::upload::{
 const SEALING_MAX: usize = 2;
 /// How long the puts that a durable segment does not need may go on.
 const REST_LIMIT: Duration = Duration::from_secs(60);
+/// How long they may go on once every segment is durable.
+const END_LIMIT: Duration = Duration::from_secs(5);
 /// How long reading waits for memory before durable segments give theirs up.
 const STARVED_AFTER: Duration = Duration::from_secs(1);
 
@@ -46,6 +48,8 @@ enum Step<R: Runtime, N: Network, L: Ledger, S> {
     Sealed(Box<Result<Sealed<R>, UploadError>>),
     /// A segment has w receipts.
     Durable(Box<Result<Durable<R, N, L>, UploadError>>),
+    /// Every segment has been durable for a while.
+    Over,
     /// The puts beyond w of a segment have ended.
     Rest(GroupId, Box<SegmentPut<R, N, L>>),
     /// Segments are in the book.
@@ -96,6 +100,7 @@ struct Pipeline<'a, R: Runtime, N: Network, L: Ledger, S, P> {
     feeder: Option<Box<Feeder<R, N, L, S>>>,
     has_ended: bool,
     is_watching: bool,
+    ending: Activity,
     /// Read and numbered, waiting to be sealed.
     ready: VecDeque<Box<ReadySegment<R>>>,
     sealing_count: usize,
@@ -142,6 +147,7 @@ where
         feeder: Some(Box::new(feeder)),
         has_ended: false,
         is_watching: false,
+        ending: Activity::Idle,
         ready: VecDeque::new(),
         sealing_count: 0,
         open_count: 0,
@@ -203,6 +209,7 @@ where
                 self.take_fed(fed?);
             }
             Step::Starved => self.take_starved(),
+            Step::Over => self.rests.clear(),
             Step::Sealed(sealed) => {
                 self.sealing_count -= 1;
                 match *sealed {
@@ -256,6 +263,15 @@ where
             self.steps.push(Box::pin(async move {
                 let fed = feeder.next().await;
                 Step::Fed(feeder, fed)
+            }));
+        }
+        let is_durable = self.has_ended && self.open_count == 0;
+        if is_durable && self.rest_count > 0 && self.ending == Activity::Idle {
+            self.ending = Activity::UnderWay;
+            let runtime = self.owner.client.runtime().clone();
+            self.steps.push(Box::pin(async move {
+                runtime.sleep(END_LIMIT).await;
+                Step::Over
             }));
         }
         if self.feeder.is_none() && self.rest_count > 0 && !self.is_watching {
