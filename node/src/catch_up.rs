@@ -19,10 +19,11 @@ mod fetch;
 mod leaves;
 pub(crate) mod source;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cairn_core::message::{ControlRequest, ControlResponse};
-use cairn_core::{NodeId, Record, RevisionDetail, SegmentNumber};
+use cairn_core::{NodeId, Record, RevisionDetail, SegmentNumber, SegmentRecord, Signed};
 use cairn_ledger::group::Group;
 use cairn_ledger::port::Ledger;
 use cairn_ledger::tx::SlotRef;
@@ -50,6 +51,8 @@ struct Attempt<'a, R: Runtime, N: Network, L: Ledger> {
     group: Arc<Group>,
     place: SlotRef,
     sources: Sources,
+    /// Records of the shards that are being fetched.
+    records: tokio::sync::Mutex<BTreeMap<SegmentNumber, Signed<SegmentRecord>>>,
 }
 
 /// Brings the slot to the group's revision on the ledger.
@@ -68,6 +71,7 @@ pub(crate) async fn catch_up<R: Runtime, N: Network, L: Ledger>(
         group,
         place,
         sources,
+        records: tokio::sync::Mutex::default(),
     };
     let detail = attempt.detail().await?;
     let known = detail.clone();

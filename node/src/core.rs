@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use cairn_core::{GroupId, NodeId, SecretKey};
 use cairn_ledger::port::{Ledger, LedgerError, TxOutcome, submit_body};
@@ -56,97 +56,119 @@ impl<R: Runtime, N: Network, L: Ledger> Core<R, N, L> {
 
     /// Something may be to do for a slot.
     pub(crate) fn look_at(&self, slot: SlotRef) {
-        self.work.add(slot);
+        if self.work.is_known(slot) {
+            self.work.looks.add(slot);
+        }
     }
 
     /// Something may be to do for our slots of a group.
     pub(crate) fn look_at_group(&self, group: GroupId) {
         for slot in self.work.known_of(group) {
-            self.work.add(slot);
+            self.work.looks.add(slot);
         }
     }
 }
 
-/// Slots to look at. A set: a slot is there once, however often it is added, so it is bounded by
-/// the slots that the ledger gave us.
+/// Slots with something to do: short looks, and long catching up, so that a slot that takes hours
+/// keeps no other waiting.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
-    state: Mutex<WorkState>,
-    added: Notify,
-}
-
-#[derive(Debug, Default)]
-struct WorkState {
     /// Slots that are ours by the ledger, or of which something is here.
-    known: BTreeSet<SlotRef>,
-    waiting: BTreeSet<SlotRef>,
-    busy: BTreeSet<SlotRef>,
+    known: Mutex<BTreeSet<SlotRef>>,
+    pub(crate) looks: SlotQueue,
+    pub(crate) catch_ups: SlotQueue,
 }
 
 impl Work {
-    fn state(&self) -> std::sync::MutexGuard<'_, WorkState> {
-        self.state.lock().expect("nothing panics while it is held")
+    fn all(&self) -> MutexGuard<'_, BTreeSet<SlotRef>> {
+        self.known.lock().expect("nothing panics while it is held")
     }
 
     /// The slot is ours, or we have something of it.
     pub(crate) fn know(&self, slot: SlotRef) {
-        self.state().known.insert(slot);
+        self.all().insert(slot);
     }
 
     /// Nothing of the slot is here any more, and it is not ours.
     pub(crate) fn forget(&self, slot: SlotRef) {
-        let mut state = self.state();
-        state.known.remove(&slot);
-        state.waiting.remove(&slot);
+        self.all().remove(&slot);
+    }
+
+    pub(crate) fn is_known(&self, slot: SlotRef) -> bool {
+        self.all().contains(&slot)
     }
 
     pub(crate) fn known(&self) -> Vec<SlotRef> {
-        self.state().known.iter().copied().collect()
+        self.all().iter().copied().collect()
     }
 
     pub(crate) fn known_of(&self, group: GroupId) -> Vec<SlotRef> {
-        let state = self.state();
-        let slots = state.known.iter();
-        slots.filter(|slot| slot.group == group).copied().collect()
+        let all = self.all();
+        let slots = all.iter().filter(|slot| slot.group == group);
+        slots.copied().collect()
     }
 
-    /// A known slot is to be looked at.
+    /// Whether nothing waits and nobody works.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.looks.is_idle() && self.catch_ups.is_idle()
+    }
+}
+
+/// Slots that wait for somebody. A set: a slot is there once, however often it is added, so it is
+/// bounded by the slots that the ledger gave us.
+#[derive(Debug, Default)]
+pub(crate) struct SlotQueue {
+    state: Mutex<QueueState>,
+    added: Notify,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    waiting: BTreeSet<SlotRef>,
+    busy: BTreeSet<SlotRef>,
+}
+
+impl SlotQueue {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().expect("nothing panics while it is held")
+    }
+
     pub(crate) fn add(&self, slot: SlotRef) {
-        let mut state = self.state();
-        if state.known.contains(&slot) {
-            state.waiting.insert(slot);
-            self.added.notify_one();
-        }
+        self.state().waiting.insert(slot);
+        self.added.notify_one();
     }
 
-    /// The next slot to look at, which nobody else looks at meanwhile.
+    /// The next slot, which nobody else has meanwhile; given back with [`Self::done`].
     ///
     /// # Cancel safety
     ///
     /// Dropping it loses none.
     pub(crate) async fn take(&self) -> SlotRef {
         loop {
-            {
-                let mut state = self.state();
-                let next = state.waiting.difference(&state.busy).next().copied();
-                if let Some(slot) = next {
-                    state.waiting.remove(&slot);
-                    state.busy.insert(slot);
-                    return slot;
-                }
+            if let Some(slot) = self.take_waiting() {
+                return slot;
             }
             self.added.notified().await;
         }
     }
 
-    /// Done looking at a slot.
+    fn take_waiting(&self) -> Option<SlotRef> {
+        let mut state = self.state();
+        let slot = state.waiting.difference(&state.busy).next().copied()?;
+        state.waiting.remove(&slot);
+        state.busy.insert(slot);
+        if !state.waiting.is_empty() {
+            self.added.notify_one();
+        }
+        Some(slot)
+    }
+
     pub(crate) fn done(&self, slot: SlotRef) {
         self.state().busy.remove(&slot);
         self.added.notify_one();
     }
 
-    /// Whether nothing waits and nobody works.
-    pub(crate) fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         let state = self.state();
         state.waiting.is_empty() && state.busy.is_empty()
     }

@@ -18,12 +18,16 @@ use cairn_runtime::Runtime;
 use tokio::sync::Notify;
 
 use crate::catch_up::{CatchUpError, catch_up};
+use crate::control::check_detail;
 use crate::core::Core;
 use crate::groups::Age;
 use crate::store::StoreError;
 
 /// What will fail again is tried after so many of the longest waits: an hour by default.
 const LASTING_FACTOR: u32 = 60;
+
+/// Slots looked at at once: each waits for the ledger or a sync now and then.
+pub(crate) const LOOKS_AT_ONCE: usize = 4;
 
 /// Slots that have reached a revision and wait to be acknowledged.
 #[derive(Debug, Default)]
@@ -205,17 +209,35 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
 /// Looks at slots, one after the other, until the task is aborted.
 pub(crate) async fn tend<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>) {
     loop {
-        let slot = core.work.take().await;
-        let result = Box::pin(look(&core, slot)).await;
-        match result {
-            Ok(()) => core.lags.change(slot, |seen| {
+        let slot = core.work.looks.take().await;
+        match look(&core, slot).await {
+            Ok(Looked::Behind) => {
+                if core.lags.may_try(slot, core.runtime.monotonic()) {
+                    core.work.catch_ups.add(slot);
+                }
+            }
+            Ok(Looked::Done) => core.lags.change(slot, |seen| {
                 seen.failures = 0;
                 seen.retry_at = None;
                 seen.problem = None;
+                seen.unrebuildable.clear();
             }),
+            Ok(Looked::Dropped) => core.lags.forget(slot),
             Err(error) => put_off(&core, slot, &error),
         }
-        core.work.done(slot);
+        core.work.looks.done(slot);
+    }
+}
+
+/// Catches slots up, one after the other, until the task is aborted.
+pub(crate) async fn catch_slots_up<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>) {
+    loop {
+        let slot = core.work.catch_ups.take().await;
+        match Box::pin(bring_up(&core, slot)).await {
+            Ok(()) => core.look_at(slot),
+            Err(error) => put_off(&core, slot, &error),
+        }
+        core.work.catch_ups.done(slot);
     }
 }
 
@@ -256,42 +278,52 @@ pub(crate) async fn wake<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N,
     }
 }
 
-/// Does the next thing for a slot.
+/// What a look at a slot found.
+enum Looked {
+    /// Nothing is left to do, or it is on its way.
+    Done,
+    /// It must catch up.
+    Behind,
+    /// It is not ours, and gone.
+    Dropped,
+}
+
+/// Does the next thing for a slot, if it is short.
 async fn look<R: Runtime, N: Network, L: Ledger>(
     core: &Arc<Core<R, N, L>>,
     slot: SlotRef,
-) -> Result<(), CatchUpError> {
+) -> Result<Looked, CatchUpError> {
     let group = core.groups.get(slot.group, Age::Remembered).await?;
     let standing = group
         .as_ref()
         .map_or(Standing::Gone, |group| standing(core, group, slot));
-    let (Some(group), Standing::Held(deal)) = (group, &standing) else {
-        if matches!(standing, Standing::Gone) {
+    let (group, deal) = match (group, standing) {
+        (Some(group), Standing::Held(deal)) => (group, deal),
+        (_, Standing::Needed) => return Ok(Looked::Done),
+        (_, Standing::Gone | Standing::Held(_)) => {
             drop_slot(core, slot).await?;
+            return Ok(Looked::Dropped);
         }
-        return Ok(());
     };
     let revision = group.revision.number;
     core.lags.change(slot, |seen| {
+        if seen.revision != revision {
+            // What failed for another revision says nothing of this one.
+            seen.failures = 0;
+            seen.retry_at = None;
+        }
         seen.revision = revision;
         seen.acknowledged = deal.acknowledged;
         seen.segment_count = group.revision.segment_count;
     });
     if revision == RevisionNumber::ZERO {
-        return Ok(());
+        return Ok(Looked::Done);
     }
     let reached = core.store.store().reached(slot);
     let is_there =
         reached.is_some_and(|reached| reached.whole && reached.detail.revision == group.revision);
-    if !is_there {
-        let caught_up = Box::pin(catch_up(core, group, slot)).await;
-        if caught_up.is_err() && has_lost(core, slot, deal) {
-            declare_loss(core, &[slot]).await?;
-        }
-        let caught_up = caught_up?;
-        if caught_up.shard_count > 0 {
-            tracing::info!(%slot, %revision, shards = caught_up.shard_count, "caught up");
-        }
+    if !is_there && !reach(core, &group, slot).await? {
+        return Ok(Looked::Behind);
     }
     if deal.acknowledged < revision {
         core.acknowledgements.add(slot, revision);
@@ -300,6 +332,50 @@ async fn look<R: Runtime, N: Network, L: Ledger>(
         core.store
             .with(move |store| store.release_emptied(slot, acknowledged))
             .await?;
+    }
+    Ok(Looked::Done)
+}
+
+/// Reaches the group's revision, if its detail and all its shards are here.
+async fn reach<R: Runtime, N: Network, L: Ledger>(
+    core: &Core<R, N, L>,
+    group: &Group,
+    slot: SlotRef,
+) -> Result<bool, StoreError> {
+    let detail = core.store.store().newest(slot);
+    let Some(detail) = detail.filter(|detail| check_detail(group, detail).is_ok()) else {
+        return Ok(false);
+    };
+    let reached = core
+        .store
+        .with(move |store| store.reach(slot, &detail, &[]))
+        .await;
+    match reached {
+        Ok(_) => Ok(true),
+        Err(StoreError::Lacking { .. } | StoreError::SlotRoot { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Catches a slot up; what we acknowledged and can't have again at once is declared lost.
+async fn bring_up<R: Runtime, N: Network, L: Ledger>(
+    core: &Arc<Core<R, N, L>>,
+    slot: SlotRef,
+) -> Result<(), CatchUpError> {
+    let Some(group) = core.groups.get(slot.group, Age::Remembered).await? else {
+        return Ok(());
+    };
+    let Standing::Held(deal) = standing(core, &group, slot) else {
+        return Ok(());
+    };
+    let revision = group.revision.number;
+    let caught_up = Box::pin(catch_up(core, group, slot)).await;
+    if caught_up.is_err() && has_lost(core, slot, &deal) {
+        declare_loss(core, &[slot]).await?;
+    }
+    let caught_up = caught_up?;
+    if caught_up.shard_count > 0 {
+        tracing::info!(%slot, %revision, shards = caught_up.shard_count, "caught up");
     }
     Ok(())
 }
@@ -333,7 +409,6 @@ async fn drop_slot<R: Runtime, N: Network, L: Ledger>(
     let bytes = core.store.with(move |store| store.drop_slot(slot)).await?;
     tracing::info!(%slot, %bytes, "dropped a slot that is not ours");
     core.work.forget(slot);
-    core.lags.forget(slot);
     Ok(())
 }
 

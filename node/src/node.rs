@@ -15,7 +15,9 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::{CONTROL_REQUESTS_MAX, NodeConfig, STREAMS_MAX};
 use crate::core::{Core, Work};
-use crate::follow::{Acknowledgements, acknowledge, follow, tend, wake};
+use crate::follow::{
+    Acknowledgements, LOOKS_AT_ONCE, acknowledge, catch_slots_up, follow, tend, wake,
+};
 use crate::groups::Groups;
 use crate::maintain::{ScrubReport, maintain, scrub_all};
 use crate::memory::ShardMemory;
@@ -122,8 +124,11 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
         runtime.spawn("maintenance", maintain(Arc::clone(&core))),
         runtime.spawn("group records", publish(Arc::clone(&core))),
     ];
-    for _ in 0..core.pacing.slots_at_once {
+    for _ in 0..LOOKS_AT_ONCE {
         working.push(runtime.spawn("slots", tend(Arc::clone(&core))));
+    }
+    for _ in 0..core.pacing.slots_at_once {
+        working.push(runtime.spawn("catching up", catch_slots_up(Arc::clone(&core))));
     }
     Ok(NodeHandle {
         core,

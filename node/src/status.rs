@@ -81,6 +81,11 @@ impl Lags {
         change(self.by_slot().entry(slot).or_default());
     }
 
+    /// Whether the slot may be tried again: its last failure is long enough ago.
+    pub(crate) fn may_try(&self, slot: SlotRef, now: Duration) -> bool {
+        self.of(slot).retry_at.is_none_or(|at| at <= now)
+    }
+
     /// Slots whose time to be looked at again has come.
     pub(crate) fn due(&self, now: Duration) -> Vec<SlotRef> {
         let mut by_slot = self.by_slot();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use cairn_coding::Coder;
-use cairn_core::message::{RecordEntry, ShardRange, WithRecord};
+use cairn_core::message::{RECORDS_PAGE_MAX, RecordEntry, ShardRange, WithRecord};
 use cairn_core::{ErrorCode, NodeId, SegmentNumber, SegmentRecord, Signed, SlotIndex, UnixMillis};
 use cairn_ledger::port::Ledger;
 use cairn_net::Network;
@@ -21,6 +21,8 @@ use crate::store::{Replace, ShardPlace, ShardPut, StoreError};
 
 /// Bytes of each of the k shards in memory at once while one is rebuilt: at 20-of-40, 5 MiB.
 const RANGE_BYTES: u32 = 256 << 10;
+/// Segment records at hand: this page and the one before. Numbers rise, so the lowest go first.
+const RECORDS_KEPT_MAX: usize = 2 * RECORDS_PAGE_MAX;
 /// When a source has not answered after this, another one is asked beside it.
 const HEDGE_DELAY: Duration = Duration::from_secs(2);
 
@@ -57,27 +59,34 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         kept
     }
 
-    /// The segment's record: one that [`Leaves`] knows.
+    /// The segment's record: one that [`Leaves`] knows. The first who needs one of a page gets the
+    /// whole page, the others wait for it.
     async fn record(
         &self,
         leaves: &Leaves,
         number: SegmentNumber,
     ) -> Result<Signed<SegmentRecord>, CatchUpError> {
+        let mut records = self.records.lock().await;
+        if let Some(record) = records.get(&number) {
+            return Ok(record.clone());
+        }
         for peer in self.sources.all() {
-            let capability = own_capability(&self.core.key, &self.group);
-            let taken = self.core.pool.take(peer, &capability, CONNECT_LIMIT).await;
-            let Ok(mut conn) = taken.inspect_err(|error| self.note(peer, error)) else {
-                continue;
-            };
-            let page = conn.records(self.group.id, number, 1).await;
-            let Ok((entries, _)) = page.inspect_err(|error| self.note(peer, error)) else {
-                continue;
-            };
-            if let Some(RecordEntry::Kept(signed)) = entries.into_vec().pop() {
-                if leaves.is_record(signed.unverified()) && signed.verify().is_ok() {
-                    return Ok(signed);
+            let entries = self.entries(peer, number).await.unwrap_or_default();
+            for entry in entries {
+                let RecordEntry::Kept(signed) = entry else {
+                    continue;
+                };
+                if !leaves.is_record(signed.unverified()) {
+                    self.accuse(peer, "another segment record than before");
+                    break;
                 }
-                self.accuse(peer, "another segment record than before");
+                records.insert(signed.unverified().number, signed);
+            }
+            while records.len() > RECORDS_KEPT_MAX {
+                records.pop_first();
+            }
+            if let Some(record) = records.get(&number) {
+                return Ok(record.clone());
             }
         }
         Err(CatchUpError::NoRecords {

@@ -181,7 +181,11 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
     }
 
     /// A page of entries whose numbers, group, code and signatures are right.
-    async fn entries(&self, peer: NodeId, from: SegmentNumber) -> Option<Vec<RecordEntry>> {
+    pub(super) async fn entries(
+        &self,
+        peer: NodeId,
+        from: SegmentNumber,
+    ) -> Option<Vec<RecordEntry>> {
         let capability = own_capability(&self.core.key, &self.group);
         let taken = self.core.pool.take(peer, &capability, CONNECT_LIMIT).await;
         let mut conn = taken.inspect_err(|error| self.note(peer, error)).ok()?;

@@ -23,7 +23,7 @@ use cairn_net::{DhtMode, Network};
 use cairn_proofs::{Leaf, SlotTree, group_root, hash_shard, verify_range};
 use cairn_runtime::{Machine, Sim, SimRuntime};
 
-use crate::config::{NodeConfig, Pacing};
+use crate::config::{LedgerServer, NodeConfig, Pacing};
 use crate::node::{NodeHandle, start};
 use crate::store::{NoCache, StoreConfig};
 
@@ -34,6 +34,8 @@ pub(super) struct TestNode {
     pub(super) machine: Machine,
     pub(super) key: SecretKey,
     pub(super) handle: Option<Handle>,
+    /// How it answers ledger requests of its peers, if it does.
+    pub(super) serves: Option<Arc<dyn LedgerServer>>,
 }
 
 impl TestNode {
@@ -129,17 +131,16 @@ impl Cluster {
             machine,
             key: key("node", index),
             handle: None,
+            serves: None,
         };
         self.start(&mut node).await;
         self.nodes.push(node);
     }
 
-    async fn start(&self, node: &mut TestNode) {
-        let runtime = node.machine.runtime();
-        let peer = self.net.join(&runtime, node.id(), DhtMode::Server);
+    pub(super) fn config(&self, node: &TestNode) -> NodeConfig {
         let label = |text: &str| Text::new(text).unwrap();
         let name = node.machine.name().to_owned();
-        let config = NodeConfig {
+        NodeConfig {
             key: node.key.clone(),
             store: StoreConfig {
                 folder: PathBuf::from("/store"),
@@ -156,9 +157,15 @@ impl Cluster {
                 region: label(&name),
             },
             operator: None,
-            ledger_server: None,
+            ledger_server: node.serves.clone(),
             pacing: pacing(),
-        };
+        }
+    }
+
+    async fn start(&self, node: &mut TestNode) {
+        let runtime = node.machine.runtime();
+        let peer = self.net.join(&runtime, node.id(), DhtMode::Server);
+        let config = self.config(node);
         let ledger = self.ledger.clone();
         node.handle = Some(start(runtime, peer, ledger, config).await.unwrap());
     }

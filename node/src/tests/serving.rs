@@ -1,14 +1,20 @@
 //! Put, get, receipts, capabilities.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_consensus::Sequencer;
 use cairn_core::message::{ControlRequest, ControlResponse, ShardRange};
 use cairn_core::{ErrorCode, NodeId, Record, Right, Signed, SlotIndex, UnixMillis};
+use cairn_ledger::RemoteLedger;
 use cairn_net::data::{DataConn, DataError};
 use cairn_net::pool::{DataPool, PoolLimits};
 use cairn_net::{DhtMode, Network, RecordKey};
+use cairn_runtime::SimRuntime;
+use futures::future::BoxFuture;
 
 use super::cluster::{Cluster, PACE, dev4, encode, key, payload, run};
+use crate::{LedgerServer, NetLedger, start};
 
 fn code_of<T: std::fmt::Debug>(result: Result<T, DataError>) -> ErrorCode {
     match result.unwrap_err() {
@@ -219,5 +225,50 @@ fn a_ledger_request_is_refused_by_a_node_that_serves_none() {
             ControlResponse::Error { code, .. } => assert_eq!(code, ErrorCode::Unsupported),
             other => panic!("{other:?}"),
         }
+    });
+}
+
+/// The sequencer, as the process that runs it serves it.
+#[derive(Debug)]
+struct Serves(Sequencer<SimRuntime>);
+
+impl LedgerServer for Serves {
+    fn answer(&self, request: Vec<u8>) -> BoxFuture<'_, Vec<u8>> {
+        Box::pin(async move { self.0.answer(&request).await })
+    }
+}
+
+#[test]
+fn nodes_follow_a_ledger_that_another_node_serves() {
+    run(8, async |sim| {
+        let mut cluster = Cluster::new(sim, 4, dev4()).await;
+        cluster.upload(50_000, &[]).await;
+        let detail = cluster.revise(&[], &[]).await;
+        cluster.wait_acknowledged().await;
+        // The first node serves the ledger from now on, the second reaches it through the first.
+        let server = cluster.nodes[0].id();
+        cluster.nodes[0].serves = Some(Arc::new(Serves(cluster.ledger.clone())));
+        cluster.restart(0).await;
+        let slow = cluster.nodes[1].id();
+        let slot = cluster
+            .holders()
+            .await
+            .iter()
+            .position(|node| *node == slow);
+        cluster.nodes[1].handle = None;
+        let runtime = cluster.nodes[1].machine.restart();
+        let peer = cluster.net.join(&runtime, slow, DhtMode::Server);
+        let ledger = RemoteLedger::new(NetLedger::new(peer.clone(), server));
+        let config = cluster.config(&cluster.nodes[1]);
+        let handle = start(runtime, peer, ledger, config).await.unwrap();
+        let slot = u8::try_from(slot.unwrap()).unwrap();
+        cluster.upload(9000, &[slot]).await;
+        let newer = cluster.revise(&[], &[slot]).await;
+        assert!(newer.revision.number > detail.revision.number);
+        cluster.wait_acknowledged().await;
+        cluster.check_all(&newer).await;
+        let status = handle.status().await.unwrap();
+        assert_eq!(status.slots[0].reached, newer.revision.number);
+        handle.shutdown().await.unwrap();
     });
 }
