@@ -1,4 +1,4 @@
-//! Time a thread has spent on a processor: unlike the time of day it does not count what other
+//! Time a thread or process has spent on a processor: unlike the time of day it does not count what other
 //! work on the machine took.
 
 use std::time::Duration;
@@ -19,6 +19,17 @@ const PASSES: usize = 5;
 pub fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).expect("a thread's CPU time counts up from 0")
+}
+
+/// CPU time of all threads of this process since its start.
+///
+/// # Panics
+///
+/// If the operating system's clock is negative.
+#[must_use]
+pub fn process_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).expect("a process's CPU time counts up from 0")
 }
 
 /// CPU time of one run of `run`, by the quickest of several passes over many runs.

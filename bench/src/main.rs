@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use cairn_bench::e2e::{self, Settings};
-use cairn_bench::primitives::{coding, proofs};
+use cairn_bench::primitives::{coding, proofs, store};
 use cairn_bench::report::Report;
 use cairn_core::{ByteCount, Profile};
 use clap::{Parser, Subcommand};
@@ -69,6 +69,12 @@ enum Primitive {
     Coding,
     /// Slot trees, ranges of shards and proofs.
     Proofs,
+    /// The shard store beside a raw append with the same syncs.
+    Store {
+        /// Folder on the disk to measure; needs 5 GB.
+        #[arg(long, default_value = ".")]
+        folder: PathBuf,
+    },
 }
 
 fn main() -> Result<()> {
@@ -105,6 +111,11 @@ fn primitives(primitive: &Primitive) -> Result<Vec<Report>> {
             proofs::slot_trees()?,
             proofs::ranges()?,
             proofs::proofs()?,
+        ]),
+        Primitive::Store { folder } => Ok(vec![
+            store::puts(folder)?,
+            store::reads(folder)?,
+            store::opening(folder)?,
         ]),
     }
 }

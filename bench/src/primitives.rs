@@ -2,6 +2,7 @@
 
 pub mod coding;
 pub mod proofs;
+pub mod store;
 
 use std::time::Duration;
 
