@@ -36,7 +36,9 @@ const REST_LIMIT: Duration = Duration::from_secs(60);
 /// How long they may go on once every segment is durable.
 const END_LIMIT: Duration = Duration::from_secs(5);
 /// How long reading waits for memory before durable segments give theirs up.
-const STARVED_AFTER: Duration = Duration::from_secs(1);
+const STARVED_AFTER: Duration = Duration::from_secs(3);
+/// Least number of puts that a node may have more than others before it counts as behind.
+const BEHIND_MIN: usize = 4;
 
 /// A step that is done.
 enum Step<R: Runtime, N: Network, L: Ledger, S> {
@@ -377,6 +379,7 @@ where
             record: segment.record,
             shards: segment.shards,
             patience: self.owner.config.put_patience,
+            behind_by: self.behind_by(),
         };
         let mut put = SegmentPut::start(job, nodes);
         let ended = Ended {
@@ -389,6 +392,12 @@ where
             let durable = durable.map(|()| Durable { put, ended });
             Step::Durable(Box::new(durable.map_err(|e| Box::new(e).into())))
         }));
+    }
+
+    /// Two fifths of the segments that memory holds: what one slow node may keep from the others.
+    fn behind_by(&self) -> usize {
+        let segments = self.owner.client.memory().bytes_max() / self.layout.buffer_bytes();
+        (segments * 2 / 5).max(BEHIND_MIN)
     }
 
     /// Lets the puts beyond w go on in the background.

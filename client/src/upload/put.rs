@@ -19,9 +19,6 @@ use futures::stream::FuturesUnordered;
 use crate::client::Shared;
 use crate::group_view::{Freshness, GroupError};
 
-/// Puts under way to one node beyond which the node counts as behind: new segments go on without
-/// it as long as enough others take them. Twice the streams that a pool has to one node.
-const PUTS_PER_NODE_MAX: usize = 8;
 /// Pause before the second attempt at a slot; doubles up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 /// Longest pause between two attempts.
@@ -164,6 +161,10 @@ pub(crate) struct PutJob<R: Runtime, N: Network, L: Ledger> {
     pub(crate) shards: Vec<Bytes>,
     /// How long failing slots are tried again while too few have taken the segment.
     pub(crate) patience: Duration,
+    /// A node with so many puts under way more than the w-th of its group is behind: new segments
+    /// go on without it as long as enough others take them. What it lacks then costs k reads to
+    /// catch up with, so this is not to be small.
+    pub(crate) behind_by: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -202,11 +203,12 @@ impl<R: Runtime, N: Network, L: Ledger> SegmentPut<R, N, L> {
             job: Arc::new(job),
         };
         let count = put.job.shards.len();
+        let behind = put.behind();
         for slot in (0..).map(SlotIndex::new).take(count) {
             let node = put.nodes.get(slot.index()).copied().flatten();
             let peers = &put.job.client.peers;
-            let passed_over = node
-                .filter(|node| peers.is_away(*node, now) || peers.puts(*node) >= PUTS_PER_NODE_MAX);
+            let passed_over =
+                node.filter(|node| peers.is_away(*node, now) || peers.puts(*node) >= behind);
             if let Some(node) = passed_over {
                 put.slots.push(SlotPut::PassedOver(node));
             } else {
@@ -260,6 +262,20 @@ impl<R: Runtime, N: Network, L: Ledger> SegmentPut<R, N, L> {
 
     pub(crate) fn nodes(&self) -> &[Option<NodeId>] {
         &self.nodes
+    }
+
+    /// From how many puts under way on a node is behind: when all are equally slow, none is.
+    fn behind(&self) -> usize {
+        let peers = &self.job.client.peers;
+        let mut counts: Vec<usize> = self
+            .nodes
+            .iter()
+            .map(|node| node.map_or(0, |node| peers.puts(node)))
+            .collect();
+        counts.sort_unstable();
+        let durable = self.job.record.unverified().code.durable_count();
+        let usual = counts.get(durable.saturating_sub(1)).copied().unwrap_or(0);
+        usual.saturating_add(self.job.behind_by)
     }
 
     fn count(&self, which: impl Fn(&SlotPut) -> bool) -> usize {
