@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cairn_core::{GroupId, NodeId, SecretKey};
+use cairn_core::{AccountId, GroupId, NodeId, SecretKey, Signature};
 use cairn_ledger::port::{Ledger, LedgerError, TxOutcome, submit_body};
-use cairn_ledger::tx::{SlotRef, TxBody};
+use cairn_ledger::tx::{NodeTerms, SlotRef, TxBody};
 use cairn_net::Network;
 use cairn_net::pool::DataPool;
 use cairn_runtime::Runtime;
@@ -31,12 +31,21 @@ pub(crate) struct Core<R: Runtime, N: Network, L: Ledger> {
     pub(crate) memory: Arc<ShardMemory>,
     pub(crate) pool: DataPool<N, R>,
     pub(crate) pacing: Pacing,
+    pub(crate) offer: Offer,
     pub(crate) ledger_server: Option<Arc<dyn LedgerServer>>,
     pub(crate) work: Work,
     pub(crate) acknowledgements: Acknowledgements,
     pub(crate) lags: Lags,
     /// One transaction at a time: they are numbered.
     pub(crate) submitting: tokio::sync::Mutex<()>,
+}
+
+/// What the node is registered with.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    pub(crate) terms: NodeTerms,
+    /// Who answers for it, and their consent; itself when `None`.
+    pub(crate) operator: Option<(AccountId, Signature)>,
 }
 
 impl<R: Runtime, N: Network, L: Ledger> fmt::Debug for Core<R, N, L> {

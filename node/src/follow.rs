@@ -1,4 +1,4 @@
-//! Following the ledger: which slots are ours, and what is to be done for each.
+//! Following the ledger: offering the node, which slots are ours, and what is to be done for each.
 //!
 //! Facts come from blocks and from the store; for each slot that they touch, [`look`] reads where
 //! it stands and does the next thing: catch up, acknowledge, release, drop. It is the same at
@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use cairn_core::{Bounded, Height, RevisionNumber};
 use cairn_ledger::effect::{BlockEffects, Effect};
-use cairn_ledger::group::{Deal, Group};
+use cairn_ledger::group::{Deal, DealState, Group};
+use cairn_ledger::node::NodeStatus;
 use cairn_ledger::port::{Ledger, LedgerError};
-use cairn_ledger::tx::{SLOTS_PER_TX_MAX, SlotRef, SlotRevision, TxBody};
+use cairn_ledger::tx::{SLOTS_PER_TX_MAX, SlotRef, SlotRevision, TxBody, operator_consent};
 use cairn_net::Network;
 use cairn_runtime::Runtime;
 use tokio::sync::Notify;
@@ -83,6 +84,28 @@ enum Standing {
     Gone,
 }
 
+/// Makes the ledger know the node and its terms, unless it drains.
+async fn register<R: Runtime, N: Network, L: Ledger>(
+    core: &Core<R, N, L>,
+) -> Result<(), LedgerError> {
+    let terms = core.offer.terms.clone();
+    let entry = core.ledger.node(core.id).await?;
+    let body = match entry.map(|entry| (entry.status, entry.terms == terms)) {
+        Some((NodeStatus::Draining, _) | (NodeStatus::Active, true)) => return Ok(()),
+        Some((NodeStatus::Active, false)) => TxBody::NodeUpdate { terms },
+        Some((NodeStatus::Lost, _)) | None => {
+            let own = || (core.id.key().into(), operator_consent(&core.key, core.id));
+            let (operator, consent) = core.offer.operator.unwrap_or_else(own);
+            TxBody::NodeRegister {
+                operator,
+                operator_consent: consent,
+                terms,
+            }
+        }
+    };
+    core.submit(body).await.map(|_| ())
+}
+
 /// Follows the ledger until the task is aborted.
 pub(crate) async fn follow<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>) {
     let mut wait = core.pacing.retry_delay;
@@ -103,6 +126,7 @@ async fn follow_from_now<R: Runtime, N: Network, L: Ledger>(
     core: &Arc<Core<R, N, L>>,
     wait: &mut Duration,
 ) -> Result<(), LedgerError> {
+    register(core).await?;
     let mut next = after(core.ledger.status().await?.height);
     read_slots(core).await?;
     loop {
@@ -115,6 +139,10 @@ async fn follow_from_now<R: Runtime, N: Network, L: Ledger>(
         for block in blocks {
             take_block(core, &block);
             next = after(block.height);
+            // Called lost while we were away: offer again what we have.
+            if block.effects.contains(&Effect::NodeChanged(core.id)) {
+                register(core).await?;
+            }
         }
     }
 }
@@ -294,13 +322,15 @@ async fn look<R: Runtime, N: Network, L: Ledger>(
     slot: SlotRef,
 ) -> Result<Looked, CatchUpError> {
     let group = core.groups.get(slot.group, Age::Remembered).await?;
-    let standing = group
-        .as_ref()
-        .map_or(Standing::Gone, |group| standing(core, group, slot));
-    let (group, deal) = match (group, standing) {
-        (Some(group), Standing::Held(deal)) => (group, deal),
-        (_, Standing::Needed) => return Ok(Looked::Done),
-        (_, Standing::Gone | Standing::Held(_)) => {
+    // A group with slots does not end: a ledger that does not have it is another one, or has
+    // lost its memory. Nothing is dropped on its word.
+    let Some(group) = group else {
+        return Ok(Looked::Done);
+    };
+    let deal = match standing(core, &group, slot) {
+        Standing::Held(deal) => deal,
+        Standing::Needed => return Ok(Looked::Done),
+        Standing::Gone => {
             drop_slot(core, slot).await?;
             return Ok(Looked::Dropped);
         }
@@ -387,14 +417,17 @@ fn standing<R: Runtime, N: Network, L: Ledger>(
     slot: SlotRef,
 ) -> Standing {
     let Some(deal) = group.deal(slot.slot) else {
-        return Standing::Gone;
+        return Standing::Needed;
     };
     let us = core.id;
     let leaving = deal.leaver.is_some_and(|leaver| leaver.node == us);
     let needed = deal.previous == Some(us) && deal.acknowledged < group.revision.number;
-    if deal.node == us {
+    let ours = deal.node == us && deal.state != DealState::Vacant;
+    // Called lost, and nobody has taken the slot yet: who does will want it.
+    let vacant = deal.node == us && deal.state == DealState::Vacant;
+    if ours {
         Standing::Held(*deal)
-    } else if leaving || needed {
+    } else if vacant || leaving || needed {
         Standing::Needed
     } else {
         Standing::Gone

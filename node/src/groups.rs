@@ -16,6 +16,9 @@ const AGE_MAX: Duration = Duration::from_secs(60);
 /// A fresh view is asked of the ledger at most this often for one group.
 const FRESH_GAP: Duration = Duration::from_millis(200);
 
+/// Groups that the ledger is asked for at once.
+const ASKING: usize = 16;
+
 /// How old a view may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Age {
@@ -31,6 +34,9 @@ pub(crate) struct Groups<R, L> {
     runtime: R,
     ledger: L,
     known: Mutex<BTreeMap<GroupId, Known>>,
+    /// Held by who asks the ledger for a group, by the first bits of its id: the others wait for
+    /// the answer instead of asking too.
+    asking: [tokio::sync::Mutex<()>; ASKING],
 }
 
 #[derive(Debug)]
@@ -40,11 +46,12 @@ struct Known {
 }
 
 impl<R: Runtime, L: Ledger> Groups<R, L> {
-    pub(crate) const fn new(runtime: R, ledger: L) -> Self {
+    pub(crate) fn new(runtime: R, ledger: L) -> Self {
         Self {
             runtime,
             ledger,
             known: Mutex::new(BTreeMap::new()),
+            asking: std::array::from_fn(|_| tokio::sync::Mutex::default()),
         }
     }
 
@@ -58,16 +65,19 @@ impl<R: Runtime, L: Ledger> Groups<R, L> {
         id: GroupId,
         age: Age,
     ) -> Result<Option<Arc<Group>>, LedgerError> {
-        let now = self.runtime.monotonic();
         let limit = match age {
             Age::Remembered => AGE_MAX,
             Age::Fresh => FRESH_GAP,
         };
-        if let Some(known) = self.known().get(&id)
-            && now.saturating_sub(known.read_at) < limit
-        {
-            return Ok(Some(Arc::clone(&known.group)));
+        if let Some(group) = self.remembered(id, limit) {
+            return Ok(Some(group));
         }
+        let first = id.as_bytes().first().copied().unwrap_or_default();
+        let _turn = self.asking[usize::from(first) % ASKING].lock().await;
+        if let Some(group) = self.remembered(id, limit) {
+            return Ok(Some(group));
+        }
+        let now = self.runtime.monotonic();
         let Some(group) = self.ledger.group(id).await? else {
             self.forget(id);
             return Ok(None);
@@ -86,6 +96,14 @@ impl<R: Runtime, L: Ledger> Groups<R, L> {
             }
         }
         Ok(Some(group))
+    }
+
+    /// The group, if it was read less than `limit` ago.
+    fn remembered(&self, id: GroupId, limit: Duration) -> Option<Arc<Group>> {
+        let now = self.runtime.monotonic();
+        let known = self.known();
+        let found = known.get(&id)?;
+        (now.saturating_sub(found.read_at) < limit).then(|| Arc::clone(&found.group))
     }
 
     /// An effect of a block concerns the group: it is read again when it is needed.

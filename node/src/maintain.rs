@@ -100,7 +100,7 @@ async fn expire<R: Runtime, N: Network, L: Ledger>(
     let expiry = u64::try_from(core.pacing.unrevised_expiry.as_millis()).unwrap_or(u64::MAX);
     let before = UnixMillis::new(now.saturating_sub(expiry));
     for slot in core.store.store().slots() {
-        let Ok(Some(group)) = core.groups.get(slot.group, Age::Remembered).await else {
+        let Ok(Some(group)) = core.groups.get(slot.group, Age::Fresh).await else {
             continue;
         };
         let covered = group.revision.segment_count;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cairn_core::{NodeId, UnixMillis};
 use cairn_ledger::port::{Ledger, LedgerError};
-use cairn_ledger::tx::{NodeTerms, TxBody, operator_consent};
+use cairn_ledger::tx::TxBody;
 use cairn_net::Network;
 use cairn_net::pool::{DataPool, PoolLimits};
 use cairn_runtime::{Elapsed, Runtime, Task};
@@ -14,7 +14,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::{CONTROL_REQUESTS_MAX, NodeConfig, STREAMS_MAX};
-use crate::core::{Core, Work};
+use crate::core::{Core, Offer, Work};
 use crate::follow::{
     Acknowledgements, LOOKS_AT_ONCE, acknowledge, catch_slots_up, follow, tend, wake,
 };
@@ -106,6 +106,10 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
         key: config.key.clone(),
         id,
         pacing: config.pacing,
+        offer: Offer {
+            terms: config.terms.clone(),
+            operator: config.operator,
+        },
         ledger_server: config.ledger_server.clone(),
         work: Work::default(),
         acknowledgements: Acknowledgements::default(),
@@ -118,7 +122,7 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
         runtime.spawn("control requests", answer(Arc::clone(&core), closed)),
     ];
     let mut working = vec![
-        runtime.spawn("ledger", enter(Arc::clone(&core), config)),
+        runtime.spawn("ledger", follow(Arc::clone(&core))),
         runtime.spawn("acknowledgements", acknowledge(Arc::clone(&core))),
         runtime.spawn("retries", wake(Arc::clone(&core))),
         runtime.spawn("maintenance", maintain(Arc::clone(&core))),
@@ -137,43 +141,6 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
         working,
         report,
     })
-}
-
-/// Registers the node as its configuration says, then follows the ledger.
-async fn enter<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>, config: NodeConfig) {
-    let mut wait = core.pacing.retry_delay;
-    while let Err(error) = register(&core, &config).await {
-        tracing::warn!(%error, "registering with the ledger fails; it goes on");
-        core.runtime.sleep(wait).await;
-        wait = (wait * 2).min(core.pacing.retry_delay_max);
-    }
-    follow(core).await;
-}
-
-/// Makes the ledger know the node and its terms.
-async fn register<R: Runtime, N: Network, L: Ledger>(
-    core: &Core<R, N, L>,
-    config: &NodeConfig,
-) -> Result<(), LedgerError> {
-    let terms: NodeTerms = config.terms.clone();
-    let body = match core.ledger.node(core.id).await? {
-        Some(entry) if entry.status != cairn_ledger::NodeStatus::Lost => {
-            if entry.terms == terms {
-                return Ok(());
-            }
-            TxBody::NodeUpdate { terms }
-        }
-        Some(_) | None => {
-            let own = || (core.id.key().into(), operator_consent(&core.key, core.id));
-            let (operator, consent) = config.operator.unwrap_or_else(own);
-            TxBody::NodeRegister {
-                operator,
-                operator_consent: consent,
-                terms,
-            }
-        }
-    };
-    core.submit(body).await.map(|_| ())
 }
 
 /// Serves data streams until we close.

@@ -5,6 +5,7 @@
 //! budget with a share per peer, before the first byte is read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use cairn_core::message::{
@@ -26,12 +27,16 @@ use tokio::sync::watch;
 use crate::access::{Access, Refusal, find};
 use crate::core::Core;
 use crate::groups::Age;
-use crate::memory::User;
+use crate::memory::{Lent, User};
 use crate::store::{Check, Kept, Replace, ShardPlace, ShardPut, StoreError, Wanted};
 
 /// Segment numbers that a writer may be ahead of the last revision. Bounds what an index page can
 /// be made to hold by scattered numbers, far above what a client has under way.
 const AHEAD_MAX: u32 = 1 << 17;
+
+/// A request waits so long for memory; then the peer is told to come again. Below the patience of
+/// the asking end.
+const MEMORY_WAIT: Duration = Duration::from_secs(15);
 
 /// A stream being served.
 struct Serving<'a, R: Runtime, N: Network, L: Ledger> {
@@ -192,7 +197,9 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
             let receipt = self.core.receipt(place, *root, allowed.shard_bytes);
             return self.conn.respond(&DataResponse::Receipt(receipt)).await;
         }
-        let lent = self.memory.take(allowed.shard_bytes).await;
+        let Some(lent) = self.lend(allowed.shard_bytes).await else {
+            return self.refuse(&busy()).await;
+        };
         let (bytes, hashed) = self.receive(allowed.shard_bytes).await?;
         if Some(hashed.root) != expected {
             let text = format!("the bytes have root {}", hashed.root);
@@ -222,6 +229,12 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
             }
             Err(error) => self.refuse(&refusal_of(&error)).await,
         }
+    }
+
+    /// Memory for a shard of the peer; `None` when there is none for too long.
+    async fn lend(&mut self, bytes: u32) -> Option<Lent> {
+        let lent = self.memory.take(bytes);
+        self.core.runtime.timeout(MEMORY_WAIT, lent).await.ok()
     }
 
     /// Reads the body, hashing what has come while more comes.
@@ -274,7 +287,9 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
         };
         // At both ends a range is read up to the border of a span, to prove it.
         let room = range.bytes.saturating_add(2 * SPAN_BYTES).min(bytes);
-        let lent = self.memory.take(room).await;
+        let Some(lent) = self.lend(room).await else {
+            return self.refuse(&busy()).await;
+        };
         let buffer = self.core.memory.buffer(room);
         let wanted = Wanted {
             shard,
@@ -351,6 +366,11 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
             segment_count: figures.segment_count,
         })
     }
+}
+
+/// No memory for another shard of the peer.
+fn busy() -> Refusal {
+    Refusal::new(ErrorCode::Busy, "too many shards are under way")
 }
 
 /// A store's error, as it is sent: nothing of our inside goes out.

@@ -187,13 +187,18 @@ impl<D: Disk> ShardStore<D> {
     ///
     /// [`StoreError::Disk`].
     pub fn available(&self) -> Result<u64, StoreError> {
+        self.room(self.config.reserve().get())
+    }
+
+    /// What the capacity less `reserve`, and the file system above the floor, have left.
+    fn room(&self, reserve: u64) -> Result<u64, StoreError> {
         let space = self.disk.space(&self.config.folder)?;
         let used = lock(&self.index).used_bytes;
         let own = self
             .config
             .capacity
             .get()
-            .saturating_sub(self.config.reserve().get())
+            .saturating_sub(reserve)
             .saturating_sub(used);
         let others = space.free_bytes.saturating_sub(self.config.floor.get());
         Ok(own.min(others))

@@ -134,10 +134,17 @@ impl<D: Disk> ShardStore<D> {
     /// the caller's own bug.
     pub fn put(&self, batch: &[ShardPut]) -> Vec<Result<PutDone, StoreError>> {
         let mut writer = lock(&self.writer);
+        // Moving shards makes room in the end, so it may use the reserve on the way.
+        let moves = batch.iter().all(|put| put.replace == Replace::Moved);
+        let reserve = if moves {
+            0
+        } else {
+            self.config.reserve().get()
+        };
         let begun = self
             .check_usable()
             .and_then(|()| self.roll(&mut writer))
-            .and_then(|()| self.available());
+            .and_then(|()| self.room(reserve));
         let available = match begun {
             Ok(available) => available,
             Err(error) => return batch.iter().map(|_| Err(error.clone())).collect(),

@@ -115,15 +115,33 @@ impl<D: Disk> ShardStore<D> {
     }
 
     /// Copies the live shards out of the pack that has the smallest share of them, if it is under
-    /// half, and removes it. Moves at most one batch; call again until it returns `None`.
+    /// half, and removes it. Moves at most one batch; call again until it returns `None`. May use
+    /// the reserve, so that a full store can make room.
     ///
     /// # Errors
     ///
     /// As [`Self::put`]. Damaged shards are left out and count as lacking.
     pub fn compact(&self) -> Result<Option<ByteCount>, StoreError> {
-        let Some(number) = self.mostly_dead() else {
-            return Ok(None);
-        };
+        for number in self.mostly_dead() {
+            let (batch, bytes) = self.batch_of(number)?;
+            // What is left of a pack may wait for its release: then the next one is looked at.
+            if batch.is_empty() {
+                continue;
+            }
+            for result in self.put(&batch) {
+                match result {
+                    // A conflict: replaced meanwhile.
+                    Ok(_) | Err(StoreError::Conflict { .. } | StoreError::Emptied { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            return Ok(Some(ByteCount::new(u64::from(bytes))));
+        }
+        Ok(None)
+    }
+
+    /// Live shards of a pack, as many as make a batch, and their bytes.
+    fn batch_of(&self, number: u32) -> Result<(Vec<ShardPut>, u32), StoreError> {
         let mut batch: Vec<ShardPut> = Vec::new();
         let mut bytes = 0;
         for shard in self.shards_in(number) {
@@ -138,17 +156,7 @@ impl<D: Disk> ShardStore<D> {
             bytes += put.pack_bytes_max();
             batch.push(put);
         }
-        if batch.is_empty() {
-            return Ok(None);
-        }
-        for result in self.put(&batch) {
-            match result {
-                // A conflict: replaced meanwhile.
-                Ok(_) | Err(StoreError::Conflict { .. } | StoreError::Emptied { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Some(ByteCount::new(u64::from(bytes))))
+        Ok((batch, bytes))
     }
 
     fn to_move(&self, shard: ShardPlace) -> Result<ShardPut, StoreError> {
@@ -165,16 +173,18 @@ impl<D: Disk> ShardStore<D> {
         })
     }
 
-    /// A sealed pack whose live bytes are less than half of what it takes, the worst first.
-    fn mostly_dead(&self) -> Option<u32> {
+    /// Sealed packs whose live bytes are less than half of what they take, the worst first.
+    fn mostly_dead(&self) -> Vec<u32> {
         let index = lock(&self.index);
-        let newest = *index.packs.last_key_value()?.0;
-        index
+        let newest = index.packs.last_key_value().map(|(number, _)| *number);
+        let mut packs: Vec<(u64, u32)> = index
             .packs
             .iter()
-            .filter(|(number, usage)| **number != newest && usage.live < usage.allocated / 2)
-            .min_by_key(|(_, usage)| share(usage))
-            .map(|(number, _)| *number)
+            .filter(|(number, usage)| Some(**number) != newest && usage.live < usage.allocated / 2)
+            .map(|(number, usage)| (share(usage), *number))
+            .collect();
+        packs.sort_unstable();
+        packs.into_iter().map(|(_, number)| number).collect()
     }
 
     fn shards_in(&self, number: u32) -> Vec<ShardPlace> {

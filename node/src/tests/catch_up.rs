@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cairn_core::{Code, NodeId, RevisionNumber};
+use cairn_ledger::Ledger;
 
 use super::cluster::{Cluster, dev4, dev8, encode, payload, run};
 
@@ -232,6 +233,27 @@ fn i2_scrub_finds_flipped_bits_and_the_shards_come_back() {
             })
             .await;
         assert_eq!(handle.scrub().await.unwrap().damaged_count, 0);
+        cluster.check_all(&detail).await;
+    });
+}
+
+#[test]
+fn a_node_that_was_called_lost_offers_itself_again() {
+    run(10, async |sim| {
+        let mut cluster = Cluster::new(sim, 4, dev4()).await;
+        cluster.upload(20_000, &[]).await;
+        let detail = cluster.revise(&[], &[]).await;
+        cluster.wait_acknowledged().await;
+        let id = cluster.nodes[0].id();
+        // Nobody else has room for its slot, so it is drawn for it again, and has it already.
+        cluster.ledger.declare_lost(id).await.unwrap();
+        cluster
+            .wait("it is active again", async || {
+                let entry = cluster.ledger.node(id).await.unwrap().unwrap();
+                entry.status == cairn_ledger::NodeStatus::Active
+            })
+            .await;
+        cluster.wait_acknowledged().await;
         cluster.check_all(&detail).await;
     });
 }
