@@ -1,0 +1,106 @@
+//! `cairn dev`: a whole network on this machine.
+//!
+//! The sequencer runs in this process, each node in a child process of the same binary, or with
+//! `--in-process` in this one too. Guarantees: what the network holds is in the folder and comes
+//! back at the next start; nothing that died is started again unless asked; nodes stop with this
+//! process, however it ends.
+//!
+//! ```text
+//! home/dev/
+//! ├ dev.toml            how many nodes, which profile
+//! ├ network.toml        how to reach it; copied to home/network.toml
+//! ├ control.sock        where this process takes commands
+//! ├ sequencer/          the ledger, its key, its DHT records
+//! └ node-1/ ...         a folder of `cairn node` each, with its log
+//! ```
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::args::{DevArgs, DevVerb};
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::{control, node};
+
+mod child;
+mod member;
+mod plan;
+mod run;
+mod sequencer;
+
+/// How long the network may take to answer: a node that starts is given this long too.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// What is asked of a running development network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Request {
+    /// How its nodes stand.
+    Status,
+    /// Kill nodes, by number.
+    Kill(Vec<u16>),
+    /// Start killed nodes, by number.
+    Start(Vec<u16>),
+    /// Have the ledger call nodes lost, by number.
+    Lost(Vec<u16>),
+}
+
+/// Paths of a development network.
+#[derive(Clone, Debug)]
+struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    fn of(home: &Home) -> Self {
+        Self { path: home.dev() }
+    }
+
+    fn plan_file(&self) -> PathBuf {
+        self.path.join("dev.toml")
+    }
+
+    fn network_file(&self) -> PathBuf {
+        self.path.join("network.toml")
+    }
+
+    fn control_socket(&self) -> PathBuf {
+        self.path.join("control.sock")
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    fn sequencer(&self) -> PathBuf {
+        self.path.join("sequencer")
+    }
+
+    fn node(&self, number: u16) -> node::Folder {
+        node::Folder::at(self.path.join(format!("node-{number}")))
+    }
+}
+
+/// The table of verbs.
+pub(crate) async fn run(app: &App, args: &DevArgs) -> Result<(), Failure> {
+    match &args.verb {
+        None => run::run(app, args).await,
+        Some(DevVerb::Status) => ask(app, Request::Status).await,
+        Some(DevVerb::Kill(args)) => ask(app, Request::Kill(args.numbers.clone())).await,
+        Some(DevVerb::Start(args)) => ask(app, Request::Start(args.numbers.clone())).await,
+        Some(DevVerb::Lost(args)) => ask(app, Request::Lost(args.numbers.clone())).await,
+    }
+}
+
+/// Asks the running network and prints its table.
+async fn ask(app: &App, request: Request) -> Result<(), Failure> {
+    let folder = Folder::of(&app.home);
+    let socket = folder.control_socket();
+    let answer = control::ask(&app.runtime, &socket, &request, ANSWER_TIME_MAX)
+        .await
+        .map_err(|failure| failure.hint("cairn dev"))?;
+    app.output.answer(&answer, || member::table(&answer))
+}

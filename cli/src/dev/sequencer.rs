@@ -1,0 +1,176 @@
+//! The sequencer of a development network: orders the ledger's transactions in this process and
+//! answers for the ledger as a peer of the network, the one that others join through.
+
+use std::path::Path;
+
+use cairn_consensus::{Config, Sequencer as Order};
+use cairn_core::message::{ControlRequest, ControlResponse};
+use cairn_core::{Bounded, ErrorCode, NodeId, Profile, Record, Text, UnixMillis};
+use cairn_ledger::{Genesis, Parameters};
+use cairn_net::{DhtMode, InboundRequest, Network, PeerAddress, RealConfig, RealNetwork};
+use cairn_runtime::real::RealRuntime;
+use cairn_runtime::{Runtime, Task};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+
+use crate::app::App;
+use crate::failure::{Failure, FailureKind, OrFail};
+use crate::network_file::NetworkFile;
+use crate::{files, node};
+
+/// Most requests being answered at once: a poll for effects waits for each of 128 nodes, and as
+/// many clients ask. More wait in the network's own bounded queue.
+const ANSWERS_MAX: usize = 512;
+
+/// The running sequencer.
+pub(super) struct Sequencer {
+    order: Order<RealRuntime>,
+    net: RealNetwork,
+    _serving: Task<()>,
+}
+
+impl Sequencer {
+    /// Opens the ledger in `folder`, made when there is none, and answers for it at the addresses
+    /// of `listen`, or on a free port of the loopback interface when there are none.
+    ///
+    /// # Errors
+    ///
+    /// Of kind storage when the ledger can't be opened, network when no port can be listened on.
+    pub(super) async fn start(
+        app: &App,
+        folder: &Path,
+        listen: &[String],
+    ) -> Result<Self, Failure> {
+        let home = node::Folder::at(folder);
+        files::make_folder(folder)?;
+        let key = node::node_key(app, &home)?;
+        let order = open(app, &folder.join("ledger")).await?;
+        let mut config = RealConfig::loopback(key, DhtMode::Server);
+        if !listen.is_empty() {
+            config.listen = listen.to_vec();
+        }
+        config.state_dir = Some(home.net());
+        let net = RealNetwork::start(config, app.runtime.clone())
+            .await
+            .or_fail(FailureKind::Network, "the sequencer can't join the network")?;
+        let serving = app
+            .runtime
+            .spawn("sequencer answers", serve(net.clone(), order.clone()));
+        Ok(Self {
+            order,
+            net,
+            _serving: serving,
+        })
+    }
+
+    /// The ledger.
+    pub(super) const fn ledger(&self) -> &Order<RealRuntime> {
+        &self.order
+    }
+
+    /// How to reach the network through this peer.
+    pub(super) fn network(&self, profile: Profile) -> NetworkFile {
+        let node = self.net.local();
+        let addresses = self.net.listen_addresses().into_iter();
+        NetworkFile {
+            sequencer: node,
+            profile,
+            bootstrap: addresses
+                .map(|address| PeerAddress { node, address })
+                .collect(),
+        }
+    }
+
+    /// Has the ledger call a node lost: its slots are drawn anew.
+    ///
+    /// # Errors
+    ///
+    /// Of kind network when the ledger refuses.
+    pub(super) async fn declare_lost(&self, node: NodeId) -> Result<(), Failure> {
+        self.order.declare_lost(node).await.map(|_| ()).or_fail(
+            FailureKind::Network,
+            "the ledger does not call the node lost",
+        )
+    }
+
+    /// Stops in order.
+    pub(super) async fn shutdown(&self) {
+        self.order.close().await;
+        self.net.shutdown().await;
+    }
+}
+
+/// Opens the ledger, made when there is none. Nobody is endowed: nothing costs anything yet.
+async fn open(app: &App, folder: &Path) -> Result<Order<RealRuntime>, Failure> {
+    let shown = folder.display();
+    let wrong = format!("the ledger in {shown} can't be opened");
+    let runtime = &app.runtime;
+    let is_created = Order::is_created(runtime, folder).await;
+    if !is_created.or_fail(FailureKind::Storage, &wrong)? {
+        let genesis = Genesis {
+            time: UnixMillis::from_unix(runtime.now()),
+            parameters: Parameters::default(),
+            endowed: Bounded::empty(),
+        };
+        Order::create(runtime, folder, &genesis).await.or_fail(
+            FailureKind::Storage,
+            format!("the ledger in {shown} can't be made"),
+        )?;
+    }
+    Order::open(runtime.clone(), Config::new(folder))
+        .await
+        .or_fail(FailureKind::Storage, wrong)
+}
+
+/// Answers for the ledger until the network is shut down.
+async fn serve(net: RealNetwork, order: Order<RealRuntime>) {
+    let mut answering = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            request = net.next_request(), if answering.len() < ANSWERS_MAX => {
+                let Some(request) = request else {
+                    return;
+                };
+                answering.push(answer(&order, request));
+            }
+            Some(()) = answering.next(), if !answering.is_empty() => {}
+        }
+    }
+}
+
+async fn answer(order: &Order<RealRuntime>, request: InboundRequest) {
+    let response = match ControlRequest::decode(&request.message) {
+        Ok(ControlRequest::Ledger(message)) => match Bounded::new(order.answer(&message).await) {
+            Ok(answer) => ControlResponse::Ledger(answer),
+            Err(_) => error(ErrorCode::Internal),
+        },
+        Ok(
+            ControlRequest::Revise { .. }
+            | ControlRequest::Detail { .. }
+            | ControlRequest::Slot { .. },
+        ) => error(ErrorCode::NotMySlot),
+        Err(_) => error(ErrorCode::Malformed),
+    };
+    // Whoever asked may have left.
+    request.answer.send(response.encode()).ok();
+}
+
+fn error(code: ErrorCode) -> ControlResponse {
+    ControlResponse::Error {
+        code,
+        text: Text::cut(code.text()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_fits_an_answer() {
+        for code in ErrorCode::ALL {
+            let encoded = error(*code).encode();
+            assert_eq!(ControlResponse::decode(&encoded), Ok(error(*code)));
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! `network.toml`: how to reach a network.
+//!
+//! ```toml
+//! sequencer = "<node id>"
+//! profile = "dev8"
+//!
+//! [[bootstrap]]
+//! peer = "<node id>"
+//! address = "/ip4/203.0.113.7/tcp/4700"
+//! ```
+
+use std::path::Path;
+
+use cairn_core::{NodeId, Profile};
+use cairn_net::PeerAddress;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Failure, FailureKind, OrFail};
+use crate::files::{self, Access};
+
+/// How to reach a network, as written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    sequencer: String,
+    profile: String,
+    bootstrap: Vec<BootstrapPeer>,
+}
+
+/// A peer to ask for others first, as written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BootstrapPeer {
+    peer: String,
+    address: String,
+}
+
+/// How to reach a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NetworkFile {
+    /// Who orders the ledger's transactions and answers for it.
+    pub(crate) sequencer: NodeId,
+    /// The code that uploads get when none is asked for.
+    pub(crate) profile: Profile,
+    /// Peers to ask for others first.
+    pub(crate) bootstrap: Vec<PeerAddress>,
+}
+
+impl NetworkFile {
+    /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// Of kind usage when there is none or it says nothing of use.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let shown = path.display();
+        let text = files::read(path)?.ok_or_else(|| {
+            Failure::say(
+                FailureKind::Usage,
+                format!("no network is known: {shown} is not there"),
+            )
+            .hint("cairn dev starts one on this machine; or give --network FILE")
+        })?;
+        Self::parse(&text).map_err(|failure| failure.while_doing(format!("{shown} is wrong")))
+    }
+
+    fn parse(text: &str) -> Result<Self, Failure> {
+        let written: Written = toml::from_str(text).or_fail(FailureKind::Usage, "no network")?;
+        let id = |text: &str| {
+            text.parse::<NodeId>()
+                .or_fail(FailureKind::Usage, format!("{text:?} is no node id"))
+        };
+        let peers = written.bootstrap.iter().map(|peer| {
+            Ok(PeerAddress {
+                node: id(&peer.peer)?,
+                address: peer.address.clone(),
+            })
+        });
+        Ok(Self {
+            sequencer: id(&written.sequencer)?,
+            profile: written
+                .profile
+                .parse()
+                .or_fail(FailureKind::Usage, "profile")?,
+            bootstrap: peers.collect::<Result<_, Failure>>()?,
+        })
+    }
+
+    /// Writes the file in one step.
+    ///
+    /// # Errors
+    ///
+    /// Of kind storage.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
+        files::write(path, Access::Shared, self.to_text()?.as_bytes())
+    }
+
+    fn to_text(&self) -> Result<String, Failure> {
+        let peers = self.bootstrap.iter().map(|peer| BootstrapPeer {
+            peer: peer.node.to_string(),
+            address: peer.address.clone(),
+        });
+        let written = Written {
+            sequencer: self.sequencer.to_string(),
+            profile: self.profile.to_string(),
+            bootstrap: peers.collect(),
+        };
+        toml::to_string(&written).or_fail(FailureKind::Usage, "the network has no form")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_core::PublicKey;
+
+    use super::*;
+
+    fn network() -> NetworkFile {
+        let node = NodeId::new(PublicKey::from_bytes([7; 32]));
+        NetworkFile {
+            sequencer: node,
+            profile: Profile::Dev8,
+            bootstrap: vec![PeerAddress {
+                node,
+                address: "/ip4/127.0.0.1/tcp/4700".to_owned(),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_written_network_reads_back() {
+        let text = network().to_text().unwrap();
+        assert_eq!(NetworkFile::parse(&text).unwrap(), network());
+    }
+
+    #[test]
+    fn an_unknown_key_or_a_wrong_value_is_usage() {
+        let text = network().to_text().unwrap();
+        let wrong = [
+            format!("surprise = 1\n{text}"),
+            text.replace("dev8", "dev9"),
+            text.replace("0707", "07x7"),
+            String::new(),
+        ];
+        for text in wrong {
+            let failure = NetworkFile::parse(&text).unwrap_err();
+            assert_eq!(failure.kind(), FailureKind::Usage, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_hints_at_the_development_network() {
+        let folder = tempfile::tempdir().unwrap();
+        let failure = NetworkFile::read(&folder.path().join("network.toml")).unwrap_err();
+        assert!(failure.to_string().contains("hint: cairn dev"));
+    }
+}

@@ -1,0 +1,233 @@
+//! A running node in this process: its place on the network, its store, its tasks.
+
+use std::sync::Arc;
+
+use cairn_core::{Amount, ByteCount, NodeId};
+use cairn_ledger::{NodeTerms, RemoteLedger};
+use cairn_net::{DhtMode, Network, RealConfig, RealNetwork, RelayServer};
+use cairn_node::store::{IndexCache, NoCache, PACK_BYTES, SledCache, StoreConfig};
+use cairn_node::{NetLedger, NodeConfig, NodeError, NodeHandle, NodeStatus, Pacing, SlotLag};
+use cairn_runtime::Runtime;
+use cairn_runtime::real::RealRuntime;
+use serde_json::{Value, json};
+
+use super::init::node_key;
+use super::{Folder, Request, Settings};
+use crate::app::App;
+use crate::failure::{Failure, FailureKind, OrFail};
+use crate::files;
+use crate::network_file::NetworkFile;
+
+/// Share of its disk that a node keeps for records, dead shards and its own files: an eighth. The
+/// rest is what it offers.
+const OWN_SHARE: u64 = 8;
+
+/// The node's handle as this program uses it.
+type Handle = NodeHandle<RealRuntime, RealNetwork, RemoteLedger<NetLedger<RealNetwork>>>;
+
+/// A running node.
+#[derive(Debug)]
+pub(crate) struct NodeProcess {
+    net: RealNetwork,
+    handle: Arc<Handle>,
+}
+
+/// Where a node answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses {
+    /// Multiaddresses of the control plane.
+    pub(crate) control: Vec<String>,
+    /// Where shard bytes are served.
+    pub(crate) data: Option<String>,
+}
+
+impl NodeProcess {
+    /// Starts the node of `folder` on `network`.
+    ///
+    /// # Errors
+    ///
+    /// Of kind storage when its store does not open, network when it can't listen, usage when its
+    /// settings are wrong.
+    pub(crate) async fn start(
+        app: &App,
+        folder: &Folder,
+        settings: &Settings,
+        network: &NetworkFile,
+    ) -> Result<Self, Failure> {
+        let config = node_config(app, folder, settings).await?;
+        let mut net = RealConfig::new(config.key.clone(), DhtMode::Server);
+        net.listen = settings.listen.value.clone();
+        net.data_listen = Some(settings.data_listen.value);
+        net.announce = settings.announce.value.clone();
+        net.announce_data = settings.announce_data.value.clone();
+        net.bootstrap = network.bootstrap.clone();
+        net.relay_server = RelayServer::DEFAULT;
+        net.state_dir = Some(folder.net());
+        let net = RealNetwork::start(net, app.runtime.clone())
+            .await
+            .or_fail(FailureKind::Network, "the node can't join the network")?;
+        let ledger = RemoteLedger::new(NetLedger::new(net.clone(), network.sequencer));
+        match cairn_node::start(app.runtime.clone(), net.clone(), ledger, config).await {
+            Ok(handle) => Ok(Self {
+                net,
+                handle: Arc::new(handle),
+            }),
+            Err(error) => {
+                net.shutdown().await;
+                Err(failure(error).while_doing("the node does not start"))
+            }
+        }
+    }
+
+    /// Which node it is.
+    pub(crate) fn node(&self) -> NodeId {
+        self.handle.id()
+    }
+
+    /// Where it answers.
+    pub(crate) fn addresses(&self) -> Addresses {
+        Addresses {
+            control: self.net.listen_addresses(),
+            data: self.net.data_address().map(|address| address.to_string()),
+        }
+    }
+
+    /// Does what was asked over the control socket.
+    pub(crate) fn answer(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Value, Failure>> + Send + 'static {
+        let handle = Arc::clone(&self.handle);
+        async move {
+            match request {
+                Request::Status => handle.status().await.map(|status| status_json(&status)),
+                Request::Scrub => handle.scrub().await.map(|report| {
+                    json!({
+                        "shards_read": report.shard_count,
+                        "bytes_read": report.bytes.get(),
+                        "shards_damaged": report.damaged_count,
+                        "damaged": report.damaged.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                    })
+                }),
+                Request::Drain => handle.drain().await.map(|()| json!({ "draining": true })),
+            }
+            .map_err(failure)
+        }
+    }
+
+    /// Stops in order. Whoever still holds an answer of [`Self::answer`] must have dropped it.
+    ///
+    /// # Errors
+    ///
+    /// Of kind storage when what is under way could not be made durable.
+    pub(crate) async fn shutdown(self) -> Result<(), Failure> {
+        let stopped = match Arc::try_unwrap(self.handle) {
+            Ok(handle) => handle.shutdown().await.map_err(failure),
+            // Stopped as by a crash, which loses nothing that was acknowledged.
+            Err(_) => Ok(()),
+        };
+        self.net.shutdown().await;
+        stopped
+    }
+
+    /// Stops as by a crash.
+    pub(crate) async fn kill(self) {
+        drop(self.handle);
+        self.net.shutdown().await;
+    }
+}
+
+/// The settings in the node's own types.
+async fn node_config(
+    app: &App,
+    folder: &Folder,
+    settings: &Settings,
+) -> Result<NodeConfig, Failure> {
+    files::make_folder(&folder.store())?;
+    let capacity = settings.capacity_bytes.value;
+    Ok(NodeConfig {
+        key: node_key(app, folder)?,
+        store: StoreConfig {
+            folder: folder.store(),
+            capacity,
+            floor: settings.free_bytes_min.value,
+            pack_bytes: PACK_BYTES,
+        },
+        cache: cache(app, folder).await,
+        terms: terms(settings)?,
+        operator: settings.operator()?,
+        ledger_server: None,
+        pacing: Pacing {
+            scrub_bytes_per_second: settings.scrub_bytes_per_second.value.get(),
+            ..Pacing::default()
+        },
+    })
+}
+
+/// What can be rebuilt is kept where it can be; the store works without.
+async fn cache(app: &App, folder: &Folder) -> Arc<dyn IndexCache> {
+    let (disk, path) = (app.runtime.disk().clone(), folder.store());
+    let opened = app
+        .runtime
+        .blocking(move || SledCache::open(&disk, &path))
+        .await;
+    match opened {
+        Some(cache) => Arc::new(cache),
+        None => Arc::new(NoCache),
+    }
+}
+
+/// What the node offers on the ledger.
+fn terms(settings: &Settings) -> Result<NodeTerms, Failure> {
+    let label = |key: &str, text: &str| {
+        let wrong = format!("{key} is too long");
+        cairn_core::Text::new(text).or_fail(FailureKind::Usage, wrong)
+    };
+    let capacity = settings.capacity_bytes.value.get();
+    let price = settings.price_micro_credits_per_gib_epoch.value;
+    Ok(NodeTerms {
+        capacity: ByteCount::new(capacity.saturating_sub(capacity / OWN_SHARE)),
+        price: Amount::from_micro(price),
+        network: label("network_prefix", &settings.network_prefix.value)?,
+        provider: label("hosting_provider", &settings.hosting_provider.value)?,
+        region: label("region", &settings.region.value)?,
+    })
+}
+
+fn failure(error: NodeError) -> Failure {
+    let kind = match &error {
+        NodeError::Store(_) => FailureKind::Storage,
+        NodeError::Ledger(_) => FailureKind::Network,
+        NodeError::Identity { .. } => FailureKind::Usage,
+    };
+    Failure::new(kind, error)
+}
+
+fn status_json(status: &NodeStatus) -> Value {
+    let lacking: u64 = status
+        .slots
+        .iter()
+        .map(|slot| u64::from(slot.lacking_count))
+        .sum();
+    let problems: Vec<String> = status.slots.iter().filter_map(problem).collect();
+    let store = &status.store;
+    json!({
+        "node": status.node.to_string(),
+        "idle": status.idle,
+        "slots": status.slots.len(),
+        "shards": store.shard_count,
+        "shards_lacking": lacking,
+        "shard_bytes": store.shard_bytes.get(),
+        "used_bytes": store.used.get(),
+        "free_bytes": store.free.get(),
+        "capacity_bytes": store.capacity.get(),
+        "packs": store.pack_count,
+        "failure": status.failure,
+        "problems": problems,
+    })
+}
+
+fn problem(slot: &SlotLag) -> Option<String> {
+    let problem = slot.problem.as_ref()?;
+    Some(format!("{}: {problem}", slot.slot))
+}

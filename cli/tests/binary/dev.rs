@@ -1,0 +1,253 @@
+//! `cairn dev` with real processes, and storing files on it.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::cairn::{Cairn, Run};
+
+/// Longest wait for something that a network does by itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Large enough for several segments at 2-of-4, and no multiple of anything.
+const FILE_BYTES: usize = 9 * (1 << 20) + 4_321;
+
+/// A running development network; its processes end with it.
+struct Network<'a> {
+    cairn: &'a Cairn,
+    process: Child,
+    ready: Value,
+    _output: BufReader<ChildStdout>,
+}
+
+impl<'a> Network<'a> {
+    fn start(cairn: &'a Cairn, more: &[&str]) -> Self {
+        let mut args = vec!["--json", "dev"];
+        args.extend(more);
+        let mut process = cairn
+            .command(&args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "the network did not start");
+        Self {
+            cairn,
+            process,
+            ready: serde_json::from_str(&line).unwrap(),
+            _output: output,
+        }
+    }
+
+    fn run(&self, args: &[&str]) -> Run {
+        self.cairn.run(args)
+    }
+
+    /// Process ids of the nodes.
+    fn pids(&self) -> Vec<u64> {
+        let nodes = self.ready["nodes"].as_array().unwrap();
+        nodes
+            .iter()
+            .map(|node| node["pid"].as_u64().unwrap())
+            .collect()
+    }
+
+    /// Asks the network to stop, and waits until it has.
+    fn stop(mut self) {
+        signal(&self.process, "-TERM");
+        assert!(self.process.wait().unwrap().success());
+    }
+}
+
+impl Drop for Network<'_> {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+fn signal(process: &Child, which: &str) {
+    let id = process.id().to_string();
+    let status = std::process::Command::new("kill")
+        .args([which, &id])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+/// Bytes that no code compresses or repeats by accident.
+fn content(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut content = Vec::with_capacity(bytes + 8);
+    while content.len() < bytes {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        content.extend_from_slice(&state.to_le_bytes());
+    }
+    content.truncate(bytes);
+    content
+}
+
+/// Asks until it is so.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
+        pause();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of real processes")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of real processes")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(100));
+}
+
+fn stat(network: &Network<'_>, link: &str) -> Value {
+    network.run(&["--json", "stat", link]).done().json()
+}
+
+fn wait_complete(network: &Network<'_>, link: &str) {
+    until("every slot has caught up", || {
+        stat(network, link)["complete"] == true
+    });
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn i1_a_file_survives_the_loss_of_half_its_nodes_and_no_more() {
+    let cairn = Cairn::new();
+    cairn.run(&["init", "--no-passphrase"]).done();
+    let network = Network::start(&cairn, &["--nodes", "4"]);
+    assert_eq!(network.ready["profile"], "dev4");
+    let (file, copy) = (cairn.path("file"), cairn.path("copy"));
+    let bytes = content(FILE_BYTES);
+    std::fs::write(&file, &bytes).unwrap();
+
+    let stored = network.run(&["--json", "put", text(&file)]).done().json();
+    let link = stored["link"].as_str().unwrap();
+    assert_eq!(stored["bytes"], FILE_BYTES);
+    wait_complete(&network, link);
+
+    network.run(&["dev", "kill", "2", "4"]).done();
+    network.run(&["get", link, text(&copy)]).done();
+    assert!(
+        std::fs::read(&copy).unwrap() == bytes,
+        "other bytes came back"
+    );
+    let range = network
+        .run(&["cat", link, "--range", "5MiB..5242885"])
+        .done();
+    assert_eq!(range.out_bytes, bytes[5_242_880..5_242_885]);
+
+    network.run(&["dev", "kill", "1"]).done();
+    let lost = cairn.path("lost");
+    network
+        .run(&["get", link, text(&lost)])
+        .failed(3, "3 of 4 slots missing");
+    assert!(!lost.exists());
+
+    network.run(&["dev", "start", "1", "2", "4"]).done();
+    network.run(&["get", "--force", link, text(&copy)]).done();
+    assert!(
+        std::fs::read(&copy).unwrap() == bytes,
+        "other bytes came back"
+    );
+    network.stop();
+}
+
+#[test]
+fn what_a_network_holds_is_there_after_it_was_stopped_and_after_it_was_killed() {
+    let cairn = Cairn::new();
+    cairn.run(&["init", "--no-passphrase"]).done();
+    let file = cairn.path("file");
+    let bytes = content(FILE_BYTES);
+    std::fs::write(&file, &bytes).unwrap();
+    let network = Network::start(&cairn, &["--nodes", "4"]);
+    let link = network.run(&["put", text(&file)]).done().out;
+    let link = link.trim();
+    wait_complete(&network, link);
+    network.stop();
+
+    let mut network = Network::start(&cairn, &[]);
+    network.run(&["get", link, text(&cairn.path("one"))]).done();
+    let pids = network.pids();
+    network.process.kill().unwrap();
+    network.process.wait().unwrap();
+    until("the nodes stop with the network", || {
+        pids.iter()
+            .all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    });
+    drop(network);
+
+    let network = Network::start(&cairn, &[]);
+    network.run(&["get", link, text(&cairn.path("two"))]).done();
+    network.stop();
+    for name in ["one", "two"] {
+        assert!(
+            std::fs::read(cairn.path(name)).unwrap() == bytes,
+            "{name} differs"
+        );
+    }
+}
+
+#[test]
+fn folders_streams_and_removal_in_one_process() {
+    let cairn = Cairn::new();
+    cairn.run(&["init", "--no-passphrase"]).done();
+    let network = Network::start(&cairn, &["--nodes", "4", "--in-process"]);
+    let root = cairn.path("tree");
+    std::fs::create_dir_all(root.join("inner/empty")).unwrap();
+    std::fs::write(root.join("a"), content(70_000)).unwrap();
+    std::fs::write(root.join("inner/none"), "").unwrap();
+    std::os::unix::fs::symlink("../a", root.join("inner/link")).unwrap();
+    network
+        .run(&["put", text(&root)])
+        .failed(2, "hint: cairn put --recursive");
+    let link = network.run(&["put", "-r", text(&root)]).done().out;
+    let back = cairn.path("back");
+    network.run(&["get", link.trim(), text(&back)]).done();
+    assert_eq!(std::fs::read(back.join("a")).unwrap(), content(70_000));
+    assert!(back.join("inner/empty").is_dir());
+    assert_eq!(std::fs::read(back.join("inner/none")).unwrap(), b"");
+    assert_eq!(
+        std::fs::read_link(back.join("inner/link")).unwrap(),
+        Path::new("../a")
+    );
+    network
+        .run(&["get", link.trim(), text(&back)])
+        .failed(2, "exists");
+
+    let words = b"words from a pipe\n";
+    let link = cairn.run_with(&["put", "-"], words).done().out;
+    let link = link.trim();
+    assert_eq!(network.run(&["get", link]).done().out.as_bytes(), words);
+    assert_eq!(
+        network.run(&["cat", link, "--range", "6..10"]).done().out,
+        "from"
+    );
+    network
+        .run(&["cat", link, "--range", "10..100"])
+        .failed(1, "18 bytes");
+    network.run(&["rm", link]).done();
+    network
+        .run(&["put", "nothing-here"])
+        .failed(1, "nothing-here");
+    network.run(&["get", "cairn:nonsense"]).failed(2, "link");
+    network
+        .run(&["dev", "kill", "9"])
+        .failed(1, "expected a node from 1 to 4, found 9");
+    network.stop();
+}
