@@ -280,8 +280,9 @@ impl RealNetwork {
 
     /// Makes sure that there is a way to try.
     async fn locate(&self, peer: NodeId) -> Result<(), NetError> {
-        let known = self.shared.book.knows(peer) || self.shared.is_connected(peer);
-        if known || self.look_up(peer).await {
+        let knows = || self.shared.book.knows(peer) || self.shared.is_connected(peer);
+        // A search that finds no record may still have met the peer itself on its way.
+        if knows() || self.look_up(peer).await || knows() {
             Ok(())
         } else {
             Err(NetError::UnknownPeer { peer })

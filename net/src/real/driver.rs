@@ -185,6 +185,7 @@ impl Driver {
         }
         self.state.publisher.our_record_changed(now);
         self.dial_bootstrap();
+        self.publish_due();
     }
 
     fn dial_bootstrap(&mut self) {
@@ -295,6 +296,8 @@ impl Driver {
         if self.shared.set_addresses(listen, external) {
             let now = self.runtime().monotonic();
             self.state.publisher.our_record_changed(now);
+            // At once, so that whoever reaches us finds it here before anyone else has taken it.
+            self.publish_due();
         }
     }
 
