@@ -9,17 +9,16 @@ pub mod pool;
 pub mod real;
 pub mod sim;
 
-pub use data::{DataConn, DataError, Pace, ServerConn, ShardGot, ShardWanted};
-pub use pool::{DataPool, PoolLimits, Pooled};
-pub use real::{
-    DhtMode, PeerAddress, RealConfig, RealLimits, RealNetwork, RelayServer, StartError,
-};
-
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
 use cairn_core::{Blame, Digest, NodeId, Retry};
+pub use data::{DataConn, DataError, Pace, ServerConn, ShardGot, ShardWanted};
+pub use pool::{DataPool, PoolLimits, Pooled};
+pub use real::{
+    DhtMode, PeerAddress, RealConfig, RealLimits, RealNetwork, RelayServer, StartError,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 

@@ -36,12 +36,11 @@ mod streams;
 mod tests;
 mod tls;
 
+use book::Book;
 pub use config::{DhtMode, PeerAddress, RealConfig, RealLimits, RelayServer, StartError};
+use driver::Command;
 pub use gate::{Carrier, RealStream};
 pub(crate) use records::check::newer;
-
-use book::Book;
-use driver::Command;
 use streams::Open;
 
 /// Commands on their way to the swarm's task.

@@ -32,14 +32,13 @@ mod peer;
 mod stream;
 mod tamper;
 
+use dht::Records;
 pub use link::{Link, Traffic};
 pub use peer::SimPeer;
-pub use stream::SimStream;
-pub use tamper::{Passing, Tamper};
-
-use dht::Records;
 use peer::{Endpoint, Inbox};
+pub use stream::SimStream;
 use stream::{Ends, Pipe};
+pub use tamper::{Passing, Tamper};
 
 /// A simulated network. Cheap to clone; all clones are the same network.
 #[derive(Clone, Debug)]

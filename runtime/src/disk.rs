@@ -6,9 +6,8 @@
 //! [`Disk::create_dir_all`] at once; a crash may keep any subset of what was not synced, down to
 //! parts of one write. A removed file stays usable through its open handles.
 
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 /// A failed disk call: what was done to which path, and the system's error.
 #[derive(Debug, thiserror::Error)]

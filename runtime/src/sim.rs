@@ -55,13 +55,12 @@ mod trace;
 pub use disk::{
     DiskFault, DiskFaults, DiskSpeed, MachineDown, SimDisk, SimFile, SimLock, is_machine_down,
 };
+use executor::Executor;
 pub use executor::SimSleep;
 pub(crate) use executor::SimTask;
+use machine::MachineShared;
 pub use machine::{ClockError, Machine, MachineId, SimRuntime};
 pub use rng::SimRng;
-
-use executor::Executor;
-use machine::MachineShared;
 
 /// A simulated world. Cheap to clone; all clones are the same world.
 #[derive(Clone, Debug)]

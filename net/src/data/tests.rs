@@ -1,3 +1,5 @@
+//! The data plane over a stream in memory.
+
 use std::time::Duration;
 
 use bytes::BytesMut;

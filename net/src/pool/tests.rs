@@ -1,3 +1,5 @@
+//! The pool of streams over a network in memory.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cairn_core::message::{DataRequest, DataResponse};

@@ -21,13 +21,12 @@ use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, Swarm, identify};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Shared;
 use super::behaviour::{Behaviour, BehaviourEvent, CONTROL_TIME_MAX, DHT_PROTOCOL};
-use super::identity;
 use super::keeper::Save;
 use super::records::check::newer;
 use super::records::{self, Origin};
 use super::streams::Open;
+use super::{Shared, identity};
 use crate::{InboundRequest, NetError};
 
 mod publish;

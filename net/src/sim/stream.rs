@@ -1,13 +1,12 @@
 //! Simulated byte streams: two pipes, each with a bound on what is in flight.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::future::Future as _;
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use std::{fmt, io};
 
 use cairn_core::NodeId;
 use cairn_runtime::sim::SimSleep;

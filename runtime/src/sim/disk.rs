@@ -22,11 +22,10 @@ mod fault;
 mod file;
 mod names;
 
-pub use fault::{DiskFault, DiskFaults, DiskSpeed, MachineDown, is_machine_down};
-pub use file::{SimFile, SimLock};
-
 use content::{Mood, PAGE_BYTES};
+pub use fault::{DiskFault, DiskFaults, DiskSpeed, MachineDown, is_machine_down};
 use file::{Access, FileCell};
+pub use file::{SimFile, SimLock};
 use names::{Found, Names};
 
 /// Size of a disk that no test has set.

@@ -1,3 +1,5 @@
+//! The record store: what it keeps, refuses and forgets.
+
 use cairn_core::{
     Bounded, Code, GroupId, GroupRecord, Height, NodeId, NodeRecord, Record, SecretKey, Signed,
 };

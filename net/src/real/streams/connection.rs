@@ -2,16 +2,13 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::fmt;
-use std::io;
 use std::task::{Context, Poll};
+use std::{fmt, io};
 
 use cairn_core::NodeId;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
-use libp2p::Stream;
-use libp2p::StreamProtocol;
 use libp2p::core::upgrade::ReadyUpgrade;
 use libp2p::swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
@@ -19,6 +16,7 @@ use libp2p::swarm::handler::{
 use libp2p::swarm::{
     ConnectionHandler, ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol,
 };
+use libp2p::{Stream, StreamProtocol};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 use super::super::gate::{Admission, Gate, RealStream};

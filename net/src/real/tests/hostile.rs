@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 
+use cairn_core::Record;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-use cairn_core::Record;
 
 use super::*;
 use crate::{DataError, DataPool, PoolLimits, RealLimits};
