@@ -238,7 +238,7 @@ impl<R: Runtime, N: Network, L: Ledger> NodeHandle<R, N, L> {
                     .map(|reached| reached.detail.revision.number);
                 SlotLag {
                     slot,
-                    revision: seen.revision,
+                    revision: seen.revision.unwrap_or_default(),
                     reached: reached.unwrap_or_default(),
                     acknowledged: seen.acknowledged,
                     shard_count: figures.map_or(0, |figures| figures.shard_count),

@@ -55,7 +55,8 @@ pub(crate) struct Lags {
 /// Of one slot.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
-    pub(crate) revision: RevisionNumber,
+    /// The group's revision; `None` before it was looked at.
+    pub(crate) revision: Option<RevisionNumber>,
     pub(crate) acknowledged: RevisionNumber,
     pub(crate) segment_count: u32,
     pub(crate) unrebuildable: Vec<SegmentNumber>,
