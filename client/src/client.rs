@@ -9,10 +9,8 @@ use cairn_coding::Coder;
 use cairn_core::{AccountId, ByteCount, Code, GroupId, UnixMillis};
 use cairn_ledger::Ledger;
 use cairn_net::Network;
-use cairn_net::data::Pace;
 use cairn_net::pool::{DataPool, PoolLimits};
 use cairn_runtime::Runtime;
-use tokio::sync::Semaphore;
 
 use crate::group_view::{Freshness, GroupError, GroupView, GroupViews};
 use crate::memory::{MEMORY_BYTES_DEFAULT, Memory};
@@ -24,12 +22,6 @@ use crate::record_cache::RecordCache;
 /// Most coders kept: one for each code that is in use, of which there are six profiles.
 const CODERS_MAX: usize = 16;
 
-/// Puts at a time in all: enough for any network, and few enough that each has 16 KiB/s, below
-/// which nodes give up, on an uplink of 4 Mbit/s.
-const PUTS_MAX: usize = 32;
-/// Longest wait for a node to begin its answer.
-const STALL: Duration = Duration::from_secs(12);
-
 /// How a client behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientConfig {
@@ -37,8 +29,8 @@ pub struct ClientConfig {
     pub memory: ByteCount,
     /// Streams to nodes.
     pub pool: PoolLimits,
-    /// Longest wait for a connection to a node. How long its answers may take follows from their
-    /// size and the pace of [`Self::pool`].
+    /// Longest wait for one answer of a node, connection included. A node that is slower is given
+    /// up for that request, and others are asked.
     pub request_limit: Duration,
 }
 
@@ -46,13 +38,7 @@ impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             memory: MEMORY_BYTES_DEFAULT,
-            pool: PoolLimits {
-                pace: Pace {
-                    stall: STALL,
-                    ..Pace::CLIENT
-                },
-                ..PoolLimits::DEFAULT
-            },
+            pool: PoolLimits::DEFAULT,
             request_limit: Duration::from_secs(10),
         }
     }
@@ -71,8 +57,6 @@ pub(crate) struct Shared<R: Runtime, N: Network, L: Ledger> {
     pub(crate) pool: DataPool<N, R>,
     pub(crate) memory: Memory,
     pub(crate) peers: Peers,
-    /// Puts that may go on at a time.
-    pub(crate) put_places: Semaphore,
     pub(crate) config: ClientConfig,
     pub(crate) records: RecordCache,
     pub(crate) hedges: HedgeBudget,
@@ -111,7 +95,6 @@ impl<R: Runtime, N: Network, L: Ledger> Client<R, N, L> {
                 pool,
                 memory: Memory::new(config.memory),
                 peers: Peers::default(),
-                put_places: Semaphore::new(PUTS_MAX),
                 config,
                 records: RecordCache::default(),
                 hedges: HedgeBudget::default(),

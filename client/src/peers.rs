@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cairn_core::NodeId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Most nodes that are remembered: 1,000 groups' worth at small sizes, under 1 MiB.
 const PEERS_MAX: usize = 4_096;
@@ -25,12 +24,8 @@ const SMALL_FIRST: Duration = Duration::from_millis(150);
 const LARGE_FIRST: Duration = Duration::from_millis(600);
 /// Least delay before another source is asked: below it, hedging costs more than waiting.
 const HEDGE_MIN: Duration = Duration::from_millis(15);
-/// Longest delay before another source is asked: a whole shard over the slowest link that the data
-/// plane bears takes a minute.
-const HEDGE_MAX: Duration = Duration::from_secs(60);
-/// Puts at a time to one node: as many streams as a pool has to it. The others wait here, without a
-/// limit of time.
-const PUTS_PER_NODE_MAX: usize = 4;
+/// Longest delay before another source is asked.
+const HEDGE_MAX: Duration = Duration::from_secs(3);
 
 /// Smoothed mean and deviation of a time, in microseconds, as TCP keeps them.
 #[derive(Clone, Copy, Debug)]
@@ -67,16 +62,15 @@ fn micros(time: Duration) -> u64 {
         .min(3_600_000_000)
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Peer {
     small: Estimate,
     large: Estimate,
     /// Failures since the last success.
     failures: u32,
     away_until: Duration,
-    /// Puts under way, those that wait included.
+    /// Puts under way.
     puts: usize,
-    places: Arc<Semaphore>,
     used_at: Duration,
 }
 
@@ -88,7 +82,6 @@ impl Peer {
             failures: 0,
             away_until: Duration::ZERO,
             puts: 0,
-            places: Arc::new(Semaphore::new(PUTS_PER_NODE_MAX)),
             used_at: Duration::ZERO,
         }
     }
@@ -170,7 +163,7 @@ impl Peers {
 
     /// After which time without an answer of `bytes` another source is asked.
     pub(crate) fn hedge_delay(&self, node: NodeId, bytes: u32) -> Duration {
-        let peer = self.lock().get(&node).cloned().unwrap_or_else(Peer::new);
+        let peer = self.lock().get(&node).copied().unwrap_or_else(Peer::new);
         let estimate = if bytes <= SMALL_BYTES {
             peer.small
         } else {
@@ -184,7 +177,7 @@ impl Peers {
 
     /// Expected time of an answer of `bytes`, to choose among sources.
     pub(crate) fn expected(&self, node: NodeId, bytes: u32) -> Duration {
-        let peer = self.lock().get(&node).cloned().unwrap_or_else(Peer::new);
+        let peer = self.lock().get(&node).copied().unwrap_or_else(Peer::new);
         let estimate = if bytes <= SMALL_BYTES {
             peer.small
         } else {
@@ -200,15 +193,10 @@ impl Peers {
 
     /// Counts a put until the guard is dropped.
     pub(crate) fn put(&self, node: NodeId, now: Duration) -> PutGuard {
-        let mut places = Arc::new(Semaphore::new(PUTS_PER_NODE_MAX));
-        self.change(node, now, |peer| {
-            peer.puts += 1;
-            places = Arc::clone(&peer.places);
-        });
+        self.change(node, now, |peer| peer.puts += 1);
         PutGuard {
             peers: self.clone(),
             node,
-            places,
         }
     }
 }
@@ -218,17 +206,6 @@ impl Peers {
 pub(crate) struct PutGuard {
     peers: Peers,
     node: NodeId,
-    places: Arc<Semaphore>,
-}
-
-impl PutGuard {
-    /// Waits for its turn at the node.
-    pub(crate) async fn turn(&self) -> OwnedSemaphorePermit {
-        Arc::clone(&self.places)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed")
-    }
 }
 
 impl Drop for PutGuard {

@@ -72,7 +72,7 @@ pub struct GroupStat {
     pub code: Code,
     /// The newest revision, when the ledger could be asked.
     pub revision: Option<GroupRevision>,
-    /// Segments of this upload in it.
+    /// Segments of this upload in it; those of its index only while that can't be read.
     pub segment_count: usize,
     /// Caps that placement had to relax.
     pub relaxed: Vec<RelaxedCap>,
@@ -110,9 +110,9 @@ impl GroupStat {
     }
 }
 
-/// How an upload stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stat {
+/// What an upload holds, as its index says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contents {
     /// One file or a folder.
     pub kind: UploadKind,
     /// Files, directories and symlinks.
@@ -121,6 +121,13 @@ pub struct Stat {
     pub bytes: u64,
     /// Segments, those of the index included.
     pub segment_count: usize,
+}
+
+/// How an upload stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// What it holds; or why that can't be read now, which is when its slots matter most.
+    pub contents: Result<Contents, ReadError>,
     /// When the link ends.
     pub expires_at: UnixMillis,
     /// Its groups.
@@ -134,17 +141,24 @@ impl<R: Runtime, N: Network, L: Ledger> Client<R, N, L> {
     ///
     /// # Errors
     ///
-    /// [`ReadError`].
+    /// [`ReadError`], but not because too few slots answer: that is in the result.
     ///
     /// # Cancel safety
     ///
     /// Dropping it is safe.
     pub async fn stat(&self, link: &Link) -> Result<Stat, ReadError> {
-        let opened = self.open(link).await?;
-        let index = opened.index();
+        let opened = match self.open(link).await {
+            Ok(opened) => Ok(opened),
+            Err(error @ ReadError::TooFewSlots { .. }) => Err(error),
+            Err(error) => return Err(error),
+        };
+        let known = match &opened {
+            Ok(opened) => &opened.index().segments[..],
+            Err(_) => &[],
+        };
         let groups: Vec<GroupId> = link.groups().collect();
         let mut by_group: BTreeMap<GroupId, BTreeSet<u32>> = BTreeMap::new();
-        for segment in index.segments.iter().chain(link.index().segments.iter()) {
+        for segment in known.iter().chain(link.index().segments.iter()) {
             if let Some(group) = groups.get(usize::from(segment.group)) {
                 by_group
                     .entry(*group)
@@ -153,22 +167,26 @@ impl<R: Runtime, N: Network, L: Ledger> Client<R, N, L> {
             }
         }
         let mut stats = Vec::new();
-        for (group, segments) in &by_group {
+        for group in groups {
             let view = self
                 .shared
-                .view(*group, link.owner(), Freshness::Now)
+                .view(group, link.owner(), Freshness::Now)
                 .await?;
-            stats.push(self.group_stat(&view, segments.len()).await);
+            let segment_count = by_group.get(&group).map_or(0, BTreeSet::len);
+            stats.push(self.group_stat(&view, segment_count).await);
         }
         let nodes: BTreeSet<NodeId> = stats
             .iter()
             .flat_map(|group| group.slots.iter().filter_map(|slot| slot.node))
             .collect();
-        Ok(Stat {
-            kind: index.kind,
-            entry_count: index.entries.len(),
-            bytes: index.bytes(),
+        let contents = opened.map(|opened| Contents {
+            kind: opened.index().kind,
+            entry_count: opened.index().entries.len(),
+            bytes: opened.index().bytes(),
             segment_count: by_group.values().map(BTreeSet::len).sum(),
+        });
+        Ok(Stat {
+            contents,
             expires_at: link.expires_at(),
             groups: stats,
             node_count: nodes.len(),

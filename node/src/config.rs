@@ -18,11 +18,8 @@ pub const SHARD_MEMORY_KIB: u32 = 64 << 10;
 pub const PEER_MEMORY_KIB: u32 = 16 << 10;
 /// Data plane streams served at once; the network bounds them per peer.
 pub const STREAMS_MAX: usize = 1024;
-/// Control requests under way at once. Most are others who wait for the next block where this
-/// process serves the ledger: one for each node and client.
-pub const CONTROL_REQUESTS_MAX: usize = 512;
-/// Of those, requests about slots, which use the disk.
-pub const SLOT_REQUESTS_MAX: usize = 32;
+/// Control requests answered at once.
+pub const CONTROL_REQUESTS_MAX: usize = 64;
 
 /// Answers control messages that carry ledger requests: the process that runs the sequencer gives
 /// it one. Without it they are refused.

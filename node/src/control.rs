@@ -15,28 +15,15 @@ use cairn_runtime::Runtime;
 
 use crate::access::{Refusal, find};
 use crate::core::Core;
-use crate::groups::{Age, FRESH_GAP};
+use crate::groups::Age;
 use crate::serve::refusal_of;
 use crate::store::StoreError;
 
 impl<R: Runtime, N: Network, L: Ledger> Core<R, N, L> {
     /// Answers one control message.
-    pub(crate) async fn answer_control(
-        self: &Arc<Self>,
-        peer: NodeId,
-        message: Vec<u8>,
-    ) -> Vec<u8> {
-        let decoded = ControlRequest::decode(&message);
-        // Some wait for long.
-        drop(message);
-        let answered = match decoded {
-            Ok(ControlRequest::Ledger(request)) => self.ask_ledger(request.into_vec()).await,
-            Ok(request) => {
-                let place = self.slot_requests.acquire().await;
-                let answered = self.control(peer, request).await;
-                drop(place);
-                answered
-            }
+    pub(crate) async fn answer_control(self: &Arc<Self>, peer: NodeId, message: &[u8]) -> Vec<u8> {
+        let answered = match ControlRequest::decode(message) {
+            Ok(request) => self.control(peer, request).await,
             Err(error) => {
                 tracing::debug!(%peer, %error, "a control message does not decode");
                 let text = "the request does not decode";
@@ -65,21 +52,18 @@ impl<R: Runtime, N: Network, L: Ledger> Core<R, N, L> {
                 let place = SlotRef { group, slot };
                 self.slot_status(place).await.map(ControlResponse::Slot)
             }
-            ControlRequest::Ledger(request) => self.ask_ledger(request.into_vec()).await,
+            ControlRequest::Ledger(request) => {
+                let Some(server) = &self.ledger_server else {
+                    let text = "this node does not serve the ledger";
+                    return Err(Refusal::new(ErrorCode::Unsupported, text));
+                };
+                let answer = server.answer(request.into_vec()).await;
+                let answer = Bounded::new(answer);
+                answer.map(ControlResponse::Ledger).map_err(|_| {
+                    Refusal::new(ErrorCode::Internal, "the ledger's answer is too long")
+                })
+            }
         }
-    }
-
-    /// Asks the ledger, where this process serves it.
-    async fn ask_ledger(&self, request: Vec<u8>) -> Result<ControlResponse, Refusal> {
-        let Some(server) = &self.ledger_server else {
-            let text = "this node does not serve the ledger";
-            return Err(Refusal::new(ErrorCode::Unsupported, text));
-        };
-        let answer = Bounded::new(server.answer(request).await);
-        answer.map(ControlResponse::Ledger).map_err(|_| {
-            let text = "the ledger's answer is too long";
-            Refusal::new(ErrorCode::Internal, text)
-        })
     }
 
     /// Takes a revision's detail, from anyone: it proves itself against the ledger, but for the
@@ -96,12 +80,6 @@ impl<R: Runtime, N: Network, L: Ledger> Core<R, N, L> {
         };
         let mut group = find(&self.groups, place.group, Age::Remembered).await?;
         if group.revision.number < detail.revision.number {
-            group = find(&self.groups, place.group, Age::Fresh).await?;
-        }
-        if group.revision.number < detail.revision.number {
-            // Read just before the revision was final: the test
-            // `a_revision_right_after_a_put_is_not_refused` shows it.
-            self.runtime.sleep(FRESH_GAP).await;
             group = find(&self.groups, place.group, Age::Fresh).await?;
         }
         self.holds(&group, slot)?;

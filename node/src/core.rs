@@ -10,7 +10,7 @@ use cairn_ledger::tx::{NodeTerms, SlotRef, TxBody};
 use cairn_net::Network;
 use cairn_net::pool::DataPool;
 use cairn_runtime::Runtime;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::config::{LedgerServer, Pacing};
 use crate::follow::Acknowledgements;
@@ -29,8 +29,6 @@ pub(crate) struct Core<R: Runtime, N: Network, L: Ledger> {
     pub(crate) store: GroupCommit<R>,
     pub(crate) groups: Groups<R, L>,
     pub(crate) memory: Arc<ShardMemory>,
-    /// A place for each control request about slots.
-    pub(crate) slot_requests: Semaphore,
     pub(crate) pool: DataPool<N, R>,
     pub(crate) pacing: Pacing,
     pub(crate) offer: Offer,

@@ -27,10 +27,6 @@ use crate::store::StoreError;
 /// What will fail again is tried after so many of the longest waits: an hour by default.
 const LASTING_FACTOR: u32 = 60;
 
-/// The writer sends a revision's detail right after the ledger has the revision; siblings are asked
-/// for it only after this.
-const DETAIL_WAIT: Duration = Duration::from_secs(2);
-
 /// Slots looked at at once: each waits for the ledger or a sync now and then.
 pub(crate) const LOOKS_AT_ONCE: usize = 4;
 
@@ -340,15 +336,13 @@ async fn look<R: Runtime, N: Network, L: Ledger>(
         }
     };
     let revision = group.revision.number;
-    let now = core.runtime.monotonic();
     core.lags.change(slot, |seen| {
-        if seen.revision != Some(revision) {
-            // What failed for another revision says nothing of this one. Its writer is about to
-            // send the detail, if we have seen the one before.
+        if seen.revision != revision {
+            // What failed for another revision says nothing of this one.
             seen.failures = 0;
-            seen.retry_at = seen.revision.map(|_| now.saturating_add(DETAIL_WAIT));
+            seen.retry_at = None;
         }
-        seen.revision = Some(revision);
+        seen.revision = revision;
         seen.acknowledged = deal.acknowledged;
         seen.segment_count = group.revision.segment_count;
     });

@@ -14,7 +14,7 @@ const GROUPS_MAX: usize = 1024;
 /// A group is read again after this, if no effect of a block made it so before.
 const AGE_MAX: Duration = Duration::from_secs(60);
 /// A fresh view is asked of the ledger at most this often for one group.
-pub(crate) const FRESH_GAP: Duration = Duration::from_millis(200);
+const FRESH_GAP: Duration = Duration::from_millis(200);
 
 /// Groups that the ledger is asked for at once.
 const ASKING: usize = 16;

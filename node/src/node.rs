@@ -13,7 +13,7 @@ use cairn_runtime::{Elapsed, Runtime, Task};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Semaphore, watch};
 
-use crate::config::{CONTROL_REQUESTS_MAX, NodeConfig, SLOT_REQUESTS_MAX, STREAMS_MAX};
+use crate::config::{CONTROL_REQUESTS_MAX, NodeConfig, STREAMS_MAX};
 use crate::core::{Core, Offer, Work};
 use crate::follow::{
     Acknowledgements, LOOKS_AT_ONCE, acknowledge, catch_slots_up, follow, tend, wake,
@@ -99,7 +99,6 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
         store: GroupCommit::new(runtime.clone(), store),
         groups: Groups::new(runtime.clone(), ledger.clone()),
         memory: Arc::new(ShardMemory::new()),
-        slot_requests: Semaphore::new(SLOT_REQUESTS_MAX),
         pool: DataPool::new(network.clone(), runtime.clone(), PoolLimits::DEFAULT),
         runtime: runtime.clone(),
         network,
@@ -193,7 +192,7 @@ async fn answer<R: Runtime, N: Network, L: Ledger>(
                 };
                 let ours = Arc::clone(&core);
                 let task = core.runtime.spawn("control request", async move {
-                    let answer = ours.answer_control(request.peer, request.message).await;
+                    let answer = ours.answer_control(request.peer, &request.message).await;
                     // Who has gone does not need it.
                     let _sent = request.answer.send(answer);
                 });
@@ -238,7 +237,7 @@ impl<R: Runtime, N: Network, L: Ledger> NodeHandle<R, N, L> {
                     .map(|reached| reached.detail.revision.number);
                 SlotLag {
                     slot,
-                    revision: seen.revision.unwrap_or_default(),
+                    revision: seen.revision,
                     reached: reached.unwrap_or_default(),
                     acknowledged: seen.acknowledged,
                     shard_count: figures.map_or(0, |figures| figures.shard_count),

@@ -55,8 +55,7 @@ pub(crate) struct Lags {
 /// Of one slot.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
-    /// The group's revision; `None` before it was looked at.
-    pub(crate) revision: Option<RevisionNumber>,
+    pub(crate) revision: RevisionNumber,
     pub(crate) acknowledged: RevisionNumber,
     pub(crate) segment_count: u32,
     pub(crate) unrebuildable: Vec<SegmentNumber>,

@@ -28,8 +28,7 @@ use crate::read::error::{MissingSlot, ReadError, SlotReadFailure};
 use crate::read::request::{SegmentKnown, Wanted, get_verified};
 use crate::width::index;
 
-/// Without hedging budget, an answer that is late is waited for as long again, and at least this
-/// long, before others are asked.
+/// Without hedging budget, a slow answer is waited for this long before others are asked.
 const HEDGE_UNPAID: Duration = Duration::from_secs(2);
 
 /// A run of a segment's payload, verified.
@@ -56,8 +55,6 @@ struct UnderWay {
     node: NodeId,
     /// When it counts as late.
     late_at: Duration,
-    /// How long it was given until then.
-    delay: Duration,
     is_late: bool,
 }
 
@@ -186,7 +183,6 @@ impl<R: Runtime, N: Network, L: Ledger> Fetch<'_, R, N, L> {
                 wanted,
                 node,
                 late_at: self.now().saturating_add(delay),
-                delay,
                 is_late: false,
             },
         );
@@ -269,8 +265,7 @@ impl<R: Runtime, N: Network, L: Ledger> Fetch<'_, R, N, L> {
             if request.is_late || request.late_at > now {
                 continue;
             }
-            let waited_long =
-                now.saturating_sub(request.late_at) >= request.delay.max(HEDGE_UNPAID);
+            let waited_long = now.saturating_sub(request.late_at) >= HEDGE_UNPAID;
             // A whole-segment read lacks one shard more; a range read needs k.
             let shards = if self.parts.len() >= parity {
                 1

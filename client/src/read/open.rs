@@ -151,8 +151,6 @@ impl<R: Runtime, N: Network, L: Ledger> Client<R, N, L> {
             offset: extent.offset,
             bytes: extent.bytes,
         };
-        let size = usize::try_from(extent.bytes).unwrap_or(usize::MAX);
-        let _held = self.shared.memory.hold(size).await?;
         let mut bytes = Vec::new();
         for run in Runs::new(extent.segments.to_vec(), vec![run], u32::MAX) {
             let SegmentRun { segment, range } = run;

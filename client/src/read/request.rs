@@ -70,7 +70,7 @@ pub(crate) async fn get_verified<R: Runtime, N: Network, L: Ledger>(
     node: NodeId,
     mut into: BytesMut,
 ) -> Result<BytesMut, SlotReadFailure> {
-    let limit = client.config.request_limit + time_for(client, wanted.range.bytes);
+    let limit = client.config.request_limit;
     let got = get(client, segment, wanted, node, &mut into);
     let result = match client.runtime.timeout(limit, got).await {
         Ok(result) => result,
@@ -78,16 +78,6 @@ pub(crate) async fn get_verified<R: Runtime, N: Network, L: Ledger>(
     };
     learn(client, segment, wanted, node, &result);
     result.map(|_| into)
-}
-
-/// How long an answer of so many bytes may take.
-fn time_for<R: Runtime, N: Network, L: Ledger>(
-    client: &Arc<Shared<R, N, L>>,
-    bytes: u32,
-) -> Duration {
-    let pace = client.config.pool.pace;
-    let rate = pace.bytes_per_second_min.max(1);
-    pace.stall + Duration::from_secs(u64::from(bytes / rate))
 }
 
 /// Returns how long the answer took.

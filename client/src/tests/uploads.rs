@@ -327,8 +327,9 @@ fn revisions_reach_ledger_and_slots_and_removal_empties() {
         );
         let stat = world.client(9).stat(&kept.link).await.unwrap();
         assert_eq!(stat.groups[0].healthy_count(), 8);
+        let contents = stat.contents.unwrap();
         assert_eq!(
-            (stat.bytes, stat.segment_count, stat.node_count),
+            (contents.bytes, contents.segment_count, stat.node_count),
             (5 << 20, 2, 8)
         );
     });

@@ -188,8 +188,7 @@ pub(crate) struct SegmentPut<R: Runtime, N: Network, L: Ledger> {
     slots: Vec<SlotPut>,
     nodes: Vec<Option<NodeId>>,
     running: FuturesUnordered<BoxFuture<'static, Attempt>>,
-    /// Failing slots are tried again until then; set by the first failure.
-    give_up_at: Option<Duration>,
+    give_up_at: Duration,
 }
 
 impl<R: Runtime, N: Network, L: Ledger> SegmentPut<R, N, L> {
@@ -199,7 +198,7 @@ impl<R: Runtime, N: Network, L: Ledger> SegmentPut<R, N, L> {
         let mut put = Self {
             slots: Vec::with_capacity(job.shards.len()),
             running: FuturesUnordered::new(),
-            give_up_at: None,
+            give_up_at: now.saturating_add(job.patience),
             nodes,
             job: Arc::new(job),
         };
@@ -311,12 +310,9 @@ impl<R: Runtime, N: Network, L: Ledger> SegmentPut<R, N, L> {
             .saturating_mul(1 << failures.min(8))
             .min(PAUSE_MAX);
         let now = self.job.client.runtime.monotonic();
-        let give_up_at = *self
-            .give_up_at
-            .get_or_insert(now.saturating_add(self.job.patience));
         let again = how == Persistence::UntilDurable
             && failure.may_pass()
-            && now.saturating_add(pause) < give_up_at;
+            && now.saturating_add(pause) < self.give_up_at;
         if again {
             self.slots[slot.index()] = SlotPut::Running {
                 failures: failures + 1,
@@ -421,16 +417,7 @@ impl<R: Runtime, N: Network, L: Ledger> PutJob<R, N, L> {
             return (None, Err(PutFailure::NoNode));
         };
         let guard = client.peers.put(node, client.runtime.monotonic());
-        let result = {
-            // In line without a limit of time: on a slow uplink every put waits long.
-            let _turn = guard.turn().await;
-            let _place = client
-                .put_places
-                .acquire()
-                .await
-                .expect("the semaphore is never closed");
-            self.put_to(node, slot).await
-        };
+        let result = self.put_to(node, slot).await;
         drop(guard);
         let now = client.runtime.monotonic();
         match &result {

@@ -1,6 +1,6 @@
 //! What each shard of the revision must be, from segment records that prove themselves.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use cairn_core::message::{RECORDS_PAGE_MAX, RecordEntry};
 use cairn_core::{
@@ -13,7 +13,6 @@ use cairn_runtime::Runtime;
 
 use super::source::{CONNECT_LIMIT, own_capability};
 use super::{Attempt, CatchUpError};
-use crate::store::{Kept, ShardPlace};
 
 /// The leaves of our slot at a revision.
 #[derive(Debug)]
@@ -117,26 +116,18 @@ impl Builder<'_> {
 }
 
 impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
-    /// What each of our shards must be. First from the records that are here, asking only for what
-    /// lacks; if those do not give the slot roots, a shard here is another than it must be, and
-    /// every source is tried as the one who leads; what it lacks is asked of the others.
+    /// What each of our shards must be. Every source is tried as the one who leads; what it lacks
+    /// is asked of the others.
     pub(super) async fn leaves(&self, detail: &RevisionDetail) -> Result<Leaves, CatchUpError> {
-        let leaders = self.sources.all().into_iter().map(Some);
-        for leader in std::iter::once(None).chain(leaders) {
+        for leader in self.sources.all() {
             let mut builder = Builder {
                 detail,
                 slot: self.place.slot.index(),
                 frontiers: vec![Frontier::default(); self.group.code.shard_count()],
                 leaves: Vec::new(),
             };
-            let mut asked: BTreeSet<NodeId> = BTreeSet::new();
-            while !builder.is_complete() {
-                let more = (leader.is_none() && self.local_page(&mut builder).await)
-                    || self.page(leader, &mut builder, &mut asked).await;
-                if !more {
-                    break;
-                }
-            }
+            let mut asked: BTreeMap<NodeId, u32> = BTreeMap::new();
+            while !builder.is_complete() && self.page(leader, &mut builder, &mut asked).await {}
             if !builder.is_complete() {
                 continue;
             }
@@ -146,12 +137,9 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
                 });
             }
             // Of several who gave pages, we can't tell who was wrong; one alone is named.
-            match (leader, asked.iter().copied().collect::<Vec<_>>().as_slice()) {
-                (Some(_), [only]) => {
-                    self.accuse(*only, "its segment records do not give the slot roots");
-                }
-                (Some(leader), _) => self.sources.rest(leader),
-                (None, _) => {}
+            match asked.keys().copied().collect::<Vec<_>>().as_slice() {
+                [only] => self.accuse(*only, "its segment records do not give the slot roots"),
+                _ => self.sources.rest(leader),
             }
         }
         Err(CatchUpError::NoRecords {
@@ -160,61 +148,32 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         })
     }
 
-    /// Takes entries from our own store up to the first that lacks; whether there were any.
-    async fn local_page(&self, builder: &mut Builder<'_>) -> bool {
-        let (place, from) = (self.place, builder.next());
-        let left = builder.detail.revision.segment_count - from.get();
-        let count = u32::try_from(RECORDS_PAGE_MAX).expect("64").min(left);
-        let entries = self
-            .core
-            .store
-            .with(move |store| {
-                let kept = store.kept(place, from, count);
-                let numbers = (from.get()..).map(SegmentNumber::new);
-                let entry = |(number, kept)| match kept {
-                    Kept::Nothing => None,
-                    Kept::Emptied => Some(RecordEntry::Emptied(number)),
-                    Kept::Shard { .. } => store
-                        .record(ShardPlace::new(place, number))
-                        .map(RecordEntry::Kept)
-                        .ok(),
-                };
-                numbers.zip(kept).map_while(entry).collect::<Vec<_>>()
-            })
-            .await;
-        let mut taken = false;
-        for entry in &entries {
-            if !builder.take(entry) {
-                break;
-            }
-            taken = true;
-        }
-        taken
-    }
-
     /// Takes entries from `leader`, or from others where it has none; whether there were any.
     async fn page(
         &self,
-        leader: Option<NodeId>,
+        leader: NodeId,
         builder: &mut Builder<'_>,
-        asked: &mut BTreeSet<NodeId>,
+        asked: &mut BTreeMap<NodeId, u32>,
     ) -> bool {
-        let others = self.sources.all().into_iter();
-        let others = others.filter(|peer| Some(*peer) != leader);
-        for peer in leader.into_iter().chain(others) {
+        let others = self
+            .sources
+            .all()
+            .into_iter()
+            .filter(|peer| *peer != leader);
+        for peer in std::iter::once(leader).chain(others) {
             let from = builder.next();
             let Some(entries) = self.entries(peer, from).await else {
                 continue;
             };
-            let mut taken = false;
+            let mut taken = 0;
             for entry in &entries {
                 if builder.is_complete() || !builder.take(entry) {
                     break;
                 }
-                taken = true;
+                taken += 1;
             }
-            if taken {
-                asked.insert(peer);
+            if taken > 0 {
+                *asked.entry(peer).or_default() += taken;
                 return true;
             }
         }

@@ -257,22 +257,3 @@ fn a_node_that_was_called_lost_offers_itself_again() {
         cluster.check_all(&detail).await;
     });
 }
-
-#[test]
-fn one_shard_that_lacks_costs_one_page_of_records() {
-    run(11, async |sim| {
-        let mut cluster = Cluster::new(sim, 4, dev4()).await;
-        for number in 0..200 {
-            let skipped: &[u8] = if number == 150 { &[1] } else { &[] };
-            cluster.upload(2000, skipped).await;
-        }
-        let holder = cluster.holders().await[1];
-        let before = cluster.net.sent_to(holder).stream_bytes;
-        let detail = cluster.revise(&[], &[]).await;
-        cluster.wait_acknowledged().await;
-        let bytes = cluster.net.sent_to(holder).stream_bytes - before;
-        // 64 records of 260 B, twice, and two shards of 1000 B; all of them would be 52 KB.
-        assert!(bytes < 45_000, "{bytes} bytes");
-        cluster.check_all(&detail).await;
-    });
-}
