@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use cairn_client::UploadKind;
-use cairn_client::stat::{GroupStat, SlotHealth, SlotStat, Stat};
+use cairn_client::stat::{Contents, GroupStat, SlotHealth, SlotStat, Stat};
 use cairn_core::ByteCount;
 use serde::Serialize;
 
@@ -16,15 +16,22 @@ use crate::session::Session;
 /// What is printed.
 #[derive(Debug, Serialize)]
 struct Standing {
-    kind: &'static str,
-    bytes: u64,
-    entries: usize,
-    segments: usize,
+    /// None while the list of files can't be read.
+    contents: Option<ContentsStanding>,
     nodes: usize,
     expires_at_ms: u64,
     /// Whether every slot of every group has everything.
     complete: bool,
     groups: Vec<GroupStanding>,
+}
+
+/// What the link holds.
+#[derive(Debug, Serialize)]
+struct ContentsStanding {
+    kind: &'static str,
+    bytes: u64,
+    entries: usize,
+    segments: usize,
 }
 
 /// One group.
@@ -63,17 +70,23 @@ pub(crate) async fn run(app: &App, args: &LinkArgs) -> Result<(), Failure> {
 fn standing(stat: &Stat) -> Standing {
     let whole = |group: &GroupStat| group.healthy_count() == group.slots.len();
     Standing {
-        kind: match stat.kind {
-            UploadKind::File => "file",
-            UploadKind::Folder => "folder",
-        },
-        bytes: stat.bytes,
-        entries: stat.entry_count,
-        segments: stat.segment_count,
+        contents: stat.contents.as_ref().ok().map(contents_standing),
         nodes: stat.node_count,
         expires_at_ms: stat.expires_at.get(),
         complete: !stat.groups.is_empty() && stat.groups.iter().all(whole),
         groups: stat.groups.iter().map(group_standing).collect(),
+    }
+}
+
+const fn contents_standing(contents: &Contents) -> ContentsStanding {
+    ContentsStanding {
+        kind: match contents.kind {
+            UploadKind::File => "file",
+            UploadKind::Folder => "folder",
+        },
+        bytes: contents.bytes,
+        entries: contents.entry_count,
+        segments: contents.segment_count,
     }
 }
 
@@ -115,14 +128,17 @@ fn text(standing: &Standing) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     };
-    add(format!(
-        "{}, {}, {} entries in {} segments on {} nodes",
-        standing.kind,
-        ByteCount::new(standing.bytes),
-        standing.entries,
-        standing.segments,
-        standing.nodes
-    ));
+    add(match &standing.contents {
+        Some(contents) => format!(
+            "{}, {}, {} entries in {} segments on {} nodes",
+            contents.kind,
+            ByteCount::new(contents.bytes),
+            contents.entries,
+            contents.segments,
+            standing.nodes
+        ),
+        None => "the list of files can't be read: too few slots answer".to_owned(),
+    });
     for group in &standing.groups {
         let revision = group
             .revision
@@ -168,10 +184,12 @@ mod tests {
     fn stat(health: Vec<SlotHealth>) -> Stat {
         let slots = (0..).map(SlotIndex::new).zip(health);
         Stat {
-            kind: UploadKind::File,
-            entry_count: 1,
-            bytes: 9 << 20,
-            segment_count: 5,
+            contents: Ok(Contents {
+                kind: UploadKind::File,
+                entry_count: 1,
+                bytes: 9 << 20,
+                segment_count: 5,
+            }),
             expires_at: UnixMillis::new(1),
             groups: vec![GroupStat {
                 group: GroupId::new(Digest::of(b"group")),

@@ -158,6 +158,9 @@ fn i1_a_file_survives_the_loss_of_half_its_nodes_and_no_more() {
         .run(&["get", link, text(&lost)])
         .failed(3, "3 of 4 slots missing");
     assert!(!lost.exists());
+    let standing = stat(&network, link);
+    assert!(standing["contents"].is_null());
+    assert_eq!(standing["groups"][0]["slots_healthy"], 1);
 
     network.run(&["dev", "start", "1", "2", "4"]).done();
     network.run(&["get", "--force", link, text(&copy)]).done();
@@ -250,4 +253,77 @@ fn folders_streams_and_removal_in_one_process() {
         .run(&["dev", "kill", "9"])
         .failed(1, "expected a node from 1 to 4, found 9");
     network.stop();
+}
+
+/// What a JSON value is made of: names and types, the items of a list as the first one is.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Null => "null".into(),
+        Value::Bool(_) => "bool".into(),
+        Value::Number(_) => "number".into(),
+        Value::String(_) => "string".into(),
+        Value::Array(items) => items.iter().take(1).map(shape).collect::<Vec<_>>().into(),
+        Value::Object(object) => {
+            let entries = object
+                .iter()
+                .map(|(key, value)| (key.clone(), shape(value)));
+            entries.collect::<serde_json::Map<_, _>>().into()
+        }
+    }
+}
+
+/// Scripts build on these. Set `CAIRN_WRITE_REFERENCE=1` to write the file anew.
+#[test]
+fn the_shapes_of_json_are_those_of_the_golden_file() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/binary/json.golden");
+    let cairn = Cairn::new();
+    let mut shapes = serde_json::Map::new();
+    let mut take = |name: &str, json: &Value| {
+        shapes.insert(name.to_owned(), shape(json));
+    };
+    take(
+        "init",
+        &cairn
+            .run(&["--json", "init", "--no-passphrase"])
+            .done()
+            .json(),
+    );
+    let network = Network::start(&cairn, &["--nodes", "4"]);
+    take("dev", &network.ready);
+    let (file, copy) = (cairn.path("file"), cairn.path("copy"));
+    std::fs::write(&file, content(100_000)).unwrap();
+    let put = network.run(&["--json", "put", text(&file)]).done().json();
+    take("put", &put);
+    let link = put["link"].as_str().unwrap();
+    wait_complete(&network, link);
+    take("stat", &stat(&network, link));
+    take(
+        "get",
+        &network
+            .run(&["--json", "get", link, text(&copy)])
+            .done()
+            .json(),
+    );
+    let node = cairn.path("dev/node-1");
+    for verb in ["status", "scrub", "drain"] {
+        let args = ["--json", "node", verb, "--folder", text(&node)];
+        take(&format!("node {verb}"), &network.run(&args).done().json());
+    }
+    take(
+        "dev status",
+        &network.run(&["--json", "dev", "status"]).done().json(),
+    );
+    take("rm", &network.run(&["--json", "rm", link]).done().json());
+    let error = network.run(&["--json", "get", link, text(&cairn.path("gone"))]);
+    take("error", &serde_json::from_str(&error.err).unwrap());
+    network.stop();
+    let made = serde_json::to_string_pretty(&shapes).unwrap() + "\n";
+    if std::env::var_os("CAIRN_WRITE_REFERENCE").is_some() {
+        std::fs::write(&golden, &made).unwrap();
+    }
+    let kept = std::fs::read_to_string(&golden).unwrap_or_default();
+    assert_eq!(
+        kept, made,
+        "run with CAIRN_WRITE_REFERENCE=1 to write it anew"
+    );
 }
