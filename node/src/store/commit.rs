@@ -1,6 +1,6 @@
 //! Group commit: a batch of shards goes into the newest pack with one write and one sync.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -154,8 +154,12 @@ impl<D: Disk> ShardStore<D> {
             return results;
         }
         if let Err(error) = self.write(&mut writer, batch, &planned) {
-            for shard in planned {
-                results[shard.at] = Err(error.clone());
+            // Twins of a planned shard count on the same write.
+            let lost: BTreeSet<ShardPlace> = planned.iter().map(|shard| shard.place).collect();
+            for (result, put) in results.iter_mut().zip(batch) {
+                if result.is_ok() && lost.contains(&put.place()) {
+                    *result = Err(error.clone());
+                }
             }
             return results;
         }
@@ -329,8 +333,11 @@ impl<D: Disk> ShardStore<D> {
         let file = match self.packs.create(number, self.key) {
             Ok(file) => file,
             Err(error) if error.is_full() => {
-                let removed = self.packs.remove(number);
-                removed.map_err(|error| self.fail(error))?;
+                match self.packs.remove(number) {
+                    // There was no room even for its name.
+                    Err(error) if !error.is_not_found() => return Err(self.fail(error)),
+                    Ok(()) | Err(_) => {}
+                }
                 return Err(StoreError::Full {
                     needed: ByteCount::new(u64::from(super::PAGE_BYTES)),
                     available: ByteCount::ZERO,

@@ -1,5 +1,6 @@
 //! Reading shards, and what happens when one turns out to be damaged.
 
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use super::index::Entry;
 use super::pack::{Head, HeadFault};
 use super::{ShardStore, lock};
 
+/// What the system says of a sector that it can't read.
+const EIO: i32 = 5;
 /// How often a read begins again when the shard was moved meanwhile.
 const MOVES_MAX: u32 = 4;
 
@@ -73,6 +76,8 @@ struct Filled {
 /// A failed read of a place where there is a shard.
 enum ReadFault {
     Damage(Damage),
+    /// The disk can't be asked now; says nothing about the shard.
+    Disk(DiskError),
     Range,
 }
 
@@ -104,7 +109,8 @@ impl<D: Disk> ShardStore<D> {
     /// # Errors
     ///
     /// [`StoreError::Absent`], [`StoreError::Emptied`], [`StoreError::OutOfRange`],
-    /// [`StoreError::Damaged`]: the shard is lacking from now on.
+    /// [`StoreError::Damaged`]: the shard is lacking from now on; [`StoreError::Disk`]: it may be
+    /// read later.
     pub fn read_into(
         &self,
         wanted: &Wanted,
@@ -166,6 +172,7 @@ impl<D: Disk> ShardStore<D> {
             }
             return result.map_err(|fault| match fault {
                 ReadFault::Range => StoreError::OutOfRange { shard },
+                ReadFault::Disk(error) => error.into(),
                 ReadFault::Damage(damage) => self.mark_damaged(shard, &entry, damage),
             });
         }
@@ -292,8 +299,19 @@ impl<D: Disk> ShardStore<D> {
     }
 }
 
+/// A failed read is damage only when the bytes are gone: a bad sector, a file that is missing or
+/// too short. Others, such as having no file handle or memory left, pass, and must cost no shard.
 fn unreadable(error: DiskError) -> ReadFault {
-    ReadFault::Damage(Damage::Unreadable(Arc::new(error)))
+    let gone = error.source.raw_os_error() == Some(EIO)
+        || matches!(
+            error.source.kind(),
+            ErrorKind::UnexpectedEof | ErrorKind::NotFound
+        );
+    if gone {
+        ReadFault::Damage(Damage::Unreadable(Arc::new(error)))
+    } else {
+        ReadFault::Disk(error)
+    }
 }
 
 impl Filled {

@@ -300,3 +300,20 @@ fn i9_a_full_disk_at_every_size_loses_nothing_acknowledged() {
         });
     }
 }
+
+#[test]
+fn i1_a_shard_twice_in_a_failed_batch_is_promised_to_nobody() {
+    let mut failed = 0;
+    for call in 0..8 {
+        Sim::new(call).run(async |sim: Sim| {
+            let machine = sim.machine("node");
+            let (store, _) = open(machine.runtime().disk(), config("/store")).unwrap();
+            machine.plan_disk_fault(call, DiskFault::Error);
+            let twins = [put_of(shard(1, 0), 0), put_of(shard(1, 0), 0)];
+            let done = store.put(&twins);
+            assert_eq!(done[0].is_ok(), done[1].is_ok(), "fault in call {call}");
+            failed += u32::from(done[0].is_err());
+        });
+    }
+    assert!(failed >= 3, "the space, the write and the sync");
+}

@@ -293,3 +293,25 @@ fn a_bad_sector_is_damage_of_its_shard() {
         assert_version(&store, shard(1, 0), 0);
     });
 }
+
+#[test]
+fn i1_a_pack_that_can_not_be_opened_for_now_loses_no_shard() {
+    on_machine(9, |runtime| {
+        let mut small = config("/store");
+        // Each shard fills a pack.
+        small.pack_bytes = PAGE_BYTES + 1;
+        let (store, _) = open(runtime.disk(), small).unwrap();
+        // More packs than are kept open, so that the first has to be opened again.
+        for segment in 0..300 {
+            put_one(&store, shard(1, 4 * segment), 0).unwrap();
+        }
+        let (disk, first, aside) = (runtime.disk(), pack(1), PathBuf::from("/store/aside"));
+        disk.rename(&first, &aside).unwrap();
+        disk.create_dir_all(&first).unwrap();
+        let error = store.read_shard(shard(1, 0), Check::Yes).unwrap_err();
+        assert!(matches!(error, StoreError::Disk(_)), "{error}");
+        disk.remove_dir_all(&first).unwrap();
+        disk.rename(&aside, &first).unwrap();
+        assert_version(&store, shard(1, 0), 0);
+    });
+}
