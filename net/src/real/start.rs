@@ -53,7 +53,7 @@ impl RealNetwork {
         let (records, keeper) = remember(&config, &shared).await?;
         let parts = Parts {
             records,
-            streams: Streams::new(gate.clone(), shared.book.clone()),
+            streams: Streams::new(gate.clone(), shared.book.clone(), runtime.clone()),
         };
         let mut swarm = behaviour::swarm(&config, keypair, parts)?;
         listen(&mut swarm, &config, &shared).await?;

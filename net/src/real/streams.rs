@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::task::{Context, Poll};
 
 use cairn_core::NodeId;
+use cairn_runtime::RealRuntime;
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -57,6 +58,7 @@ impl Open {
 pub(super) struct Streams {
     gate: Gate,
     book: Book,
+    runtime: RealRuntime,
     connected: BTreeMap<PeerId, BTreeMap<ConnectionId, Path>>,
     waiting: BTreeMap<PeerId, VecDeque<Open>>,
     actions: VecDeque<ToSwarm<Infallible, Open>>,
@@ -70,10 +72,11 @@ enum Path {
 }
 
 impl Streams {
-    pub(super) const fn new(gate: Gate, book: Book) -> Self {
+    pub(super) const fn new(gate: Gate, book: Book, runtime: RealRuntime) -> Self {
         Self {
             gate,
             book,
+            runtime,
             connected: BTreeMap::new(),
             waiting: BTreeMap::new(),
             actions: VecDeque::new(),
@@ -116,7 +119,11 @@ impl Streams {
 
     fn handler(&self, peer: &PeerId) -> Result<ConnectionStreams, ConnectionDenied> {
         match identity::node_id(peer) {
-            Some(node) => Ok(ConnectionStreams::new(node, self.gate.clone())),
+            Some(node) => Ok(ConnectionStreams::new(
+                node,
+                self.gate.clone(),
+                self.runtime.clone(),
+            )),
             None => Err(ConnectionDenied::new(NotEd25519)),
         }
     }

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use std::{fmt, io};
 
 use cairn_core::NodeId;
+use cairn_runtime::{RealRuntime, Runtime};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use futures::{AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt};
 use libp2p::core::upgrade::ReadyUpgrade;
 use libp2p::swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
@@ -24,11 +26,15 @@ use super::{ACCEPTED, DATA_PROTOCOL, Open, REFUSED, WAITING_MAX};
 
 /// Refusals under way on one connection; streams beyond are closed without a word.
 const REFUSALS_MAX: usize = 16;
+/// Longest wait for an opener to take the first byte: meanwhile it holds a place in the queue that
+/// all peers share.
+const GREETING_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// One connection's data streams: what is being opened, accepted and refused.
 pub(crate) struct ConnectionStreams {
     node: NodeId,
     gate: Gate,
+    runtime: RealRuntime,
     /// Not yet asked of the connection.
     waiting: VecDeque<Open>,
     /// Asked of the connection, not yet answered.
@@ -55,10 +61,11 @@ impl fmt::Debug for ConnectionStreams {
 }
 
 impl ConnectionStreams {
-    pub(super) fn new(node: NodeId, gate: Gate) -> Self {
+    pub(super) fn new(node: NodeId, gate: Gate, runtime: RealRuntime) -> Self {
         Self {
             node,
             gate,
+            runtime,
             waiting: VecDeque::new(),
             opening: 0,
             greetings: FuturesUnordered::new(),
@@ -68,10 +75,13 @@ impl ConnectionStreams {
 
     fn on_inbound(&mut self, stream: Stream) {
         if let Some(admission) = self.gate.admit(self.node) {
-            self.greetings.push(accept(stream, admission).boxed());
+            let runtime = self.runtime.clone();
+            self.greetings
+                .push(accept(stream, admission, runtime).boxed());
         } else if self.refusals < REFUSALS_MAX {
             self.refusals += 1;
-            self.greetings.push(refuse(stream).boxed());
+            self.greetings
+                .push(refuse(stream, self.runtime.clone()).boxed());
         }
     }
 
@@ -87,23 +97,39 @@ impl ConnectionStreams {
 }
 
 /// Tells the opener that its stream is queued, and queues it.
-async fn accept(mut stream: Stream, admission: Admission) -> Greeting {
-    let told = async {
-        stream.write_all(&[ACCEPTED]).await?;
-        stream.flush().await
-    };
-    if told.await.is_ok() {
+async fn accept(mut stream: Stream, admission: Admission, runtime: RealRuntime) -> Greeting {
+    if greet(&mut stream, ACCEPTED, (&runtime, GREETING_TIME_MAX))
+        .await
+        .is_ok()
+    {
         admission.enter(|place| RealStream::libp2p(stream.compat(), place));
     }
     Greeting::Done
 }
 
 /// Tells the opener that its stream is over a bound.
-async fn refuse(mut stream: Stream) -> Greeting {
+async fn refuse(mut stream: Stream, runtime: RealRuntime) -> Greeting {
     // The opener may be gone already; it learns the same from the stream's end.
-    let _told = stream.write_all(&[REFUSED]).await;
-    let _closed = stream.close().await;
+    let _told = greet(&mut stream, REFUSED, (&runtime, GREETING_TIME_MAX)).await;
+    let _closed = runtime.timeout(GREETING_TIME_MAX, stream.close()).await;
     Greeting::Refused
+}
+
+/// Sends the first byte, to an opener that may never take it.
+async fn greet<S>(
+    stream: &mut S,
+    byte: u8,
+    (runtime, limit): (&RealRuntime, Duration),
+) -> io::Result<()>
+where
+    S: AsyncWrite + Unpin + Send,
+{
+    let told = async {
+        stream.write_all(&[byte]).await?;
+        stream.flush().await
+    };
+    let told = runtime.timeout(limit, told).await;
+    told.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// Waits for the other end's word on a stream that we opened, as long as somebody wants it.
@@ -188,5 +214,27 @@ impl ConnectionHandler for ConnectionStreams {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::compat::TokioAsyncReadCompatExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_opener_that_takes_nothing_is_given_up() {
+        let runtime = RealRuntime::current();
+        let limit = Duration::from_millis(20);
+        let (ours, theirs) = tokio::io::duplex(1);
+        let mut ours = ours.compat();
+        greet(&mut ours, ACCEPTED, (&runtime, limit)).await.unwrap();
+        // The pipe is full now, and nobody reads from it.
+        let second = greet(&mut ours, ACCEPTED, (&runtime, limit));
+        let given_up = runtime.timeout(GREETING_TIME_MAX, second).await;
+        let error = given_up.expect("given up in time").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(theirs);
     }
 }
