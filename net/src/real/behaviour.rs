@@ -32,6 +32,8 @@ const PENDING_CONNECTIONS_MAX: u32 = 128;
 const IDLE_CONNECTION_TIME: Duration = Duration::from_secs(60);
 /// Streams that one connection negotiates at once.
 const NEGOTIATING_STREAMS_MAX: usize = 64;
+/// Streams of one connection, of all protocols: data, control and DHT take up to 32 each.
+const CONNECTION_STREAMS_MAX: u32 = 128;
 /// Longest control exchange; callers usually give less.
 pub(super) const CONTROL_TIME_MAX: Duration = Duration::from_secs(120);
 
@@ -70,11 +72,14 @@ pub(super) fn swarm(
         .with_tcp(
             tcp::Config::default().nodelay(true),
             noise::Config::new,
-            yamux::Config::default,
+            multiplexing,
         )
         .map_err(|e| transport(e.to_string()))?
-        .with_quic()
-        .with_relay_client(noise::Config::new, yamux::Config::default)
+        .with_quic_config(|mut quic| {
+            quic.max_concurrent_stream_limit = CONNECTION_STREAMS_MAX;
+            quic
+        })
+        .with_relay_client(noise::Config::new, multiplexing)
         .map_err(|e| transport(e.to_string()))?
         .with_behaviour(|keypair, relay| behaviour(config, keypair, relay, parts))
         .map_err(|e| transport(e.to_string()))?
@@ -85,6 +90,13 @@ pub(super) fn swarm(
         })
         .build();
     Ok(built)
+}
+
+/// Yamux with our bound of streams. Each may hold 256 KiB that we have not read.
+fn multiplexing() -> yamux::Config {
+    let mut config = yamux::Config::default();
+    config.set_max_num_streams(usize::try_from(CONNECTION_STREAMS_MAX).unwrap_or(usize::MAX));
+    config
 }
 
 fn behaviour(
@@ -119,7 +131,7 @@ fn behaviour(
         ping: ping::Behaviour::default(),
         dht: dht(config.dht_mode, local, parts.records),
         control: request_response::Behaviour::with_codec(
-            ControlCodec,
+            ControlCodec::new(),
             [(CONTROL_PROTOCOL, full)],
             exchange,
         ),

@@ -22,6 +22,8 @@ use libp2p::{Multiaddr, PeerId, Swarm, identify};
 use tokio::sync::{mpsc, oneshot};
 
 use super::behaviour::{Behaviour, BehaviourEvent, CONTROL_TIME_MAX, DHT_PROTOCOL};
+use super::control::Request;
+use super::identity;
 use super::keeper::Save;
 use super::records::check::newer;
 use super::records::{self, Origin};
@@ -234,7 +236,8 @@ impl Driver {
         match (identity::peer_id(node), refusal) {
             (Some(peer), None) => {
                 let control = &mut self.swarm.behaviour_mut().control;
-                let id = control.send_request(&peer, message);
+                let memory = None;
+                let id = control.send_request(&peer, Request { message, memory });
                 self.state.requests.insert(id, (node, answer));
             }
             (None, _) => give(answer, Err(NetError::UnknownPeer { peer: node })),
@@ -391,7 +394,7 @@ impl Driver {
         }
     }
 
-    fn on_control_event(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>) {
+    fn on_control_event(&mut self, event: request_response::Event<Request, Vec<u8>>) {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
                 Message::Request {
@@ -422,7 +425,7 @@ impl Driver {
     }
 
     /// Hands a peer's request out, or refuses it by dropping the channel.
-    fn on_request(&mut self, peer: &PeerId, message: Vec<u8>, channel: ResponseChannel<Vec<u8>>) {
+    fn on_request(&mut self, peer: &PeerId, asked: Request, channel: ResponseChannel<Vec<u8>>) {
         let Some(peer) = identity::node_id(peer) else {
             return;
         };
@@ -431,6 +434,7 @@ impl Driver {
             return;
         }
         let (answer, answered) = oneshot::channel();
+        let Request { message, memory } = asked;
         let request = InboundRequest {
             peer,
             message,
@@ -443,6 +447,7 @@ impl Driver {
         let runtime = self.runtime().clone();
         self.state.answers.push(Box::pin(async move {
             let answer = runtime.timeout(CONTROL_TIME_MAX, answered).await;
+            drop(memory);
             (channel, answer.ok().and_then(Result::ok))
         }));
     }

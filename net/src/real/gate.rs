@@ -10,10 +10,10 @@ use std::task::{Context, Poll};
 
 use cairn_core::NodeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio_rustls::TlsStream;
 use tokio_util::compat::Compat;
+
+use super::tls::DataTls;
 
 /// Streams that wait to be accepted. Whoever accepts only starts a task for each.
 const ACCEPT_QUEUE: usize = 64;
@@ -28,7 +28,7 @@ pub struct RealStream {
 #[derive(Debug)]
 enum Io {
     /// Boxed: a TLS session is 1.2 KiB.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<DataTls>),
     Libp2p(Compat<libp2p::Stream>),
 }
 
@@ -42,7 +42,7 @@ pub enum Carrier {
 }
 
 impl RealStream {
-    pub(super) fn tls(stream: TlsStream<TcpStream>, place: Option<Place>) -> Self {
+    pub(super) fn tls(stream: DataTls, place: Option<Place>) -> Self {
         Self {
             io: Io::Tls(Box::new(stream)),
             _place: place,

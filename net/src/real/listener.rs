@@ -10,11 +10,10 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsStream;
 
 use super::config::RealLimits;
 use super::gate::{Gate, RealStream};
-use super::tls::Tls;
+use super::tls::{DataTls, Tls};
 
 /// Pause after the system refused to accept, for instance for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -86,7 +85,7 @@ impl Listener {
 
 /// Tells the peer that it is over a bound. What it sends meanwhile is read, so that the system
 /// does not reset the connection under the answer.
-async fn refuse(mut stream: TlsStream<TcpStream>) {
+async fn refuse(mut stream: DataTls) {
     let told = async {
         stream.write_all(&crate::data::refusal()).await?;
         stream.shutdown().await

@@ -32,6 +32,9 @@ use super::identity;
 /// Our protocol on the TLS connection, with its version.
 const ALPN: &[u8] = b"cairn/data/1";
 
+/// A TLS stream of either end.
+pub(super) type DataTls = TlsStream<TcpStream>;
+
 /// Both ends' TLS configuration. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Tls {
@@ -100,11 +103,7 @@ impl Tls {
 
     /// Connects to `peer` at `address`; an error of kind `PermissionDenied` when someone else
     /// answers there.
-    pub(super) async fn connect(
-        &self,
-        peer: NodeId,
-        address: SocketAddr,
-    ) -> io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn connect(&self, peer: NodeId, address: SocketAddr) -> io::Result<DataTls> {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
         let stream = self.connector.connect(session_name(peer), tcp).await?;
@@ -117,10 +116,7 @@ impl Tls {
     }
 
     /// Accepts a connection and says whose it is.
-    pub(super) async fn accept(
-        &self,
-        tcp: TcpStream,
-    ) -> io::Result<(NodeId, TlsStream<TcpStream>)> {
+    pub(super) async fn accept(&self, tcp: TcpStream) -> io::Result<(NodeId, DataTls)> {
         tcp.set_nodelay(true)?;
         let stream = self.acceptor.accept(tcp).await?;
         let peer = stream
