@@ -47,7 +47,8 @@ use streams::Open;
 const COMMANDS_MAX: usize = 256;
 /// Requests of peers on their way to whoever answers.
 const REQUESTS_QUEUE: usize = 128;
-/// Longest attempt at one data address, so that one that swallows packets leaves time for others.
+/// Longest attempt at one data address, and longest lookup of newer ones: one that swallows packets
+/// leaves time for others.
 const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// The real network. Cheap to clone.
@@ -277,6 +278,17 @@ impl RealNetwork {
         self.shared.book.add_record(record)
     }
 
+    /// Looks the peer up in the DHT, unless that was done a moment ago; whether that told anything
+    /// new.
+    async fn refresh(&self, peer: NodeId) -> bool {
+        let runtime = &self.shared.runtime;
+        let may = self.shared.book.may_look_up(peer, runtime.monotonic());
+        may && runtime
+            .timeout(ATTEMPT_TIME_MAX, self.look_up(peer))
+            .await
+            .unwrap_or(false)
+    }
+
     /// Makes sure that there is a way to try.
     async fn locate(&self, peer: NodeId) -> Result<(), NetError> {
         let knows = || self.shared.book.knows(peer) || self.shared.is_connected(peer);
@@ -300,11 +312,9 @@ impl RealNetwork {
 
     /// Tries the data addresses, then libp2p.
     async fn try_connect(&self, peer: NodeId) -> Result<RealStream, NetError> {
-        let now = self.shared.runtime.monotonic();
-        if self.shared.book.wants_record(peer, now) {
+        if !self.shared.book.has_record(peer) {
             // Without one the data address is unknown, and libp2p serves.
-            let lookup = self.look_up(peer);
-            let _found = self.shared.runtime.timeout(ATTEMPT_TIME_MAX, lookup).await;
+            self.refresh(peer).await;
         }
         let mut causes = Vec::new();
         for address in self.shared.book.data(peer) {
@@ -346,7 +356,7 @@ impl RealNetwork {
         let whole = async {
             self.locate(peer).await?;
             match attempt().await {
-                Err(NetError::Unreachable { .. }) if self.look_up(peer).await => attempt().await,
+                Err(NetError::Unreachable { .. }) if self.refresh(peer).await => attempt().await,
                 done => done,
             }
         };

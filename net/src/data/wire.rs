@@ -131,7 +131,10 @@ where
     ) -> Result<Option<T>, DataError> {
         let max = T::BYTES_MAX;
         self.scratch.clear();
-        if self.read_some(LENGTH_BYTES, &mut first).await? == 0 {
+        self.scratch.reserve(LENGTH_BYTES);
+        let mut room = (&mut self.scratch).limit(LENGTH_BYTES);
+        let read = until_end(self.stream.read_buf(&mut room));
+        if wait(&self.runtime, self.peer, &mut first, read).await? == 0 {
             return Ok(None);
         }
         let mut patience = self.patience(max);
@@ -231,6 +234,25 @@ where
         let shutdown = self.stream.shutdown();
         wait(&self.runtime, self.peer, &mut patience, shutdown).await
     }
+}
+
+/// Between two messages a peer that vanished is one that has ended the stream: TLS calls it an
+/// error when the farewell is missing, TCP when it came too soon.
+async fn until_end<F>(read: F) -> io::Result<usize>
+where
+    F: Future<Output = io::Result<usize>> + Send,
+{
+    match read.await {
+        Err(error) if is_end(error.kind()) => Ok(0),
+        other => other,
+    }
+}
+
+const fn is_end(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
 }
 
 /// The stream broke.

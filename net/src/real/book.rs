@@ -14,8 +14,9 @@ use libp2p::multiaddr::Protocol;
 const PEERS_MAX: usize = 4_096;
 /// Most addresses of one peer and kind that are tried.
 const ADDRESSES_TRIED_MAX: usize = 8;
-/// Least time between two lookups of a peer that has no record but answers otherwise.
-const LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
+/// Least time between two lookups of a peer that has addresses: those that are down are asked for
+/// often, and each lookup takes some 20 messages.
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(30);
 /// Most bytes of the book on disk.
 pub(super) const BOOK_BYTES_MAX: u64 = 64 << 20;
 
@@ -88,9 +89,18 @@ impl Book {
         newer
     }
 
-    /// Whether the peer's record should be looked up in the DHT before it is connected to: there
-    /// is none, and the last attempt is a while ago. Counts as an attempt.
-    pub(super) fn wants_record(&self, node: NodeId, now: Duration) -> bool {
+    /// Whether the peer has a node record.
+    pub(super) fn has_record(&self, node: NodeId) -> bool {
+        let peers = self.lock();
+        peers
+            .by_id
+            .get(&node)
+            .is_some_and(|known| known.record.is_some())
+    }
+
+    /// Whether the peer may be looked up in the DHT again: not a moment after the last time. Counts
+    /// as a lookup when it may.
+    pub(super) fn may_look_up(&self, node: NodeId, now: Duration) -> bool {
         let mut peers = self.lock();
         let Some(known) = peers.by_id.get_mut(&node) else {
             return true;
@@ -98,11 +108,10 @@ impl Book {
         let recent = known
             .looked_up
             .is_some_and(|at| now.saturating_sub(at) < LOOKUP_INTERVAL);
-        if known.record.is_some() || recent {
-            return false;
+        if !recent {
+            known.looked_up = Some(now);
         }
-        known.looked_up = Some(now);
-        true
+        !recent
     }
 
     /// Whether any address of the peer is known.
