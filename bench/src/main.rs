@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use cairn_bench::e2e::{self, Settings};
-use cairn_bench::primitives::{coding, proofs, store};
+use cairn_bench::primitives::{coding, proofs, store, transport};
 use cairn_bench::report::Report;
 use cairn_core::{ByteCount, Profile};
 use clap::{Parser, Subcommand};
@@ -75,6 +75,12 @@ enum Primitive {
         #[arg(long, default_value = ".")]
         folder: PathBuf,
     },
+    /// Moving bytes: TCP, TLS, the data plane over TLS and over libp2p.
+    Transport {
+        /// Only the stacks whose names contain this.
+        #[arg(long, default_value = "")]
+        only: String,
+    },
 }
 
 fn main() -> Result<()> {
@@ -117,5 +123,6 @@ fn primitives(primitive: &Primitive) -> Result<Vec<Report>> {
             store::reads(folder)?,
             store::opening(folder)?,
         ]),
+        Primitive::Transport { only } => Ok(vec![transport::transports(only)?]),
     }
 }

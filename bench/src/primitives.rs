@@ -3,6 +3,7 @@
 pub mod coding;
 pub mod proofs;
 pub mod store;
+pub mod transport;
 
 use std::time::Duration;
 

@@ -16,21 +16,39 @@ use crate::groups::Age;
 /// Slots are looked through for groups to publish this often.
 const ROUND: Duration = Duration::from_secs(5);
 
-/// What was published of a group.
-struct Published {
+/// First wait after an attempt that failed; doubles up to the publish interval. A record that
+/// others know better is refused by every peer, so a failure is as usual as a success.
+const RETRY: Duration = Duration::from_secs(300);
+/// The wait has grown beyond any interval after so many doublings.
+const DOUBLINGS_MAX: u32 = 12;
+
+/// The last attempt to publish a group's record.
+struct Attempt {
     at: Duration,
     slots: Vec<NodeId>,
+    /// Attempts that failed one after the other, this one included.
+    failures: u32,
+}
+
+impl Attempt {
+    /// How long it is good for.
+    fn good_for(&self, interval: Duration) -> Duration {
+        match self.failures.checked_sub(1) {
+            None => interval,
+            Some(doublings) => (RETRY * (1 << doublings.min(DOUBLINGS_MAX))).min(interval),
+        }
+    }
 }
 
 /// Publishes the record of each group that we have a slot of, when its slots changed and from
 /// time to time, until the task is aborted.
 pub(crate) async fn publish<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>) {
-    let mut published: BTreeMap<GroupId, Published> = BTreeMap::new();
+    let mut attempts: BTreeMap<GroupId, Attempt> = BTreeMap::new();
     loop {
         core.runtime.sleep(ROUND).await;
         let mut groups: Vec<GroupId> = core.work.known().iter().map(|slot| slot.group).collect();
         groups.dedup();
-        published.retain(|group, _| groups.binary_search(group).is_ok());
+        attempts.retain(|group, _| groups.binary_search(group).is_ok());
         for id in groups {
             let Ok(Some(group)) = core.groups.get(id, Age::Remembered).await else {
                 continue;
@@ -38,19 +56,26 @@ pub(crate) async fn publish<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R,
             let slots: Vec<NodeId> = group.deals.iter().map(|deal| deal.node).collect();
             let now = core.runtime.monotonic();
             let is_due = slots.contains(&core.id)
-                && published.get(&id).is_none_or(|before| {
+                && attempts.get(&id).is_none_or(|before| {
                     let age = now.saturating_sub(before.at);
-                    before.slots != slots || age >= core.pacing.publish_interval
+                    before.slots != slots || age >= before.good_for(core.pacing.publish_interval)
                 });
             if !is_due {
                 continue;
             }
-            match publish_one(&core, &group, slots.clone()).await {
-                Ok(()) => {
-                    published.insert(id, Published { at: now, slots });
+            let failures = match publish_one(&core, &group, slots.clone()).await {
+                Ok(()) => 0,
+                Err(error) => {
+                    tracing::debug!(group = %id, error, "publishing fails");
+                    attempts.get(&id).map_or(0, |before| before.failures).saturating_add(1)
                 }
-                Err(error) => tracing::debug!(group = %id, error, "publishing fails"),
-            }
+            };
+            let attempt = Attempt {
+                at: now,
+                slots,
+                failures,
+            };
+            attempts.insert(id, attempt);
             core.runtime.sleep(core.pacing.publish_gap).await;
         }
     }

@@ -65,9 +65,17 @@ impl Shared {
         self.sim.note("dht publish", &[], value);
         let mut state = self.state();
         let mut taken = 0;
+        // Holders with the same record and the same time come to the same judgement: the
+        // signatures are checked once for all of them.
+        let mut judged: BTreeMap<(Option<Vec<u8>>, UnixMillis), Option<Vec<u8>>> = BTreeMap::new();
         for (holder, now) in state.nearest(node, key) {
             let kept = state.records.entry(holder).or_default();
-            let best = newer(key, kept.remove(&key), value.to_vec(), now);
+            let best = judged
+                .entry((kept.remove(&key), now))
+                .or_insert_with_key(|(before, now)| {
+                    newer(key, before.clone(), value.to_vec(), *now)
+                })
+                .clone();
             taken += usize::from(best.as_deref() == Some(value));
             if let Some(best) = best {
                 kept.insert(key, best);
