@@ -23,7 +23,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::behaviour::{Behaviour, BehaviourEvent, CONTROL_TIME_MAX, DHT_PROTOCOL};
 use super::control::Request;
-use super::identity;
 use super::keeper::Save;
 use super::records::check::newer;
 use super::records::{self, Origin};
