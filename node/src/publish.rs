@@ -67,7 +67,10 @@ pub(crate) async fn publish<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R,
                 Ok(()) => 0,
                 Err(error) => {
                     tracing::debug!(group = %id, error, "publishing fails");
-                    attempts.get(&id).map_or(0, |before| before.failures).saturating_add(1)
+                    attempts
+                        .get(&id)
+                        .map_or(0, |before| before.failures)
+                        .saturating_add(1)
                 }
             };
             let attempt = Attempt {

@@ -12,6 +12,8 @@ use crate::{DhtMode, NetError, RECORD_BYTES_MAX, RecordKey};
 /// How many peers keep a record: Kademlia's k.
 const NEAREST_MAX: usize = 20;
 
+/// What a peer keeps under a key.
+type Kept = Option<Vec<u8>>;
 /// The records that each peer keeps. They outlive its crashes, as the real ones do.
 pub(super) type Records = BTreeMap<NodeId, BTreeMap<Digest, Vec<u8>>>;
 
@@ -67,7 +69,7 @@ impl Shared {
         let mut taken = 0;
         // Holders with the same record and the same time come to the same judgement: the
         // signatures are checked once for all of them.
-        let mut judged: BTreeMap<(Option<Vec<u8>>, UnixMillis), Option<Vec<u8>>> = BTreeMap::new();
+        let mut judged: BTreeMap<(Kept, UnixMillis), Kept> = BTreeMap::new();
         for (holder, now) in state.nearest(node, key) {
             let kept = state.records.entry(holder).or_default();
             let best = judged
