@@ -1,1 +1,11 @@
-//! The whole network under test: simulator, adversaries, real processes.
+//! The whole network under test: simulator, adversaries, checkers.
+//!
+//! [`Cluster`] is the one way to get a network in a test: machines of a simulated world that run
+//! the real ledger, nodes and clients. Tests with real processes and sockets are in `tests/`.
+
+pub mod cluster;
+pub mod content;
+pub mod schedule;
+pub mod system;
+
+pub use cluster::{Cluster, ClusterConfig, ClusterClient};

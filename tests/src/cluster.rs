@@ -1,0 +1,366 @@
+//! A network in a simulated world: one machine that orders the ledger, n nodes, any clients.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_client::ledger_transport::{ControlTransport, remote_ledger};
+use cairn_client::{Client, ClientConfig, Owner, OwnerConfig, OwnerKeys};
+use cairn_consensus::{Config, Sequencer};
+use cairn_core::message::{ControlRequest, ControlResponse};
+use cairn_core::{
+    Amount, Bounded, ByteCount, Digest, ErrorCode, NodeId, Profile, Record, SecretKey, Text,
+    UnixMillis,
+};
+use cairn_ledger::genesis::{Genesis, Parameters};
+use cairn_ledger::tx::NodeTerms;
+use cairn_ledger::{Ledger, RemoteLedger};
+use cairn_net::sim::{SimNet, SimPeer};
+use cairn_net::{DhtMode, Network};
+use cairn_node::store::{NoCache, StoreConfig};
+use cairn_node::{NodeConfig, NodeHandle, Pacing};
+use cairn_runtime::{Machine, Runtime, Sim, SimRuntime, Task};
+
+/// The ledger as nodes and clients of a cluster reach it: over the network.
+pub type ClusterLedger = RemoteLedger<ControlTransport<SimPeer>>;
+/// A node of a cluster.
+pub type ClusterNode = NodeHandle<SimRuntime, SimPeer, ClusterLedger>;
+/// A client of a cluster.
+pub type ClusterClient = Client<SimRuntime, SimPeer, ClusterLedger>;
+/// An owner on a cluster.
+pub type ClusterOwner = Owner<SimRuntime, SimPeer, ClusterLedger>;
+
+/// How a cluster is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterConfig {
+    /// How many nodes.
+    pub nodes: usize,
+    /// What each offers.
+    pub capacity: ByteCount,
+    /// How nodes pace their work.
+    pub pacing: Pacing,
+    /// How long a poll for effects waits on the ledger's side.
+    pub poll_limit: Duration,
+}
+
+impl ClusterConfig {
+    /// `nodes` nodes of 1 GiB each.
+    #[must_use]
+    pub fn new(nodes: usize) -> Self {
+        Self {
+            nodes,
+            capacity: ByteCount::new(1 << 30),
+            pacing: Pacing::default(),
+            poll_limit: Duration::from_secs(20),
+        }
+    }
+}
+
+/// A node's machine, key and, while it is up, the node.
+#[derive(Debug)]
+pub struct Member {
+    /// The machine.
+    pub machine: Machine,
+    /// The node's identity.
+    pub id: NodeId,
+    key: SecretKey,
+    handle: Option<ClusterNode>,
+}
+
+impl Member {
+    /// The node, when it is up.
+    #[must_use]
+    pub const fn node(&self) -> Option<&ClusterNode> {
+        self.handle.as_ref()
+    }
+}
+
+/// What it takes to join the network. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The simulated world.
+    pub sim: Sim,
+    /// Its network.
+    pub net: SimNet,
+    /// The peer that answers for the ledger.
+    pub ledger_peer: NodeId,
+}
+
+/// A network in a simulated world.
+#[derive(Debug)]
+pub struct Cluster {
+    /// What it takes to join it.
+    pub world: World,
+    /// The machine that orders the ledger.
+    pub ledger_machine: Machine,
+    /// The nodes.
+    pub members: Vec<Member>,
+    config: ClusterConfig,
+    sequencer: Option<Sequencer<SimRuntime>>,
+    server: Option<Task<()>>,
+}
+
+/// The secret key of the party `name`, the same in every world.
+#[must_use]
+pub fn key_of(name: &str) -> SecretKey {
+    SecretKey::from_bytes(Digest::of(name.as_bytes()).as_bytes())
+}
+
+impl Cluster {
+    /// Starts the ledger and all nodes, and waits until the nodes are registered.
+    ///
+    /// # Panics
+    ///
+    /// When something does not start: the test has failed.
+    pub async fn start(sim: Sim, config: ClusterConfig) -> Self {
+        let net = SimNet::new(&sim);
+        let ledger_machine = sim.machine("ledger");
+        let ledger_peer = NodeId::new(key_of("ledger").public());
+        let members = (0..config.nodes)
+            .map(|index| {
+                let name = format!("node {index}");
+                let key = key_of(&name);
+                Member {
+                    machine: sim.machine(&name),
+                    id: NodeId::new(key.public()),
+                    key,
+                    handle: None,
+                }
+            })
+            .collect();
+        let world = World {
+            sim,
+            net,
+            ledger_peer,
+        };
+        let mut cluster = Self {
+            world,
+            ledger_machine,
+            members,
+            config,
+            sequencer: None,
+            server: None,
+        };
+        cluster.start_ledger().await;
+        for index in 0..config.nodes {
+            cluster.start_node(index).await;
+        }
+        cluster.wait_for_nodes(config.nodes).await;
+        cluster
+    }
+
+    async fn start_ledger(&mut self) {
+        let runtime = self.ledger_machine.runtime();
+        let folder = Path::new("/ledger");
+        let created = Sequencer::is_created(&runtime, folder).await;
+        if !created.expect("the ledger's folder can be read") {
+            let genesis = Genesis {
+                time: UnixMillis::from_unix(runtime.now()),
+                parameters: Parameters::default(),
+                endowed: Bounded::new(vec![(
+                    key_of("treasury").public().into(),
+                    Amount::from_micro(1_000_000_000_000),
+                )])
+                .expect("one account"),
+            };
+            Sequencer::create(&runtime, folder, &genesis)
+                .await
+                .expect("the ledger is created");
+        }
+        let mut config = Config::new(folder);
+        config.poll_limit = self.config.poll_limit;
+        let sequencer = Sequencer::open(runtime.clone(), config)
+            .await
+            .expect("the ledger opens");
+        let peer = self.world.net.join(&runtime, self.world.ledger_peer, DhtMode::Server);
+        let serving = serve_ledger(runtime.clone(), peer, sequencer.clone());
+        self.server = Some(runtime.spawn("ledger server", serving));
+        self.sequencer = Some(sequencer);
+    }
+
+    /// What each node offers.
+    #[must_use]
+    pub const fn capacity(&self) -> ByteCount {
+        self.config.capacity
+    }
+
+    /// The sequencer, for what only it may do.
+    ///
+    /// # Panics
+    ///
+    /// When the ledger's machine is down.
+    #[must_use]
+    pub fn sequencer(&self) -> &Sequencer<SimRuntime> {
+        self.sequencer.as_ref().expect("the ledger is up")
+    }
+
+    /// Crashes the ledger's machine and starts it again.
+    pub async fn restart_ledger(&mut self) {
+        self.ledger_machine.crash();
+        self.server = None;
+        self.sequencer = None;
+        self.ledger_machine.restart();
+        self.start_ledger().await;
+    }
+
+    /// Starts the node on a machine that is up.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub async fn start_node(&mut self, index: usize) {
+        let ledger_peer = self.world.ledger_peer;
+        let config = self.config;
+        let member = &mut self.members[index];
+        let runtime = member.machine.runtime();
+        let peer = self.world.net.join(&runtime, member.id, DhtMode::Server);
+        let ledger = remote_ledger(peer.clone(), &[ledger_peer]);
+        let mut store = StoreConfig::new("/node".into(), config.capacity);
+        store.floor = ByteCount::new(1 << 20);
+        let node_config = NodeConfig {
+            key: member.key.clone(),
+            store,
+            cache: Arc::new(NoCache),
+            terms: NodeTerms {
+                capacity: config.capacity,
+                price: Amount::from_micro(100),
+                network: text(&format!("10.{index}.0.0/24")),
+                provider: text(&format!("provider {}", index % 20)),
+                region: text(&format!("region {}", index % 8)),
+            },
+            operator: None,
+            ledger_server: None,
+            pacing: config.pacing,
+        };
+        let started = cairn_node::Node::start(node_config, runtime, peer, ledger).await;
+        member.handle = Some(started.expect("the node starts"));
+    }
+
+    /// Cuts the power of a node's machine.
+    pub fn crash(&mut self, index: usize) {
+        self.members[index].machine.crash();
+        self.members[index].handle = None;
+    }
+
+    /// Kills a node's process: what it wrote stays with the operating system.
+    pub fn kill(&mut self, index: usize) {
+        self.members[index].machine.kill();
+        self.members[index].handle = None;
+    }
+
+    /// Starts a crashed node again over the same disk.
+    pub async fn restart(&mut self, index: usize) {
+        self.members[index].machine.restart();
+        self.start_node(index).await;
+    }
+
+    /// Empties the disk of a crashed node and starts it again.
+    pub async fn restart_empty(&mut self, index: usize) {
+        self.members[index].machine.wipe();
+        self.world.net.forget_records(self.members[index].id);
+        self.restart(index).await;
+    }
+
+    /// The member that is `node`.
+    #[must_use]
+    pub fn index_of(&self, node: NodeId) -> Option<usize> {
+        self.members.iter().position(|member| member.id == node)
+    }
+
+    /// Waits until the ledger has `count` active nodes.
+    pub async fn wait_for_nodes(&self, count: usize) {
+        let wanted = u64::try_from(count).unwrap_or(u64::MAX);
+        self.wait("nodes are registered", Duration::from_secs(300), async || {
+            let status = self.sequencer().status().await;
+            status.is_ok_and(|status| status.active_node_count >= wanted)
+        })
+        .await;
+    }
+
+    /// Waits until `done` says so, looking once a second.
+    ///
+    /// # Panics
+    ///
+    /// When it does not within `limit`.
+    pub async fn wait(&self, what: &str, limit: Duration, mut done: impl AsyncFnMut() -> bool) {
+        let begun = self.world.sim.elapsed();
+        while !done().await {
+            let waited = self.world.sim.elapsed().saturating_sub(begun);
+            assert!(waited < limit, "{what}: not within {limit:?}");
+            self.world.sim.sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+impl World {
+    /// A client on its own machine.
+    #[must_use]
+    pub fn client(&self, name: &str) -> (Machine, ClusterClient) {
+        let machine = self.sim.machine(name);
+        let client = self.client_on(&machine, name);
+        (machine, client)
+    }
+
+    /// A client on a machine that is up.
+    #[must_use]
+    pub fn client_on(&self, machine: &Machine, name: &str) -> ClusterClient {
+        let runtime = machine.runtime();
+        let id = NodeId::new(key_of(name).public());
+        let peer = self.net.join(&runtime, id, DhtMode::Client);
+        let ledger = remote_ledger(peer.clone(), &[self.ledger_peer]);
+        Client::new(runtime, peer, ledger, ClientConfig::default())
+    }
+
+    /// An owner on its own machine, writing groups of `profile`.
+    #[must_use]
+    pub fn owner(&self, name: &str, profile: Profile) -> (Machine, ClusterOwner) {
+        let machine = self.sim.machine(name);
+        let owner = self.owner_on(&machine, name, profile);
+        (machine, owner)
+    }
+
+    /// An owner on a machine that is up, over the state that is on its disk.
+    ///
+    /// # Panics
+    ///
+    /// When the machine's disk fails.
+    #[must_use]
+    pub fn owner_on(&self, machine: &Machine, name: &str, profile: Profile) -> ClusterOwner {
+        use cairn_runtime::Disk;
+        let client = self.client_on(machine, name);
+        let folder = Path::new("/owner");
+        let made = client.runtime().disk().create_dir_all(folder);
+        made.expect("the owner's folder is made");
+        let keys = OwnerKeys::from_seed(Digest::of(name.as_bytes()).as_bytes());
+        let mut config = OwnerConfig::new(profile);
+        config.slot_capacity = ByteCount::new(64 << 20);
+        Owner::new(client, keys, folder, config)
+    }}
+
+fn text<const MAX: usize>(text: &str) -> Text<MAX> {
+    Text::new(text).expect("a short text")
+}
+
+/// Answers ledger requests of peers until the network shuts down.
+async fn serve_ledger(runtime: SimRuntime, peer: SimPeer, sequencer: Sequencer<SimRuntime>) {
+    let mut tasks: Vec<Task<()>> = Vec::new();
+    while let Some(request) = peer.next_request().await {
+        tasks.retain(|task| !task.is_finished());
+        let sequencer = sequencer.clone();
+        tasks.push(runtime.spawn("ledger answer", async move {
+            let response = match ControlRequest::decode(&request.message) {
+                Ok(ControlRequest::Ledger(bytes)) => {
+                    let answer = sequencer.answer(&bytes).await;
+                    let answer = Bounded::new(answer).expect("answers are bounded");
+                    ControlResponse::Ledger(answer)
+                }
+                Ok(_) | Err(_) => ControlResponse::Error {
+                    code: ErrorCode::Unsupported,
+                    text: Text::cut("only the ledger answers here"),
+                },
+            };
+            // The peer may have gone.
+            let _gone = request.answer.send(response.encode());
+        }));
+    }
+}

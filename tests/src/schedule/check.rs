@@ -1,0 +1,125 @@
+//! Checks of the whole network.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cairn_core::message::{ControlRequest, ControlResponse, SlotStatus};
+use cairn_core::{Amount, GroupId, NodeId, Record, SlotIndex};
+use cairn_ledger::Ledger;
+use cairn_ledger::group::{DealState, Group};
+use cairn_net::Network;
+use cairn_net::sim::SimPeer;
+use cairn_proofs::group_root;
+
+use super::actors::read_back;
+use super::{Board, IMPAIRED_MAX};
+use crate::cluster::Cluster;
+
+/// How long the network has to become quiet once every fault is mended.
+const QUIET_LIMIT: Duration = Duration::from_secs(2 * 3600);
+/// How long a node may take to say how a slot stands.
+const STATUS_LIMIT: Duration = Duration::from_secs(30);
+
+/// All credits (I4). The ledger asserts conservation after every transaction; this sees that it
+/// is the same supply throughout.
+pub(super) async fn supply(cluster: &Cluster) -> Amount {
+    let status = cluster.sequencer().status().await;
+    status.expect("the sequencer answers").supply
+}
+
+async fn group(cluster: &Cluster, id: GroupId) -> Group {
+    let group = cluster.sequencer().group(id).await;
+    group.expect("the sequencer answers").expect("the group exists")
+}
+
+/// Nodes with a slot that has not acknowledged its group's newest revision.
+pub(super) async fn lagging(cluster: &Cluster, groups: &[GroupId]) -> BTreeSet<NodeId> {
+    let mut lagging = BTreeSet::new();
+    for id in groups {
+        let group = group(cluster, *id).await;
+        let behind = group.deals.iter().filter(|deal| {
+            deal.state != DealState::Held || deal.acknowledged < group.revision.number
+        });
+        lagging.extend(behind.map(|deal| deal.node));
+    }
+    lagging
+}
+
+/// Waits until every slot has acknowledged.
+pub(super) async fn quiet(cluster: &Cluster, board: &Board) {
+    let groups = board.lock().groups.clone();
+    let limit = QUIET_LIMIT;
+    let quiet = cluster.wait("every slot is caught up", limit, async || {
+        lagging(cluster, &groups).await.is_empty()
+    });
+    quiet.await;
+}
+
+/// I3: the slot roots that nodes have make the group root that the ledger has.
+pub(super) async fn roots(cluster: &Cluster, board: &Board) {
+    let (_machine, client) = cluster.world.client("checker");
+    let groups = board.lock().groups.clone();
+    assert!(!groups.is_empty(), "a day without a group shows nothing");
+    for id in groups {
+        let group = group(cluster, id).await;
+        let mut slot_roots = Vec::new();
+        for (slot, deal) in group.code.slots().zip(&group.deals) {
+            let status = slot_status(client.network(), deal.node, id, slot).await;
+            assert_eq!(status.revision, group.revision.number, "slot {slot} of {id}");
+            assert_eq!(status.lacking_count, 0, "slot {slot} of {id}");
+            assert_eq!(status.slot_bytes, group.revision.slot_bytes, "slot {slot} of {id}");
+            slot_roots.push(status.slot_root);
+        }
+        let root = group_root(&slot_roots).expect("a group's worth of slots");
+        assert_eq!(root, group.revision.group_root, "I3: group {id}");
+    }
+}
+
+async fn slot_status(
+    network: &SimPeer,
+    node: NodeId,
+    group: GroupId,
+    slot: SlotIndex,
+) -> SlotStatus {
+    let request = ControlRequest::Slot { group, slot }.encode();
+    let answer = network.request(node, request, STATUS_LIMIT).await;
+    match ControlResponse::decode(&answer.expect("the node answers")) {
+        Ok(ControlResponse::Slot(status)) => status,
+        other => panic!("slot {slot} of {group} at {node}: {other:?}"),
+    }
+}
+
+/// I9: nothing has grown beyond its bound.
+pub(super) fn bounds(cluster: &Cluster) {
+    for member in &cluster.members {
+        let used = member.machine.disk_used_bytes();
+        let capacity = cluster.capacity().get();
+        assert!(used <= capacity, "I9: {} uses {used} of {capacity}", member.machine.name());
+    }
+    let streams = cluster.world.net.stream_count();
+    let bound = cluster.members.len() * 64;
+    assert!(streams <= bound, "I9: {streams} streams are open, expected at most {bound}");
+}
+
+/// I1 at its limit: with as many nodes of the narrowest code down as it can lose, every file is
+/// there.
+pub(super) async fn survivors(cluster: &mut Cluster, board: &Board, seed: u64) {
+    let groups = board.lock().groups.clone();
+    let mut rng = cluster.world.sim.rng(&format!("survivors {seed}"));
+    let narrow = group(cluster, groups[rng.index(groups.len())]).await;
+    let parity = narrow.code.parity_count().min(IMPAIRED_MAX);
+    let mut nodes: Vec<NodeId> = narrow.deals.iter().map(|deal| deal.node).collect();
+    for _ in 0..parity {
+        let node = nodes.swap_remove(rng.index(nodes.len()));
+        let index = cluster.index_of(node).expect("a node of the cluster");
+        cluster.crash(index);
+    }
+    let (_machine, client) = cluster.world.client("last reader");
+    let files = board.lock().files.clone();
+    assert!(!files.is_empty(), "a day without a file shows nothing");
+    for file in files {
+        let whole = 0..file.content.bytes;
+        read_back(&cluster.world, board, &client, &file, whole).await;
+    }
+    assert_eq!(client.memory().bytes_used(), 0, "I9: a reader at rest holds no memory");
+}

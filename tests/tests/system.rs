@@ -1,0 +1,211 @@
+//! Real processes, real sockets, real files: what the README promises, and what users fear.
+//!
+//! Short forms run with every test run. Long forms: `CAIRN_SYSTEM_MIB=1024`, `CAIRN_KILLS=100`,
+//! `CAIRN_SMALL_FILES=10000`, `CAIRN_LARGE_GIB=20`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use cairn_tests::system::{DevNetwork, bytes_of, real_sleep, real_time, setting};
+
+const MIB: usize = 1 << 20;
+
+/// I1: any four of eight may be killed. With five the error says how many slots are missing, at
+/// once, and nothing is written.
+#[test]
+fn i1_any_four_of_eight_nodes_may_be_killed_and_five_are_named() {
+    let network = DevNetwork::start(8);
+    let content = bytes_of(1, setting("CAIRN_SYSTEM_MIB", 24) * MIB);
+    let link = network.put("file", &content);
+    network.wait_complete(&link);
+    for four in [[1, 2, 3, 4], [5, 6, 7, 8], [2, 3, 6, 8]] {
+        network.nodes("kill", &four);
+        assert_same(&network.cat(&link).stdout, &content);
+        network.nodes("start", &four);
+        network.wait_complete(&link);
+    }
+    network.nodes("kill", &[1, 3, 4, 6, 8]);
+    let begun = real_time();
+    let out = network.path("out");
+    let ran = network.run(&["get", &link, &out.to_string_lossy()]);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.stderr.contains("slots"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("error:"), "{}", ran.stderr);
+    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
+    assert!(!out.exists(), "no half a file is left");
+}
+
+/// I3: a node that lost its disk ends in the committed slot root, and carries its weight again.
+#[test]
+fn i3_a_node_that_lost_its_disk_catches_up() {
+    let network = DevNetwork::start(8);
+    let content = bytes_of(2, 9 * MIB + 17);
+    let link = network.put("file", &content);
+    network.wait_complete(&link);
+    network.nodes("kill", &[2]);
+    std::fs::remove_dir_all(network.node_path(2, "store")).expect("its store is removed");
+    network.nodes("start", &[2]);
+    network.wait_complete(&link);
+    network.nodes("kill", &[1, 3, 4, 5]);
+    assert_same(&network.cat(&link).stdout, &content);
+}
+
+/// I2: bytes flipped in a node's packs are found, named, and never handed up.
+#[test]
+fn i2_flipped_bits_on_a_disk_are_never_handed_up() {
+    let network = DevNetwork::start(8);
+    let content = bytes_of(3, 6 * MIB);
+    let link = network.put("file", &content);
+    network.wait_complete(&link);
+    for number in [1, 4, 7] {
+        network.nodes("kill", &[number]);
+        spoil(&network.node_path(number, "store/packs"));
+        network.nodes("start", &[number]);
+    }
+    for _ in 0..2 {
+        assert_same(&network.cat(&link).stdout, &content);
+    }
+}
+
+/// Kill -9 of client and nodes at random points under load: what was acknowledged is there, and
+/// an interrupted upload goes on where it was.
+#[test]
+fn i1_kill_9_under_load_loses_nothing_acknowledged() {
+    let network = DevNetwork::start(8);
+    let kills = setting("CAIRN_KILLS", 6);
+    let mut stored: Vec<(String, u64)> = Vec::new();
+    for round in 0..u64::try_from(kills).expect("a small number") {
+        let seed = 100 + round;
+        let content = bytes_of(seed, 12 * MIB);
+        let path = network.path("load");
+        std::fs::write(&path, &content).expect("the file is written");
+        let path = path.to_string_lossy().into_owned();
+        let mut upload = network.command(&["--quiet", "put", &path]).spawn().expect("put starts");
+        real_sleep(Duration::from_millis(20 + seed * 37 % 400));
+        let node = u16::try_from(1 + seed * 7 % 8).expect("1 to 8");
+        if round % 2 == 0 {
+            upload.kill().expect("it is ours");
+        } else {
+            network.nodes("kill", &[node]);
+        }
+        upload.wait().expect("it ends");
+        // Again, or for the first time in peace: this one is acknowledged.
+        let link = network.run(&["--quiet", "put", &path]).text();
+        if round % 2 == 1 {
+            network.nodes("start", &[node]);
+        }
+        stored.push((link, seed));
+        network.wait_complete(&stored.last().expect("one was pushed").0);
+    }
+    for (link, seed) in &stored {
+        assert_same(&network.cat(link).stdout, &bytes_of(*seed, 12 * MIB));
+    }
+}
+
+/// Every process dies at once; the same command brings all back.
+#[test]
+fn the_whole_network_comes_back_after_kill_9() {
+    let mut network = DevNetwork::start(4);
+    let content = bytes_of(4, 3 * MIB);
+    let link = network.put("file", &content);
+    network.kill_all();
+    network.up(4);
+    network.wait_complete(&link);
+    assert_same(&network.cat(&link).stdout, &content);
+    let more = network.put("more", &bytes_of(5, MIB));
+    assert_same(&network.cat(&more).stdout, &bytes_of(5, MIB));
+}
+
+#[test]
+fn a_folder_of_many_small_files_comes_back_as_it_was() {
+    let network = DevNetwork::start(4);
+    let count = setting("CAIRN_SMALL_FILES", 1_000);
+    let folder = network.path("many");
+    for index in 0..count {
+        let below = folder.join(format!("d{}", index % 37));
+        std::fs::create_dir_all(&below).expect("a folder is made");
+        let seed = u64::try_from(index).expect("a small number");
+        let content = bytes_of(seed, index * 31 % 5_000);
+        std::fs::write(below.join(format!("f{index}")), content).expect("a file is written");
+    }
+    let link = network.run(&["--quiet", "put", "-r", &folder.to_string_lossy()]).text();
+    let back = network.path("back");
+    let got = network.run(&["--quiet", "get", &link, &back.to_string_lossy()]);
+    assert_eq!(got.code, Some(0), "{}", got.stderr);
+    for index in 0..count {
+        let name = format!("d{}/f{index}", index % 37);
+        let found = std::fs::read(back.join(&name)).expect("the file is back");
+        assert!(found == std::fs::read(folder.join(&name)).expect("it is there"), "{name}");
+    }
+}
+
+/// A file of many gigabytes, only when asked for.
+#[test]
+fn a_large_file_comes_back_when_asked_for() {
+    let gib = setting("CAIRN_LARGE_GIB", 0);
+    if gib == 0 {
+        return;
+    }
+    let network = DevNetwork::start(4);
+    let path = network.path("large");
+    let file = std::fs::File::create(&path).expect("the file is made");
+    let mut expected = blake3::Hasher::new();
+    for index in 0..u64::try_from(gib).expect("a small number") * 64 {
+        let piece = bytes_of(index, 16 * MIB);
+        expected.update(&piece);
+        std::io::Write::write_all(&mut &file, &piece).expect("the file is written");
+    }
+    let link = network.run(&["--quiet", "put", &path.to_string_lossy()]).text();
+    let out = network.path("out");
+    let got = network.run(&["--quiet", "get", &link, &out.to_string_lossy()]);
+    assert_eq!(got.code, Some(0), "{}", got.stderr);
+    let mut found = blake3::Hasher::new();
+    found.update_reader(std::fs::File::open(out).expect("it is there")).expect("it is read");
+    assert_eq!(found.finalize(), expected.finalize());
+}
+
+#[test]
+fn a_stream_without_a_name_and_ranges_of_it() {
+    let network = DevNetwork::start(4);
+    let content = bytes_of(6, 2 * MIB + 5);
+    let mut put = network
+        .command(&["--quiet", "put", "-"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("put starts");
+    let mut input = put.stdin.take().expect("a pipe");
+    std::io::Write::write_all(&mut input, &content).expect("it reads");
+    drop(input);
+    let link = put.wait_with_output().expect("it ends").stdout;
+    let link = String::from_utf8(link).expect("a link is text");
+    for (from, to) in [(0, 1), (65_535, 65_537), (MIB, 2 * MIB + 5), (7, 7)] {
+        let range = format!("{from}..{to}");
+        let ran = network.run(&["--quiet", "cat", link.trim(), "--range", &range]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert_same(&ran.stdout, &content[from..to]);
+    }
+}
+
+fn assert_same(found: &[u8], expected: &[u8]) {
+    assert_eq!(found.len(), expected.len(), "bytes");
+    assert!(found == expected, "other bytes");
+}
+
+/// Flips a bit in every 64 KiB of every pack, past the first page.
+fn spoil(packs: &Path) {
+    let mut spoiled = 0;
+    for entry in std::fs::read_dir(packs).expect("the packs are there") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|end| end != "pack") {
+            continue;
+        }
+        let mut bytes = std::fs::read(&path).expect("a pack is read");
+        for at in (8_192..bytes.len()).step_by(65_536) {
+            bytes[at] ^= 0x10;
+            spoiled += 1;
+        }
+        std::fs::write(&path, bytes).expect("a pack is written");
+    }
+    assert!(spoiled > 0, "there was something to spoil");
+}
