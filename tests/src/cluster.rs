@@ -172,7 +172,10 @@ impl Cluster {
         let sequencer = Sequencer::open(runtime.clone(), config)
             .await
             .expect("the ledger opens");
-        let peer = self.world.net.join(&runtime, self.world.ledger_peer, DhtMode::Server);
+        let peer = self
+            .world
+            .net
+            .join(&runtime, self.world.ledger_peer, DhtMode::Server);
         let serving = serve_ledger(runtime.clone(), peer, sequencer.clone());
         self.server = Some(runtime.spawn("ledger server", serving));
         self.sequencer = Some(sequencer);
@@ -232,7 +235,7 @@ impl Cluster {
             ledger_server: None,
             pacing: config.pacing,
         };
-        let started = cairn_node::Node::start(node_config, runtime, peer, ledger).await;
+        let started = cairn_node::start(runtime, peer, ledger, node_config).await;
         member.handle = Some(started.expect("the node starts"));
     }
 
@@ -270,10 +273,14 @@ impl Cluster {
     /// Waits until the ledger has `count` active nodes.
     pub async fn wait_for_nodes(&self, count: usize) {
         let wanted = u64::try_from(count).unwrap_or(u64::MAX);
-        self.wait("nodes are registered", Duration::from_secs(300), async || {
-            let status = self.sequencer().status().await;
-            status.is_ok_and(|status| status.active_node_count >= wanted)
-        })
+        self.wait(
+            "nodes are registered",
+            Duration::from_secs(300),
+            async || {
+                let status = self.sequencer().status().await;
+                status.is_ok_and(|status| status.active_node_count >= wanted)
+            },
+        )
         .await;
     }
 
@@ -335,7 +342,8 @@ impl World {
         let mut config = OwnerConfig::new(profile);
         config.slot_capacity = ByteCount::new(64 << 20);
         Owner::new(client, keys, folder, config)
-    }}
+    }
+}
 
 fn text<const MAX: usize>(text: &str) -> Text<MAX> {
     Text::new(text).expect("a short text")

@@ -154,7 +154,11 @@ pub fn run_day(config: DayConfig) -> DayReport {
         check::roots(&cluster, &board).await;
         check::bounds(&cluster);
         check::survivors(&mut cluster, &board, config.seed).await;
-        assert_eq!(check::supply(&cluster).await, supply, "I4: the supply changed");
+        assert_eq!(
+            check::supply(&cluster).await,
+            supply,
+            "I4: the supply changed"
+        );
         let tally = board.lock().tally;
         DayReport {
             tally,

@@ -18,9 +18,16 @@ const PATIENCE: Duration = Duration::from_secs(240);
 #[must_use]
 pub fn cairn_binary() -> PathBuf {
     let test = std::env::current_exe().expect("a test runs from a file");
-    let folder = test.parent().and_then(Path::parent).expect("target/<profile>/deps");
+    let folder = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("target/<profile>/deps");
     let binary = folder.join("cairn");
-    assert!(binary.exists(), "{} is missing: cargo build -p cairn-cli", binary.display());
+    assert!(
+        binary.exists(),
+        "{} is missing: cargo build -p cairn-cli",
+        binary.display()
+    );
     binary
 }
 
@@ -51,7 +58,8 @@ pub fn bytes_of(seed: u64, count: usize) -> Vec<u8> {
 #[must_use]
 pub fn setting(name: &str, usual: usize) -> usize {
     std::env::var(name).ok().map_or(usual, |text| {
-        text.parse().unwrap_or_else(|_| panic!("{name}: expected a number, found {text:?}"))
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}: expected a number, found {text:?}"))
     })
 }
 
@@ -154,7 +162,10 @@ impl DevNetwork {
     /// A path in a node's folder.
     #[must_use]
     pub fn node_path(&self, number: u16, name: &str) -> PathBuf {
-        self.path("home").join("dev").join(format!("node-{number}")).join(name)
+        self.path("home")
+            .join("dev")
+            .join(format!("node-{number}"))
+            .join(name)
     }
 
     /// A `cairn` command of this network's owner, not started.
@@ -187,7 +198,8 @@ impl DevNetwork {
     pub fn put(&self, name: &str, content: &[u8]) -> String {
         let path = self.path(name);
         std::fs::write(&path, content).expect("the file is written");
-        self.run(&["--quiet", "put", &path.to_string_lossy()]).text()
+        self.run(&["--quiet", "put", &path.to_string_lossy()])
+            .text()
     }
 
     /// What a link gives on standard output.
@@ -246,7 +258,11 @@ impl DevNetwork {
         let begun = real_time();
         while !done() {
             let log = || std::fs::read_to_string(self.path("dev.log")).unwrap_or_default();
-            assert!(begun.elapsed() < PATIENCE, "{what}: not in {PATIENCE:?}\n{}", log());
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{what}: not in {PATIENCE:?}\n{}",
+                log()
+            );
             real_sleep(Duration::from_millis(100));
         }
     }

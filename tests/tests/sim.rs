@@ -7,8 +7,12 @@ use cairn_tests::system::setting;
 const SEEDS: &str = include_str!("seeds.txt");
 
 fn seeds() -> impl Iterator<Item = u64> {
-    let lines = SEEDS.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    lines.filter(|line| !line.is_empty()).map(|line| line.parse().expect("a seed is a number"))
+    let lines = SEEDS
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim());
+    lines
+        .filter(|line| !line.is_empty())
+        .map(|line| line.parse().expect("a seed is a number"))
 }
 
 fn assert_busy(report: &DayReport) {

@@ -31,7 +31,11 @@ fn i1_any_four_of_eight_nodes_may_be_killed_and_five_are_named() {
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.stderr.contains("slots"), "{}", ran.stderr);
     assert!(ran.stderr.contains("error:"), "{}", ran.stderr);
-    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(45),
+        "{:?}",
+        begun.elapsed()
+    );
     assert!(!out.exists(), "no half a file is left");
 }
 
@@ -80,7 +84,10 @@ fn i1_kill_9_under_load_loses_nothing_acknowledged() {
         let path = network.path("load");
         std::fs::write(&path, &content).expect("the file is written");
         let path = path.to_string_lossy().into_owned();
-        let mut upload = network.command(&["--quiet", "put", &path]).spawn().expect("put starts");
+        let mut upload = network
+            .command(&["--quiet", "put", &path])
+            .spawn()
+            .expect("put starts");
         real_sleep(Duration::from_millis(20 + seed * 37 % 400));
         let node = u16::try_from(1 + seed * 7 % 8).expect("1 to 8");
         if round % 2 == 0 {
@@ -128,14 +135,19 @@ fn a_folder_of_many_small_files_comes_back_as_it_was() {
         let content = bytes_of(seed, index * 31 % 5_000);
         std::fs::write(below.join(format!("f{index}")), content).expect("a file is written");
     }
-    let link = network.run(&["--quiet", "put", "-r", &folder.to_string_lossy()]).text();
+    let link = network
+        .run(&["--quiet", "put", "-r", &folder.to_string_lossy()])
+        .text();
     let back = network.path("back");
     let got = network.run(&["--quiet", "get", &link, &back.to_string_lossy()]);
     assert_eq!(got.code, Some(0), "{}", got.stderr);
     for index in 0..count {
         let name = format!("d{}/f{index}", index % 37);
         let found = std::fs::read(back.join(&name)).expect("the file is back");
-        assert!(found == std::fs::read(folder.join(&name)).expect("it is there"), "{name}");
+        assert!(
+            found == std::fs::read(folder.join(&name)).expect("it is there"),
+            "{name}"
+        );
     }
 }
 
@@ -155,12 +167,16 @@ fn a_large_file_comes_back_when_asked_for() {
         expected.update(&piece);
         std::io::Write::write_all(&mut &file, &piece).expect("the file is written");
     }
-    let link = network.run(&["--quiet", "put", &path.to_string_lossy()]).text();
+    let link = network
+        .run(&["--quiet", "put", &path.to_string_lossy()])
+        .text();
     let out = network.path("out");
     let got = network.run(&["--quiet", "get", &link, &out.to_string_lossy()]);
     assert_eq!(got.code, Some(0), "{}", got.stderr);
     let mut found = blake3::Hasher::new();
-    found.update_reader(std::fs::File::open(out).expect("it is there")).expect("it is read");
+    found
+        .update_reader(std::fs::File::open(out).expect("it is there"))
+        .expect("it is read");
     assert_eq!(found.finalize(), expected.finalize());
 }
 

@@ -95,7 +95,8 @@ impl OwnerActor {
 
     fn owner(&self) -> ClusterOwner {
         let name = format!("owner {}", self.index);
-        self.world.owner_on(&self.machine, &name, PROFILES[self.index])
+        self.world
+            .owner_on(&self.machine, &name, PROFILES[self.index])
     }
 
     /// Sizes at the borders of frames and segments are as likely as all others together.
@@ -116,11 +117,9 @@ impl OwnerActor {
                 Attempt::Done(link) => {
                     let mut known = self.board.lock();
                     known.tally.uploads += 1;
-                    for group in link.groups() {
-                        if !known.groups.contains(&group) {
-                            known.groups.push(group);
-                        }
-                    }
+                    known.groups.extend(link.groups());
+                    known.groups.sort_unstable();
+                    known.groups.dedup();
                     known.files.push(Stored {
                         link: *link,
                         content,
@@ -167,7 +166,11 @@ impl OwnerActor {
         match self.machine.runtime().run("upload", work).await {
             None => Attempt::Cut,
             Some(Ok(uploaded)) => {
-                assert_eq!(owner_bytes(&uploaded.progress), content.bytes, "all was read");
+                assert_eq!(
+                    owner_bytes(&uploaded.progress),
+                    content.bytes,
+                    "all was read"
+                );
                 Attempt::Done(Box::new(uploaded.link))
             }
             Some(Err(error)) if !self.machine.is_up() => {
@@ -214,7 +217,10 @@ fn owner_bytes(progress: &UploadProgress) -> usize {
 
 /// An upload may fail for want of nodes or of the ledger, never by our own fault.
 fn assert_blameless(error: &UploadError) {
-    assert!(error.blame() != Blame::Us, "an upload failed by our own fault: {error:?}");
+    assert!(
+        error.blame() != Blame::Us,
+        "an upload failed by our own fault: {error:?}"
+    );
     tracing::debug!(%error, "an upload failed");
 }
 
@@ -261,17 +267,29 @@ pub(super) async fn read_back(
         match read_once(client, &file.link, &range).await {
             Ok(bytes) => {
                 let expected = file.content.make();
-                assert!(bytes == expected[range], "I2: wrong bytes of {:?}", file.content);
+                assert!(
+                    bytes == expected[range],
+                    "I2: wrong bytes of {:?}",
+                    file.content
+                );
                 board.lock().tally.reads += 1;
                 return;
             }
             Err(error) => {
-                let kept = board.lock().files.iter().any(|kept| kept.content == file.content);
+                let kept = board
+                    .lock()
+                    .files
+                    .iter()
+                    .any(|kept| kept.content == file.content);
                 if !kept {
                     return;
                 }
                 let waited = world.sim.elapsed().saturating_sub(begun);
-                assert!(waited < READ_LIMIT, "I1: {:?} after {waited:?}: {error:?}", file.content);
+                assert!(
+                    waited < READ_LIMIT,
+                    "I1: {:?} after {waited:?}: {error:?}",
+                    file.content
+                );
                 world.sim.sleep(READ_PAUSE).await;
             }
         }

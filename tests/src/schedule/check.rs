@@ -29,7 +29,9 @@ pub(super) async fn supply(cluster: &Cluster) -> Amount {
 
 async fn group(cluster: &Cluster, id: GroupId) -> Group {
     let group = cluster.sequencer().group(id).await;
-    group.expect("the sequencer answers").expect("the group exists")
+    group
+        .expect("the sequencer answers")
+        .expect("the group exists")
 }
 
 /// Nodes with a slot that has not acknowledged its group's newest revision.
@@ -65,9 +67,15 @@ pub(super) async fn roots(cluster: &Cluster, board: &Board) {
         let mut slot_roots = Vec::new();
         for (slot, deal) in group.code.slots().zip(&group.deals) {
             let status = slot_status(client.network(), deal.node, id, slot).await;
-            assert_eq!(status.revision, group.revision.number, "slot {slot} of {id}");
+            assert_eq!(
+                status.revision, group.revision.number,
+                "slot {slot} of {id}"
+            );
             assert_eq!(status.lacking_count, 0, "slot {slot} of {id}");
-            assert_eq!(status.slot_bytes, group.revision.slot_bytes, "slot {slot} of {id}");
+            assert_eq!(
+                status.slot_bytes, group.revision.slot_bytes,
+                "slot {slot} of {id}"
+            );
             slot_roots.push(status.slot_root);
         }
         let root = group_root(&slot_roots).expect("a group's worth of slots");
@@ -94,11 +102,18 @@ pub(super) fn bounds(cluster: &Cluster) {
     for member in &cluster.members {
         let used = member.machine.disk_used_bytes();
         let capacity = cluster.capacity().get();
-        assert!(used <= capacity, "I9: {} uses {used} of {capacity}", member.machine.name());
+        assert!(
+            used <= capacity,
+            "I9: {} uses {used} of {capacity}",
+            member.machine.name()
+        );
     }
     let streams = cluster.world.net.stream_count();
     let bound = cluster.members.len() * 64;
-    assert!(streams <= bound, "I9: {streams} streams are open, expected at most {bound}");
+    assert!(
+        streams <= bound,
+        "I9: {streams} streams are open, expected at most {bound}"
+    );
 }
 
 /// I1 at its limit: with as many nodes of the narrowest code down as it can lose, every file is
@@ -121,5 +136,9 @@ pub(super) async fn survivors(cluster: &mut Cluster, board: &Board, seed: u64) {
         let whole = 0..file.content.bytes;
         read_back(&cluster.world, board, &client, &file, whole).await;
     }
-    assert_eq!(client.memory().bytes_used(), 0, "I9: a reader at rest holds no memory");
+    assert_eq!(
+        client.memory().bytes_used(),
+        0,
+        "I9: a reader at rest holds no memory"
+    );
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cairn_core::NodeId;
-use cairn_ledger::Ledger;
 use cairn_net::sim::Link;
 use cairn_runtime::sim::{ClockError, SimRng};
 
@@ -128,12 +127,18 @@ async fn begin(
     if matches!(fault, Fault::Wipe | Fault::BitRot | Fault::Redraw) {
         nodes.truncate(1);
     }
-    cluster.world.sim.note(&format!("fault {fault:?}"), &[], &[]);
+    cluster
+        .world
+        .sim
+        .note(&format!("fault {fault:?}"), &[], &[]);
     match fault {
         Fault::PowerCut | Fault::Wipe => nodes.iter().for_each(|index| cluster.crash(*index)),
         Fault::Kill => nodes.iter().for_each(|index| cluster.kill(*index)),
         Fault::Partition => {
-            let apart: Vec<NodeId> = nodes.iter().map(|index| cluster.members[*index].id).collect();
+            let apart: Vec<NodeId> = nodes
+                .iter()
+                .map(|index| cluster.members[*index].id)
+                .collect();
             cluster.world.net.part(&[&apart]);
         }
         Fault::BitRot => nodes.iter().for_each(|index| rot(cluster, rng, *index)),
@@ -162,7 +167,10 @@ async fn begin(
                 ..Link::DEFAULT
             };
             for index in &nodes {
-                cluster.world.net.set_links_of(cluster.members[*index].id, lossy);
+                cluster
+                    .world
+                    .net
+                    .set_links_of(cluster.members[*index].id, lossy);
             }
         }
         Fault::LedgerRestart => {
@@ -201,9 +209,10 @@ fn rot(cluster: &Cluster, rng: &mut SimRng, index: usize) {
     }
     for _ in 0..3 {
         let (path, bytes) = packs[rng.index(packs.len())];
-        let from = 4096 + u64::try_from(rng.index(usize::try_from(bytes - 4096).unwrap_or(1)));
-        let from = from.unwrap_or(4096).min(bytes - 1);
-        let flipped = machine.flip_bits(path, from..bytes.min(&(from + 512)).to_owned(), 2);
+        let within = usize::try_from(bytes - 4096).unwrap_or(1);
+        let from = 4096 + u64::try_from(rng.index(within)).unwrap_or(0);
+        let to = (from + 512).min(*bytes);
+        let flipped = machine.flip_bits(path, from..to, 2);
         flipped.expect("the file is there");
     }
 }
@@ -211,7 +220,9 @@ fn rot(cluster: &Cluster, rng: &mut SimRng, index: usize) {
 /// Mends what has lasted long enough.
 async fn mend_due(cluster: &mut Cluster, standing: &mut Vec<Standing>) {
     let now = cluster.world.sim.elapsed();
-    let (due, rest) = standing.drain(..).partition(|fault: &Standing| fault.until <= now);
+    let (due, rest) = standing
+        .drain(..)
+        .partition(|fault: &Standing| fault.until <= now);
     *standing = rest;
     for fault in due {
         mend(cluster, &fault).await;
@@ -250,7 +261,10 @@ async fn mend(cluster: &mut Cluster, standing: &Standing) {
         }
         Fault::LossyLink => {
             for index in &standing.nodes {
-                cluster.world.net.set_links_of(cluster.members[*index].id, Link::DEFAULT);
+                cluster
+                    .world
+                    .net
+                    .set_links_of(cluster.members[*index].id, Link::DEFAULT);
             }
         }
         Fault::Redraw => {
