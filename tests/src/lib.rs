@@ -8,4 +8,4 @@ pub mod content;
 pub mod schedule;
 pub mod system;
 
-pub use cluster::{Cluster, ClusterConfig, ClusterClient};
+pub use cluster::{Cluster, ClusterClient, ClusterConfig};
