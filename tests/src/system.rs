@@ -55,6 +55,10 @@ pub fn bytes_of(seed: u64, count: usize) -> Vec<u8> {
 }
 
 /// A number from the environment, for long forms of a test.
+///
+/// # Panics
+///
+/// When it is no number.
 #[must_use]
 pub fn setting(name: &str, usual: usize) -> usize {
     std::env::var(name).ok().map_or(usual, |text| {
@@ -233,6 +237,10 @@ impl DevNetwork {
     }
 
     /// Waits until every slot of a link is caught up.
+    ///
+    /// # Panics
+    ///
+    /// When they are not in time.
     pub fn wait_complete(&self, link: &str) {
         let mut last = String::new();
         let begun = real_time();

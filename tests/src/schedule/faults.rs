@@ -148,17 +148,7 @@ async fn begin(
                 machine.set_disk_bytes(machine.disk_used_bytes() + (64 << 10));
             }
         }
-        Fault::ClockJump => {
-            for index in &nodes {
-                let off = rng.up_to(Duration::from_secs(3_600));
-                let clock = if rng.index(2) == 0 {
-                    ClockError::Ahead(off)
-                } else {
-                    ClockError::Behind(off)
-                };
-                cluster.members[*index].machine.set_clock(clock);
-            }
-        }
+        Fault::ClockJump => nodes.iter().for_each(|index| jump(cluster, rng, *index)),
         Fault::LossyLink => {
             let lossy = Link {
                 latency: Duration::from_millis(300),
@@ -194,6 +184,17 @@ async fn begin(
         nodes,
         until,
     })
+}
+
+/// Sets a node's clock wrong by up to an hour.
+fn jump(cluster: &Cluster, rng: &mut SimRng, index: usize) {
+    let off = rng.up_to(Duration::from_secs(3_600));
+    let clock = if rng.index(2) == 0 {
+        ClockError::Ahead(off)
+    } else {
+        ClockError::Behind(off)
+    };
+    cluster.members[index].machine.set_clock(clock);
 }
 
 /// Flips bits in a few places of a node's packs.
