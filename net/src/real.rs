@@ -1,8 +1,8 @@
 //! The real network: libp2p for control messages, the DHT and NAT traversal; direct TLS 1.3 over
 //! TCP for shard bytes.
 //!
-//! One task owns the libp2p swarm ([`driver`]), one accepts TLS connections ([`listener`]), one
-//! writes what is remembered ([`keeper`]). They end with [`Network::shutdown`], or when the last
+//! One task owns the libp2p swarm (`driver`), one accepts TLS connections (`listener`), one
+//! writes what is remembered (`keeper`). They end with [`Network::shutdown`], or when the last
 //! handle is dropped. A stream to a peer goes to its data addresses first and over a libp2p
 //! connection, hole-punched or relayed, when none of them answers. Addresses come from the
 //! configuration, from what peers say of themselves, and from signed node records in the DHT.

@@ -79,7 +79,7 @@ enum Attempt {
 impl OwnerActor {
     async fn run(mut self) {
         let mut count = 0_u64;
-        let mut owner = self.owner();
+        let mut owner = self.come_back().await;
         while !self.board.lock().ended {
             let gap = self.rng.up_to(self.config.upload_gap * 2);
             self.world.sim.sleep(gap).await;
