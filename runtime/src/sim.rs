@@ -7,6 +7,9 @@
 //! What code must do to keep it so: wait only for what this crate, `tokio::sync`, `tokio::io`
 //! traits or `futures` give; start `tokio::select!` with `biased;` and not use `futures::select!`
 //! (both else draw from the system's entropy); not iterate over hash maps; not start threads.
+//! In which order tasks are woken in one poll does not count: a `tokio::sync::watch` wakes its
+//! receivers in an order from the system's entropy. So no one task may wait for two receivers of
+//! one `watch` through a `FuturesUnordered`, which polls in the order of the wakes.
 //! Tasks started past this crate panic, since no tokio runtime is running.
 //!
 //! A panic in any task goes through [`Sim::run`]: in a release build it would have ended the
@@ -61,6 +64,7 @@ pub(crate) use executor::SimTask;
 use machine::MachineShared;
 pub use machine::{ClockError, Machine, MachineId, SimRuntime};
 pub use rng::SimRng;
+pub use trace::TraceEvent;
 
 /// A simulated world. Cheap to clone; all clones are the same world.
 #[derive(Clone, Debug)]
@@ -183,8 +187,8 @@ impl Sim {
         SimRng::labelled(self.world.seed, label)
     }
 
-    /// Adds an event to the trace, with the virtual time.
-    pub fn note(&self, kind: &str, words: &[u64], bytes: &[u8]) {
+    /// Adds an event to the trace, with the virtual time. At most four words count.
+    pub fn note(&self, kind: &'static str, words: &[u64], bytes: &[u8]) {
         self.world.executor.note(kind, words, bytes);
     }
 
@@ -194,15 +198,15 @@ impl Sim {
         self.world.executor.trace.digest()
     }
 
-    /// Keeps the last `most` events in words from now on: to find where two runs part.
+    /// Keeps the last `most` events from now on: to find where two runs part.
     pub fn keep_events(&self, most: usize) {
         self.world.executor.trace.keep(most);
     }
 
-    /// The events kept, oldest first.
+    /// Takes the events kept so far, oldest first.
     #[must_use]
-    pub fn events(&self) -> Vec<String> {
-        self.world.executor.trace.kept()
+    pub fn take_events(&self) -> Vec<TraceEvent> {
+        self.world.executor.trace.take_kept()
     }
 
     /// Calls `hook` whenever a machine has gone down, after its tasks are gone.

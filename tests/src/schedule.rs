@@ -13,6 +13,7 @@ use std::time::Duration;
 use cairn_client::Link;
 use cairn_core::{GroupId, Profile};
 use cairn_runtime::Sim;
+use cairn_runtime::sim::TraceEvent;
 
 use crate::cluster::{Cluster, ClusterConfig};
 use crate::content::Content;
@@ -25,6 +26,8 @@ mod faults;
 pub const IMPAIRED_MAX: usize = 4;
 /// Codes of the owners, one owner each: the narrowest, and one with nodes to spare for redraws.
 const PROFILES: [Profile; 2] = [Profile::Dev8, Profile::Compact];
+/// How many events are shown before the first in which two runs differ.
+const EVENTS_SHOWN: usize = 12;
 /// Files kept at most; the oldest is removed beyond.
 const FILES_MAX: usize = 40;
 
@@ -139,8 +142,50 @@ impl Board {
 /// When an invariant is violated.
 #[must_use]
 pub fn run_day(config: DayConfig) -> DayReport {
+    run_in(&Sim::new(config.seed), config)
+}
+
+/// Runs a day twice: every event of one is an event of the other (I10).
+///
+/// # Panics
+///
+/// When an invariant is violated, or the runs differ: with the first event in which they do.
+#[must_use]
+pub fn run_day_twice(config: DayConfig) -> DayReport {
+    let [(report, first), (again, second)] = [(), ()].map(|()| {
+        let sim = Sim::new(config.seed);
+        sim.keep_events(usize::MAX);
+        (run_in(&sim, config), sim.take_events())
+    });
     let _line = Reproduce(config);
-    let sim = Sim::new(config.seed);
+    assert_same(&first, &second);
+    assert_eq!(report, again, "I10: equal events, unequal reports");
+    report
+}
+
+/// Compares the events of two runs.
+fn assert_same(first: &[TraceEvent], second: &[TraceEvent]) {
+    let longer = first.len().max(second.len());
+    let Some(at) = (0..longer).find(|at| first.get(*at) != second.get(*at)) else {
+        return;
+    };
+    let show = |event: Option<&TraceEvent>| {
+        event.map_or_else(|| "the end".to_owned(), ToString::to_string)
+    };
+    let before: Vec<String> = first[at.saturating_sub(EVENTS_SHOWN)..at]
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    panic!(
+        "I10: the runs differ from event {at} on\n  {}\nthen, once: {}\nand again:  {}",
+        before.join("\n  "),
+        show(first.get(at)),
+        show(second.get(at)),
+    );
+}
+
+fn run_in(sim: &Sim, config: DayConfig) -> DayReport {
+    let _line = Reproduce(config);
     sim.run(async |sim| {
         let mut cluster = Cluster::start(sim.clone(), ClusterConfig::new(config.nodes)).await;
         let board = Board::default();
@@ -182,5 +227,33 @@ impl Drop for Reproduce {
                  cargo nextest run -p cairn-tests sim_by_seed"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(words: &[u64]) -> Vec<TraceEvent> {
+        let sim = Sim::new(1);
+        sim.keep_events(usize::MAX);
+        words
+            .iter()
+            .for_each(|word| sim.note("event", &[*word], b"bytes"));
+        sim.take_events()
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "event 2 on\n  0ns event 1 \"bytes\"\n  0ns event 2 \"bytes\"\n\
+                               then, once: 0ns event 3 \"bytes\"\nand again:  the end"
+    )]
+    fn the_first_event_that_differs_is_shown() {
+        assert_same(&events(&[1, 2, 3]), &events(&[1, 2]));
+    }
+
+    #[test]
+    fn equal_runs_are_equal() {
+        assert_same(&events(&[1, 2, 3]), &events(&[1, 2, 3]));
     }
 }

@@ -58,7 +58,9 @@ struct Entry {
 
 #[derive(Default)]
 struct Ready {
-    /// At most one entry per task.
+    /// At most one entry per task, by rising id: in which order tasks were woken must not count,
+    /// since wakers are kept by others (`tokio::sync::watch` wakes in an order from the system's
+    /// entropy; test `the_order_of_wakes_does_not_count`).
     list: Mutex<Vec<Arc<Header>>>,
 }
 
@@ -82,7 +84,8 @@ impl Wake for Header {
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::Relaxed) {
             let mut list = self.ready.list.lock().expect("no panic while queueing");
-            list.push(Arc::clone(self));
+            let place = list.partition_point(|other| other.id < self.id);
+            list.insert(place, Arc::clone(self));
         }
     }
 }
@@ -115,7 +118,7 @@ impl Executor {
     }
 
     /// Notes an event with its time.
-    pub(super) fn note(&self, kind: &str, words: &[u64], bytes: &[u8]) {
+    pub(super) fn note(&self, kind: &'static str, words: &[u64], bytes: &[u8]) {
         self.trace.feed(self.now(), kind, words, bytes);
     }
 
@@ -202,7 +205,7 @@ impl Executor {
             return None;
         }
         let index = state.rng.index(list.len());
-        let header = list.swap_remove(index);
+        let header = list.remove(index);
         drop(list);
         state.polls += 1;
         assert!(
@@ -213,7 +216,8 @@ impl Executor {
         );
         let now = state.now;
         drop(state);
-        self.trace.feed(now, "poll", &[header.id], &[]);
+        let name = header.name.as_bytes();
+        self.trace.feed(now, "poll", &[header.id], name);
         Some(header)
     }
 

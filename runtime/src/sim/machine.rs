@@ -138,7 +138,7 @@ impl MachineShared {
         self.power.cut.swap(false, Ordering::Relaxed)
     }
 
-    fn note(&self, kind: &str) {
+    fn note(&self, kind: &'static str) {
         let words = [u64::from(self.id.number()), self.incarnation()];
         self.executor.note(kind, &words, self.name.as_bytes());
     }
@@ -220,7 +220,7 @@ impl Machine {
         }
     }
 
-    fn go_down(&self, how: &str) -> bool {
+    fn go_down(&self, how: &'static str) -> bool {
         self.sim.settle_power_cuts();
         let was_up = self.shared.power.up.swap(false, Ordering::Relaxed);
         if was_up {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{ClockError, DiskFault, DiskSpeed, Sim, SimRuntime};
 use crate::{Aborted, Disk, DiskFile, OpenMode, Runtime};
@@ -88,7 +88,7 @@ fn i10_same_seed_same_run() {
         let sim = Sim::new(seed);
         sim.keep_events(100_000);
         let output = sim.run(workload);
-        (output, sim.trace_digest(), sim.elapsed(), sim.events())
+        (output, sim.trace_digest(), sim.elapsed(), sim.take_events())
     };
     let first = run(7);
     assert!(first.3.len() > 500);
@@ -119,6 +119,36 @@ fn the_seed_decides_who_runs_next() {
     };
     assert_ne!(order(1), order(2));
     assert_eq!(order(1), order(1));
+}
+
+/// I10: `watch` wakes its receivers in an order that it draws from the system.
+#[test]
+fn the_order_of_wakes_does_not_count() {
+    let order = |seed| {
+        let sim = Sim::new(seed);
+        sim.run(async |sim| {
+            let (closing, closed) = watch::channel(false);
+            let (sender, mut order) = mpsc::channel(20);
+            let mut tasks = Vec::new();
+            for index in 0..20 {
+                let (sender, mut closed) = (sender.clone(), closed.clone());
+                tasks.push(sim.spawn("waits", async move {
+                    closed.wait_for(|closed| *closed).await.unwrap();
+                    sender.send(index).await.unwrap();
+                }));
+            }
+            drop(sender);
+            sim.sleep(Duration::from_secs(1)).await;
+            closing.send(true).unwrap();
+            let mut all = Vec::new();
+            while let Some(index) = order.recv().await {
+                all.push(index);
+            }
+            all
+        })
+    };
+    assert_eq!(order(1), order(1));
+    assert_ne!(order(1), order(2));
 }
 
 #[test]

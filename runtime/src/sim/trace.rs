@@ -5,11 +5,46 @@
 //! find where two runs part, keep the last events of both and compare.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
+use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// The digest and, on demand, the last events in words.
+/// Most numbers of one event.
+const WORDS_MAX: usize = 4;
+/// How many of an event's bytes are kept to be shown: a task's name, a path's beginning.
+const SHOWN_MAX: usize = 24;
+
+/// Something that happened in a simulated run. Of its bytes it keeps the first and a checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceEvent {
+    at: Duration,
+    kind: &'static str,
+    words: [u64; WORDS_MAX],
+    word_count: usize,
+    bytes: usize,
+    shown: [u8; SHOWN_MAX],
+    content: u64,
+}
+
+impl fmt::Display for TraceEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.at, self.kind)?;
+        for word in &self.words[..self.word_count] {
+            write!(f, " {word}")?;
+        }
+        let shown = &self.shown[..self.bytes.min(SHOWN_MAX)];
+        match str::from_utf8(shown) {
+            Ok("") => Ok(()),
+            Ok(text) if self.bytes == shown.len() => write!(f, " {text:?}"),
+            Ok(_) | Err(_) => {
+                write!(f, ", {} bytes {:016x}: ", self.bytes, self.content)?;
+                write!(f, "{}", shown.escape_ascii())
+            }
+        }
+    }
+}
+
+/// The digest and, on demand, the last events.
 #[derive(Debug)]
 pub(super) struct Trace {
     state: Mutex<State>,
@@ -19,7 +54,7 @@ pub(super) struct Trace {
 struct State {
     digest: u64,
     events: u64,
-    kept: VecDeque<String>,
+    kept: VecDeque<TraceEvent>,
     kept_max: usize,
 }
 
@@ -35,28 +70,36 @@ impl Trace {
         }
     }
 
-    pub(super) fn feed(&self, at: Duration, kind: &str, words: &[u64], bytes: &[u8]) {
-        let mut state = self.state.lock().expect("no panic while tracing");
+    /// Takes an event in. Of more than [`WORDS_MAX`] words those beyond do not count.
+    pub(super) fn feed(&self, at: Duration, kind: &'static str, words: &[u64], bytes: &[u8]) {
+        debug_assert!(words.len() <= WORDS_MAX, "{kind}: {words:?}");
+        let word_count = words.len().min(WORDS_MAX);
+        let mut event = TraceEvent {
+            at,
+            kind,
+            words: [0; WORDS_MAX],
+            word_count,
+            bytes: bytes.len(),
+            shown: [0; SHOWN_MAX],
+            content: feed_bytes(0, bytes),
+        };
+        event.words[..word_count].copy_from_slice(&words[..word_count]);
+        let shown_count = bytes.len().min(SHOWN_MAX);
+        event.shown[..shown_count].copy_from_slice(&bytes[..shown_count]);
         let nanos = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        let mut state = self.state.lock().expect("no panic while tracing");
         let mut digest = mix(state.digest, nanos);
         digest = feed_bytes(digest, kind.as_bytes());
-        for word in words {
-            digest = mix(digest, *word);
+        for word in event.words {
+            digest = mix(digest, word);
         }
-        state.digest = feed_bytes(digest, bytes);
+        state.digest = mix(digest, event.content);
         state.events += 1;
         if state.kept_max > 0 {
             if state.kept.len() == state.kept_max {
                 state.kept.pop_front();
             }
-            let mut line = format!("{at:?} {kind}");
-            for word in words {
-                write!(line, " {word}").expect("writing to memory does not fail");
-            }
-            let content = feed_bytes(0, bytes);
-            write!(line, " {} bytes {content:016x}", bytes.len())
-                .expect("writing to memory does not fail");
-            state.kept.push_back(line);
+            state.kept.push_back(event);
         }
     }
 
@@ -69,9 +112,9 @@ impl Trace {
         self.state.lock().expect("no panic while tracing").kept_max = most;
     }
 
-    pub(super) fn kept(&self) -> Vec<String> {
-        let state = self.state.lock().expect("no panic while tracing");
-        state.kept.iter().cloned().collect()
+    pub(super) fn take_kept(&self) -> Vec<TraceEvent> {
+        let mut state = self.state.lock().expect("no panic while tracing");
+        std::mem::take(&mut state.kept).into()
     }
 }
 
@@ -101,7 +144,7 @@ mod tests {
 
     #[test]
     fn every_part_of_an_event_counts() {
-        let base: (u64, &str, &[u64], &[u8]) = (1, "disk", &[1, 2], b"12345678 9");
+        let base: (u64, &'static str, &[u64], &[u8]) = (1, "disk", &[1, 2], b"12345678 9");
         let cases = [
             base,
             (2, "disk", &[1, 2], b"12345678 9"),
@@ -131,8 +174,9 @@ mod tests {
         for word in 0..3 {
             trace.feed(Duration::ZERO, "kept", &[word], b"");
         }
-        let kept = trace.kept();
+        let kept = trace.take_kept();
         assert_eq!(kept.len(), 2);
-        assert!(kept[0].starts_with("0ns kept 1"), "{kept:?}");
+        assert_eq!(kept[0].to_string(), "0ns kept 1");
+        assert_eq!(trace.take_kept(), []);
     }
 }

@@ -130,7 +130,7 @@ async fn begin(
     cluster
         .world
         .sim
-        .note(&format!("fault {fault:?}"), &[], &[]);
+        .note("fault", &[], format!("{fault:?}").as_bytes());
     match fault {
         Fault::PowerCut | Fault::Wipe => nodes.iter().for_each(|index| cluster.crash(*index)),
         Fault::Kill => nodes.iter().for_each(|index| cluster.kill(*index)),
