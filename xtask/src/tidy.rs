@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 mod code;
 mod crates;
 mod definitions;
+mod docs;
 mod interface;
 mod text;
 mod tree;
@@ -41,8 +42,12 @@ pub(crate) enum Rule {
     Flag,
     /// A library used outside the one crate that hides it.
     ForeignCrate,
+    /// A heading without text below it.
+    Heading,
     /// The path of someone's machine.
     MachinePath,
+    /// A document or heading that is mentioned and not there.
+    Mention,
     /// A module in a file named `mod.rs`.
     ModFile,
     /// A source without a module doc.
@@ -72,7 +77,9 @@ impl Rule {
             Self::FileBytes => "file-bytes",
             Self::Flag => "flag",
             Self::ForeignCrate => "foreign-crate",
+            Self::Heading => "heading",
             Self::MachinePath => "machine-path",
+            Self::Mention => "mention",
             Self::ModFile => "mod-file",
             Self::ModuleDoc => "module-doc",
             Self::RegistryHost => "registry-host",
@@ -126,6 +133,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<Problem>> {
     code::check(&tree, &mut problems);
     words::check(&tree, &mut problems);
     interface::check(&tree, &mut problems);
+    docs::check(&tree, &mut problems);
     problems.sort();
     problems.dedup();
     Ok(problems)

@@ -65,6 +65,8 @@ fn every_rule_has_a_failing_example() {
         Rule::FileBudget,
         Rule::Flag,
         Rule::ForeignCrate,
+        Rule::Heading,
+        Rule::Mention,
         Rule::ModFile,
         Rule::ModuleDoc,
         Rule::Syntax,
