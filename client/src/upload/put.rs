@@ -48,8 +48,9 @@ pub enum PutFailure {
         /// The node.
         node: NodeId,
     },
-    /// The segment is durable and its memory was needed for the next.
-    #[error("left behind: the segment is durable and the rest took too long")]
+    /// The segment is durable and its memory was needed for the next, or it can't become durable
+    /// any more.
+    #[error("was not waited for any longer")]
     LeftBehind,
     /// Our own side is shutting down.
     #[error("the put was aborted")]
