@@ -20,7 +20,7 @@ use crate::range::ByteRange;
 )]
 #[command(
     after_help = "Exit codes: 0 done, 1 what was asked for is not so, 2 usage or config, \
-    3 network or node, 4 local storage."
+    3 network or node, 4 local storage, 130 or 143 stopped by a signal."
 )]
 pub(crate) struct Args {
     /// Flags of every command.
@@ -131,7 +131,12 @@ pub(crate) struct CatArgs {
     /// Link that `put` printed.
     pub(crate) link: String,
     /// Bytes from A up to but not including B, with units: 1MiB..2MiB, 4096.., ..64KiB.
-    #[arg(long, value_name = "A..B", value_parser = str::parse::<ByteRange>)]
+    #[arg(
+        long,
+        value_name = "A..B",
+        value_parser = str::parse::<ByteRange>,
+        allow_hyphen_values = true
+    )]
     pub(crate) range: Option<ByteRange>,
 }
 
@@ -156,11 +161,11 @@ pub(crate) struct DevArgs {
     /// Erasure code that `put` uses here [default: the widest that fits the nodes].
     #[arg(long, value_parser = str::parse::<Profile>)]
     pub(crate) profile: Option<Profile>,
-    /// Most bytes that each node takes on the disk.
-    #[arg(long, value_name = "SIZE", default_value = "16GiB", value_parser = str::parse::<ByteCount>)]
-    pub(crate) capacity: ByteCount,
+    /// Most bytes that each node takes on the disk [default: 16GiB, or what the folder has].
+    #[arg(long, value_name = "SIZE", value_parser = str::parse::<ByteCount>)]
+    pub(crate) capacity: Option<ByteCount>,
     /// Multiaddress that others join the network through, on other machines too; may be given
-    /// again [default: a free port of the loopback interface].
+    /// again [default: that of the last time, or a free port of the loopback interface].
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Vec<String>,
     /// Run every node in this process instead of one process each.

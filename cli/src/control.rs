@@ -182,22 +182,36 @@ async fn read_line(stream: &mut UnixStream) -> std::io::Result<String> {
     Ok(line)
 }
 
-/// Asks the process that listens at `path`, and waits at most `limit` for the answer.
+/// A process to ask.
+#[derive(Clone, Debug)]
+pub(crate) struct Listener {
+    /// Its socket.
+    pub(crate) path: PathBuf,
+    /// What starts it.
+    pub(crate) start: String,
+}
+
+/// Asks the process that listens there, and waits at most `limit` for the answer.
 ///
 /// # Errors
 ///
-/// Of kind network when nothing runs there, otherwise of the kind that the process says.
+/// Of kind network, with what starts it, when nothing runs there; otherwise of the kind that the
+/// process says.
 pub(crate) async fn ask<R: Serialize>(
     runtime: &RealRuntime,
-    path: &Path,
+    listener: &Listener,
     request: &R,
     limit: Duration,
 ) -> Result<Value, Failure> {
+    let path = &listener.path;
     check_length(path)?;
-    let mut stream = UnixStream::connect(path).await.or_fail(
-        FailureKind::Network,
-        format!("nothing answers at {}", path.display()),
-    )?;
+    let mut stream = UnixStream::connect(path)
+        .await
+        .or_fail(
+            FailureKind::Network,
+            format!("nothing answers at {}", path.display()),
+        )
+        .map_err(|failure| failure.hint(&listener.start))?;
     let mut line = serde_json::to_vec(request).or_fail(FailureKind::Usage, "the request")?;
     line.push(b'\n');
     let exchange = async {
@@ -256,20 +270,25 @@ mod tests {
                 socket
             });
             let limit = Duration::from_secs(10);
-            let garbage = ask(&runtime, &path, &"what", limit).await.unwrap_err();
+            let listener = Listener {
+                path: path.clone(),
+                start: "start it".to_owned(),
+            };
+            let garbage = ask(&runtime, &listener, &"what", limit).await.unwrap_err();
             assert_eq!(garbage.kind(), FailureKind::Usage);
-            let double = ask(&runtime, &path, &Question::Double(21), limit).await;
+            let double = ask(&runtime, &listener, &Question::Double(21), limit).await;
             assert_eq!(double.unwrap(), 42);
-            let refused = ask(&runtime, &path, &Question::Refuse, limit)
+            let refused = ask(&runtime, &listener, &Question::Refuse, limit)
                 .await
                 .unwrap_err();
             assert_eq!(refused.kind(), FailureKind::NotSo);
             assert_eq!(refused.to_string(), "error: no such number");
             drop(served.join().await);
-            let gone = ask(&runtime, &path, &Question::Refuse, limit)
+            let gone = ask(&runtime, &listener, &Question::Refuse, limit)
                 .await
                 .unwrap_err();
             assert_eq!(gone.kind(), FailureKind::Network);
+            assert!(gone.to_string().ends_with("hint: start it"), "{gone}");
             assert!(!path.exists());
         })
         .unwrap();

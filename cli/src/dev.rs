@@ -98,9 +98,10 @@ pub(crate) async fn run(app: &App, args: &DevArgs) -> Result<(), Failure> {
 /// Asks the running network and prints its table.
 async fn ask(app: &App, request: Request) -> Result<(), Failure> {
     let folder = Folder::of(&app.home);
-    let socket = folder.control_socket();
-    let answer = control::ask(&app.runtime, &socket, &request, ANSWER_TIME_MAX)
-        .await
-        .map_err(|failure| failure.hint("cairn dev"))?;
+    let listener = control::Listener {
+        path: folder.control_socket(),
+        start: "cairn dev".to_owned(),
+    };
+    let answer = control::ask(&app.runtime, &listener, &request, ANSWER_TIME_MAX).await?;
     app.output.answer(&answer, || member::table(&answer))
 }

@@ -1,8 +1,8 @@
 //! What a command ends with when it does not do what was asked: a kind, which is the exit code; a
 //! chain of causes; and the next thing to type.
 
-use std::fmt;
 use std::process::ExitCode;
+use std::{fmt, io};
 
 use cairn_core::Blame;
 
@@ -17,6 +17,10 @@ pub(crate) enum FailureKind {
     Network,
     /// This machine's disk does not.
     Storage,
+    /// Ctrl-C stopped the command.
+    Interrupted,
+    /// SIGTERM did.
+    Terminated,
 }
 
 impl FailureKind {
@@ -27,7 +31,15 @@ impl FailureKind {
             Self::Usage => 2,
             Self::Network => 3,
             Self::Storage => 4,
+            // As the shell says it: 128 and the signal's number.
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
         }
+    }
+
+    /// Whether a signal stopped the command.
+    pub(crate) const fn is_stop(self) -> bool {
+        matches!(self, Self::Interrupted | Self::Terminated)
     }
 
     /// The kind of a failure that the library lays to `blame`.
@@ -48,6 +60,8 @@ pub(crate) struct Failure {
     /// What each of several parts met, when the error sums them up.
     details: Vec<String>,
     hint: Option<String>,
+    /// Whether it is a stream of bytes to standard output that failed.
+    is_stream: bool,
 }
 
 impl Failure {
@@ -58,6 +72,15 @@ impl Failure {
             error: error.into(),
             details: Vec::new(),
             hint: None,
+            is_stream: false,
+        }
+    }
+
+    /// Standard output does not take the bytes of a file.
+    pub(crate) fn stream(error: io::Error) -> Self {
+        Self {
+            is_stream: true,
+            ..Self::new(FailureKind::Storage, error).while_doing("standard output can't be written")
         }
     }
 
@@ -71,6 +94,15 @@ impl Failure {
     pub(crate) fn hint(mut self, text: impl Into<String>) -> Self {
         self.hint = Some(text.into());
         self
+    }
+
+    /// With the next thing to type, unless there is a better one already.
+    #[must_use]
+    pub(crate) fn hint_otherwise(self, text: &str) -> Self {
+        match self.hint {
+            Some(_) => self,
+            None => self.hint(text),
+        }
     }
 
     /// With what each of several parts met.
@@ -87,6 +119,16 @@ impl Failure {
         self
     }
 
+    /// Whether all that failed is that nobody reads the bytes of the file any more.
+    pub(crate) fn is_closed_stream(&self) -> bool {
+        self.is_stream
+            && self.error.chain().any(|cause| {
+                cause
+                    .downcast_ref::<io::Error>()
+                    .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+            })
+    }
+
     /// The kind.
     pub(crate) const fn kind(&self) -> FailureKind {
         self.kind
@@ -99,20 +141,32 @@ impl Failure {
 
     /// The error and its causes on one line.
     pub(crate) fn cause(&self) -> String {
-        format!("{:#}", self.error)
+        let mut text = self.error.to_string();
+        for cause in self.causes() {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        text
+    }
+
+    /// The causes, from the outside in, without those that the error above them says itself.
+    fn causes(&self) -> Vec<String> {
+        let mut said = self.error.to_string();
+        let mut causes = Vec::new();
+        for cause in self.error.chain().skip(1).map(ToString::to_string) {
+            if !said.contains(&cause) {
+                said.clone_from(&cause);
+                causes.push(cause);
+            }
+        }
+        causes
     }
 
     /// As JSON: error, causes, hint and exit code.
     pub(crate) fn to_json(&self) -> serde_json::Value {
-        let causes: Vec<String> = self
-            .error
-            .chain()
-            .skip(1)
-            .map(ToString::to_string)
-            .collect();
         serde_json::json!({
             "error": self.error.to_string(),
-            "causes": causes,
+            "causes": self.causes(),
             "details": self.details,
             "hint": self.hint,
             "exit_code": self.kind.code(),
@@ -124,7 +178,7 @@ impl fmt::Display for Failure {
     /// `error: what failed`, a line for each cause and detail, `hint: what to type`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}", self.error)?;
-        for cause in self.error.chain().skip(1) {
+        for cause in self.causes() {
             write!(f, "\n  because {cause}")?;
         }
         for detail in &self.details {
@@ -155,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_failure_reads_from_the_outside_in_and_ends_with_the_hint() {
-        let cause = std::io::Error::other("no medium");
+        let cause = io::Error::other("no medium");
         let failure = Failure::new(FailureKind::Storage, cause)
             .while_doing("the key file can't be written")
             .hint("free some room");
@@ -168,12 +222,26 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_said_twice() {
+        let cause = io::Error::other("no medium");
+        let failure = Failure::new(FailureKind::Storage, cause)
+            .while_doing("lock: no medium")
+            .while_doing("the folder is in use");
+        assert_eq!(failure.cause(), "the folder is in use: lock: no medium");
+        assert_eq!(failure.to_json()["causes"].as_array().unwrap().len(), 1);
+        let shown = failure.hint("first").hint_otherwise("second").to_string();
+        assert!(shown.ends_with("hint: first"), "{shown}");
+    }
+
+    #[test]
     fn exit_codes_are_those_of_the_style() {
         let codes = [
             (FailureKind::NotSo, 1),
             (FailureKind::Usage, 2),
             (FailureKind::Network, 3),
             (FailureKind::Storage, 4),
+            (FailureKind::Interrupted, 130),
+            (FailureKind::Terminated, 143),
         ];
         for (kind, code) in codes {
             assert_eq!(kind.code(), code);

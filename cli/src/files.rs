@@ -6,6 +6,8 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use cairn_runtime::DiskError;
+
 use crate::failure::{Failure, FailureKind, OrFail};
 
 /// Largest small file that is read: far above any that we write.
@@ -107,6 +109,15 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, Failure> {
     String::from_utf8(content)
         .map(Some)
         .or_fail(FailureKind::Usage, format!("{shown} is not a text file"))
+}
+
+/// Why a folder's lock can't be had: another process has it, as `taken` says, or the disk's fault.
+pub(crate) fn lock_failure(error: DiskError, taken: String) -> Failure {
+    if error.source.kind() == ErrorKind::WouldBlock {
+        return Failure::say(FailureKind::Usage, taken);
+    }
+    Failure::new(FailureKind::Storage, error)
+        .hint("the folder must be one that this user may write to")
 }
 
 /// Makes a folder that the user alone may enter, and those above it.

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::args::GetArgs;
 use crate::failure::{Failure, FailureKind, OrFail};
 use crate::output::Progress;
-use crate::part::{Existing, Part};
+use crate::part::{self, Existing, Part};
 use crate::session::{NetFile, NetOpened, Session};
 use crate::sink::{Sink, Target};
 
@@ -43,28 +43,47 @@ pub(crate) fn parse_link(text: &str) -> Result<Link, Failure> {
 /// Fetches the link.
 pub(crate) async fn run(app: &App, args: &GetArgs) -> Result<(), Failure> {
     let link = parse_link(&args.link)?;
+    if let Some(path) = goal(args) {
+        // What can be known before anything is fetched: into a folder that exists, a file of the
+        // upload's own name may be put.
+        let kind = if path.as_os_str().as_bytes().ends_with(b"/") {
+            UploadKind::Folder
+        } else {
+            UploadKind::File
+        };
+        if !path.is_dir() {
+            part::check(path, kind, existing(args))?;
+        }
+    }
     let session = Session::open(app).await?;
     let done = fetch(app, args, &session, &link).await;
     session.close().await;
     done
 }
 
-async fn fetch(app: &App, args: &GetArgs, session: &Session, link: &Link) -> Result<(), Failure> {
-    let opened = session.client.open(link).await?;
-    let path = args.path.as_deref().filter(|path| path.as_os_str() != "-");
-    let existing = if args.force {
+/// Where to; `None` for standard output.
+fn goal(args: &GetArgs) -> Option<&Path> {
+    args.path.as_deref().filter(|path| path.as_os_str() != "-")
+}
+
+const fn existing(args: &GetArgs) -> Existing {
+    if args.force {
         Existing::Replace
     } else {
         Existing::Keep
-    };
-    match (opened.index().kind, path) {
+    }
+}
+
+async fn fetch(app: &App, args: &GetArgs, session: &Session, link: &Link) -> Result<(), Failure> {
+    let opened = session.client.open(link).await?;
+    match (opened.index().kind, goal(args)) {
         (UploadKind::File, None) => {
             let (file, _) = only_file(&opened)?;
             let sink = Sink::new(&app.runtime, Target::Output);
             let progress = app.output.progress("get", Some(file.bytes()));
             copy(&file, sink, &progress).await.map(drop)
         }
-        (UploadKind::File, Some(path)) => get_file(app, &opened, path, existing).await,
+        (UploadKind::File, Some(path)) => get_file(app, &opened, path, existing(args)).await,
         (UploadKind::Folder, Some(path)) => get_folder(app, &opened, path).await,
         (UploadKind::Folder, None) => {
             let text = "the link is of a folder, which standard output can't hold";
@@ -104,7 +123,7 @@ async fn get_file(
     } else {
         path.to_owned()
     };
-    let part = Part::of(&goal, existing)?;
+    let part = Part::of(&app.runtime, &goal, UploadKind::File, existing)?;
     let sink = Sink::new(&app.runtime, Target::File(part.make_file()?));
     let progress = app.output.progress("get", Some(file.bytes()));
     let target = copy(&file, sink, &progress).await?;
@@ -117,7 +136,7 @@ async fn get_file(
 }
 
 async fn get_folder(app: &App, opened: &NetOpened, path: &Path) -> Result<(), Failure> {
-    let part = Part::of(path, Existing::Keep)?;
+    let part = Part::of(&app.runtime, path, UploadKind::Folder, Existing::Keep)?;
     part.make_folder()?;
     let index = opened.index();
     let progress = app.output.progress("get", Some(index.bytes()));

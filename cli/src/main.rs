@@ -34,21 +34,38 @@ mod rm;
 mod session;
 mod sink;
 mod stat;
+mod stop;
 mod walk;
+mod watched_file;
 
 use app::App;
-use args::{Args, Verb};
+use args::{Args, SharedArgs, Verb};
 use failure::{Failure, FailureKind, OrFail};
+use output::{Format, Loudness, Output};
+use stop::until_stopped;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return unparsed(&error),
+    };
     let output = app::output(&args.shared);
-    let done = start_logs(&args.shared.log).and_then(|()| {
-        RealRuntime::run(|runtime| run(runtime, args))
-            .or_fail(FailureKind::Storage, "the system gives no threads")?
+    let done = start_logs(&args.shared).and_then(|()| {
+        RealRuntime::run(|runtime| async move {
+            let done = run(runtime, args).await;
+            if let Err(failure) = &done
+                && failure.kind().is_stop()
+            {
+                stop(output, failure);
+            }
+            done
+        })
+        .or_fail(FailureKind::Storage, "the system gives no threads")?
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the bytes has seen enough, or says itself what is wrong.
+        Err(failure) if failure.is_closed_stream() => ExitCode::SUCCESS,
         Err(failure) => {
             output.failure(&failure);
             failure.exit_code()
@@ -63,23 +80,51 @@ async fn run(runtime: RealRuntime, args: Args) -> Result<(), Failure> {
         Verb::Completions(args) => completions::run(&args),
         Verb::Dev(args) => dev::run(&app, &args).await,
         Verb::Node(args) => node::run(&app, &args).await,
-        Verb::Put(args) => put::run(&app, &args).await,
-        Verb::Get(args) => get::run(&app, &args).await,
-        Verb::Cat(args) => cat::run(&app, &args).await,
-        Verb::Stat(args) => stat::run(&app, &args).await,
-        Verb::Rm(args) => rm::run(&app, &args).await,
+        Verb::Put(args) => until_stopped(Box::pin(put::run(&app, &args))).await,
+        Verb::Get(args) => until_stopped(Box::pin(get::run(&app, &args))).await,
+        Verb::Cat(args) => until_stopped(Box::pin(cat::run(&app, &args))).await,
+        Verb::Stat(args) => until_stopped(Box::pin(stat::run(&app, &args))).await,
+        Verb::Rm(args) => until_stopped(Box::pin(rm::run(&app, &args))).await,
     }
 }
 
+/// Ends the process without waiting for a read that may never return, such as that of a terminal.
+/// Whatever is half done elsewhere is as after a kill, which everything here stands.
+#[expect(clippy::exit, reason = "threads that block can't be asked to end")]
+fn stop(output: Output, failure: &Failure) -> ! {
+    output.failure(failure);
+    std::process::exit(failure.kind().code().into())
+}
+
+/// Says what is wrong with the command line, or prints the help that was asked for.
+fn unparsed(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|arg| arg == "--json");
+    if error.use_stderr() && wants_json {
+        let text = error.render().to_string();
+        let text = text.trim().trim_start_matches("error: ");
+        let failure = Failure::say(FailureKind::Usage, text);
+        Output::new(Format::Json, Loudness::Quiet).failure(&failure);
+        return failure.exit_code();
+    }
+    // A closed output is no reason for another error.
+    error.print().ok();
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
 /// Logs go to standard error, in the form of `--json` or for people.
-fn start_logs(filter: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::builder()
-        .parse(filter)
-        .or_fail(FailureKind::Usage, format!("{filter:?} is no log filter"))?;
-    tracing_subscriber::fmt()
+fn start_logs(shared: &SharedArgs) -> Result<(), Failure> {
+    let filter = EnvFilter::builder().parse(&shared.log).or_fail(
+        FailureKind::Usage,
+        format!("{:?} is no log filter", shared.log),
+    )?;
+    let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+        .with_ansi(false);
+    if shared.json {
+        logs.json().init();
+    } else {
+        logs.init();
+    }
     Ok(())
 }

@@ -128,13 +128,11 @@ async fn ask(
     limit: Duration,
 ) -> Result<(), Failure> {
     let folder = Folder::of(app, args)?;
-    let socket = folder.control_socket();
-    let answer = control::ask(&app.runtime, &socket, &request, limit)
-        .await
-        .map_err(|failure| {
-            let shown = folder.path().display();
-            failure.hint(format!("cairn node run --folder {shown}"))
-        })?;
+    let listener = control::Listener {
+        path: folder.control_socket(),
+        start: format!("cairn node run --folder {}", folder.path().display()),
+    };
+    let answer = control::ask(&app.runtime, &listener, &request, limit).await?;
     app.output.answer(&answer, || table(&answer))
 }
 

@@ -3,6 +3,7 @@
 //! Progress is drawn on terminals only and never with `--quiet` or `--json`. Colour carries no
 //! meaning; `NO_COLOR` turns it off.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -120,6 +121,11 @@ impl Progress {
     pub(crate) fn at(&self, bytes: u64) {
         self.line.set_position(bytes);
     }
+
+    /// Says something while the line is drawn.
+    pub(crate) fn note(&self, output: Output, text: &str) {
+        self.line.suspend(|| output.note(text));
+    }
 }
 
 impl Drop for Progress {
@@ -137,7 +143,16 @@ pub(crate) fn write_out(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)
         .and_then(|()| out.flush())
-        .map_err(|error| Failure::new(FailureKind::Storage, error).while_doing("standard output"))
+        .map_err(|error| {
+            Failure::new(FailureKind::Storage, error)
+                .while_doing("standard output can't be written")
+        })
+}
+
+/// A number of things, in words that fit it.
+pub(crate) fn count<N: Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
+    let word = if number == N::from(1) { one } else { many };
+    format!("{number} {word}")
 }
 
 /// Writes a line to standard error; a closed one is no reason to stop.

@@ -19,7 +19,10 @@ pub(crate) fn markdown() -> String {
         &mut text,
         "Exit codes: 0 done, 1 what was asked for is not so, 2 usage or config,",
     );
-    line(&mut text, "3 network or node, 4 local storage.\n");
+    line(
+        &mut text,
+        "3 network or node, 4 local storage, 130 or 143 stopped by a signal.\n",
+    );
     line(&mut text, "## Flags of every command\n");
     arguments(
         &mut text,
@@ -122,6 +125,44 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Args::command().debug_assert();
+    }
+
+    const README: &str = include_str!("../../README.md");
+
+    /// Commands of this program in a document: lines of its shell blocks, and words in
+    /// backquotes.
+    fn commands(document: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut in_code = false;
+        for line in document.lines() {
+            if line.starts_with("```") {
+                in_code = !in_code;
+            } else if in_code {
+                let command = line.split(" #").next().unwrap_or_default().trim();
+                found.push(command.trim_end_matches('&').to_owned());
+            } else {
+                found.extend(line.split('`').skip(1).step_by(2).map(str::to_owned));
+            }
+        }
+        found.retain(|text| text.starts_with("cairn "));
+        found
+    }
+
+    #[test]
+    fn the_readme_types_commands_that_exist() {
+        let commands = commands(README);
+        assert!(commands.len() > 8, "{commands:?}");
+        for command in commands {
+            let words = command.split_whitespace();
+            let parsed = <Args as clap::Parser>::try_parse_from(words);
+            // A verb alone stands for the command; what it needs is left out.
+            let told = parsed.map(drop).or_else(|error| match error.kind() {
+                clap::error::ErrorKind::MissingRequiredArgument
+                | clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Ok(()),
+                _ => Err(error),
+            });
+            assert!(told.is_ok(), "{command}: {told:?}");
+        }
     }
 
     /// Set `CAIRN_WRITE_REFERENCE=1` to write the file anew.

@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::args::LinkArgs;
 use crate::failure::Failure;
 use crate::get::parse_link;
+use crate::output::count;
 use crate::session::Session;
 
 /// What is printed.
@@ -33,6 +34,11 @@ pub(crate) async fn run(app: &App, args: &LinkArgs) -> Result<(), Failure> {
     };
     app.output.answer(&deleted, || {
         let bytes = ByteCount::new(deleted.bytes);
-        format!("deleted {} segments, {bytes}\n", deleted.segments)
-    })
+        let segments = count(deleted.segments, "segment", "segments");
+        format!("deleted {segments}, {bytes}\n")
+    })?;
+    if deleted.segments == 0 {
+        app.output.note("There was nothing left to delete.");
+    }
+    Ok(())
 }

@@ -35,6 +35,15 @@ impl Target {
             }
         }
     }
+
+    fn failure(&self, error: io::Error) -> Failure {
+        match self {
+            Self::File(_) => {
+                Failure::new(FailureKind::Storage, error).while_doing("the bytes can't be written")
+            }
+            Self::Output => Failure::stream(error),
+        }
+    }
 }
 
 /// Bytes on their way to a target.
@@ -43,7 +52,7 @@ pub(crate) struct Sink {
     runtime: RealRuntime,
     /// Here between batches.
     target: Option<Target>,
-    writing: Option<Task<io::Result<Target>>>,
+    writing: Option<Task<Result<Target, Failure>>>,
     gathered: Vec<Bytes>,
     gathered_bytes: usize,
 }
@@ -91,7 +100,10 @@ impl Sink {
         self.gathered_bytes = 0;
         let runtime = self.runtime.clone();
         self.writing = Some(self.runtime.spawn("writes", async move {
-            let write = move || target.write(&parts).map(|()| target);
+            let write = move || match target.write(&parts) {
+                Ok(()) => Ok(target),
+                Err(error) => Err(target.failure(error)),
+            };
             runtime.blocking(write).await
         }));
         Ok(())
@@ -104,10 +116,7 @@ impl Sink {
         }
         let ended = || Failure::say(FailureKind::Storage, "writing has ended");
         let writing = self.writing.take().ok_or_else(ended)?;
-        let written = writing.join().await.map_err(|_| ended())?;
-        written.map_err(|error| {
-            Failure::new(FailureKind::Storage, error).while_doing("the bytes can't be written")
-        })
+        writing.join().await.map_err(|_| ended())?
     }
 }
 

@@ -3,21 +3,30 @@
 use std::fmt::Write;
 
 use cairn_client::UploadKind;
+use cairn_client::read::ReadError;
 use cairn_client::stat::{Contents, GroupStat, SlotHealth, SlotStat, Stat};
-use cairn_core::ByteCount;
+use cairn_core::{ByteCount, UnixMillis};
+use cairn_ledger::{Cap, RelaxedCap};
 use serde::Serialize;
 
 use crate::app::App;
 use crate::args::LinkArgs;
+use crate::client_failure::has_no_shard;
 use crate::failure::Failure;
 use crate::get::parse_link;
+use crate::output::count;
 use crate::session::Session;
+
+/// Longest cause shown to people: what matters comes first.
+const CAUSE_CHARS_MAX: usize = 120;
 
 /// What is printed.
 #[derive(Debug, Serialize)]
 struct Standing {
     /// None while the list of files can't be read.
     contents: Option<ContentsStanding>,
+    /// Why it can't.
+    contents_cause: Option<String>,
     nodes: usize,
     expires_at_ms: u64,
     /// Whether every slot of every group has everything.
@@ -43,7 +52,17 @@ struct GroupStanding {
     segments: usize,
     slots_healthy: usize,
     slots_needed: u8,
+    /// Caps of placement that the network was too small for.
+    relaxed: Vec<RelaxedStanding>,
     slots: Vec<SlotStanding>,
+}
+
+/// A cap of placement that had to be exceeded.
+#[derive(Debug, Serialize)]
+struct RelaxedStanding {
+    cap: &'static str,
+    max: u8,
+    found: u8,
 }
 
 /// One slot.
@@ -71,10 +90,32 @@ fn standing(stat: &Stat) -> Standing {
     let whole = |group: &GroupStat| group.healthy_count() == group.slots.len();
     Standing {
         contents: stat.contents.as_ref().ok().map(contents_standing),
+        contents_cause: stat.contents.as_ref().err().map(contents_cause),
         nodes: stat.node_count,
         expires_at_ms: stat.expires_at.get(),
-        complete: !stat.groups.is_empty() && stat.groups.iter().all(whole),
+        complete: stat.contents.is_ok() && !stat.groups.is_empty() && stat.groups.iter().all(whole),
         groups: stat.groups.iter().map(group_standing).collect(),
+    }
+}
+
+/// Why the list of files can't be read, without what each slot met: the slots are shown anyway.
+fn contents_cause(error: &ReadError) -> String {
+    match error {
+        ReadError::TooFewSlots {
+            expected,
+            needed,
+            missing,
+            ..
+        } => {
+            let (gone, all) = (missing.len(), expected);
+            let why = if missing.iter().all(|slot| has_no_shard(&slot.failure)) {
+                "it was deleted, or its upload never ended"
+            } else {
+                "too few slots answer"
+            };
+            format!("{why}: {gone} of {all} slots do not give it, {needed} needed")
+        }
+        other => other.to_string(),
     }
 }
 
@@ -98,7 +139,21 @@ fn group_standing(group: &GroupStat) -> GroupStanding {
         segments: group.segment_count,
         slots_healthy: group.healthy_count(),
         slots_needed: group.code.k(),
+        relaxed: group.relaxed.iter().map(relaxed_standing).collect(),
         slots: group.slots.iter().map(slot_standing).collect(),
+    }
+}
+
+const fn relaxed_standing(relaxed: &RelaxedCap) -> RelaxedStanding {
+    RelaxedStanding {
+        cap: match relaxed.cap {
+            Cap::Region => "region",
+            Cap::Network => "network prefix",
+            Cap::Provider => "hosting provider",
+            Cap::Operator => "operator",
+        },
+        max: relaxed.max,
+        found: relaxed.found,
     }
 }
 
@@ -130,33 +185,48 @@ fn text(standing: &Standing) -> String {
     };
     add(match &standing.contents {
         Some(contents) => format!(
-            "{}, {}, {} entries in {} segments on {} nodes",
+            "{}, {}, {} in {} on {}",
             contents.kind,
             ByteCount::new(contents.bytes),
-            contents.entries,
-            contents.segments,
-            standing.nodes
+            count(contents.entries, "entry", "entries"),
+            count(contents.segments, "segment", "segments"),
+            count(standing.nodes, "node", "nodes")
         ),
-        None => "the list of files can't be read: too few slots answer".to_owned(),
+        None => format!(
+            "the list of files can't be read: {}",
+            standing.contents_cause.as_deref().unwrap_or_default()
+        ),
     });
+    let expires_at = UnixMillis::new(standing.expires_at_ms);
+    add(format!("the link is good until {expires_at}"));
     for group in &standing.groups {
         let revision = group
             .revision
             .map_or_else(|| "unknown".to_owned(), |it| it.to_string());
         add(format!("group {}", group.group));
         add(format!(
-            "  {}, revision {revision}, {} segments of this; {} of {} slots healthy, {} needed",
+            "  {}, revision {revision}, {} of this; {} of {} slots healthy, {} needed",
             group.code,
-            group.segments,
+            count(group.segments, "segment", "segments"),
             group.slots_healthy,
             group.slots.len(),
             group.slots_needed
         ));
+        for relaxed in &group.relaxed {
+            add(format!(
+                "  up to {} slots share one {}, where {} should: the network was too small",
+                relaxed.found, relaxed.cap, relaxed.max
+            ));
+        }
         for slot in &group.slots {
             let node = slot.node.as_deref().unwrap_or_default();
             let mut line = format!("  slot {:<3} {:<11} {node}", slot.slot, slot.state);
             if let Some(lacking) = slot.lacking.filter(|count| *count > 0) {
-                write!(line, " lacks {lacking} shards").unwrap_or_default();
+                let lacks = count(lacking, "shard", "shards");
+                write!(line, " lacks {lacks}").unwrap_or_default();
+            }
+            if let Some(cause) = &slot.cause {
+                write!(line, " {cause:.CAUSE_CHARS_MAX$}").unwrap_or_default();
             }
             add(line);
         }
@@ -166,8 +236,13 @@ fn text(standing: &Standing) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cairn_client::read::{MissingSlot, SlotReadFailure};
     use cairn_core::message::SlotStatus;
-    use cairn_core::{Code, Digest, GroupId, RevisionNumber, SlotIndex, SlotRoot, UnixMillis};
+    use cairn_core::{
+        Code, Digest, ErrorCode, GroupId, NodeId, PublicKey, RevisionNumber, SegmentNumber,
+        SlotIndex, SlotRoot,
+    };
+    use cairn_net::data::DataError;
 
     use super::*;
 
@@ -219,5 +294,35 @@ mod tests {
         let text = text(&standing);
         assert!(text.contains("1 of 2 slots healthy, 1 needed"), "{text}");
         assert!(text.contains("lacks 3 shards"), "{text}");
+    }
+
+    #[test]
+    fn what_was_deleted_is_not_complete_and_says_so() {
+        let healthy = SlotHealth::Healthy { status: status(0) };
+        let missing = MissingSlot {
+            slot: SlotIndex::new(0),
+            node: None,
+            failure: SlotReadFailure::Data(DataError::Remote {
+                peer: NodeId::new(PublicKey::from_bytes([7; 32])),
+                code: ErrorCode::NoSuchShard,
+                text: String::new(),
+            }),
+        };
+        let gone = ReadError::TooFewSlots {
+            group: GroupId::new(Digest::of(b"group")),
+            segment: SegmentNumber::new(0),
+            expected: 2,
+            needed: 1,
+            found: 0,
+            missing: vec![missing.clone(), missing],
+        };
+        let stat = Stat {
+            contents: Err(gone),
+            ..stat(vec![healthy.clone(), healthy])
+        };
+        let standing = standing(&stat);
+        assert!(!standing.complete);
+        let text = text(&standing);
+        assert!(text.contains("it was deleted"), "{text}");
     }
 }

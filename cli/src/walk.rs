@@ -12,6 +12,8 @@ use cairn_client::index::{EntryPath, UploadKind};
 use cairn_client::upload::{EntryMeta, EntryMetaKind, SourceError, Tree, TreeEntry};
 use cairn_core::Bounded;
 
+use crate::watched_file::{Oddities, WatchedFile};
+
 /// Permission bits of a mode.
 const MODE_BITS: u32 = 0o7777;
 
@@ -24,17 +26,21 @@ struct Level {
     names: BTreeSet<OsString>,
 }
 
-/// A walk over a folder. What is neither file, folder nor symbolic link is left out.
+/// A walk over a folder. What is neither file, folder nor symbolic link is left out and noted.
 #[derive(Debug)]
 pub(crate) struct Walk {
     levels: Vec<Level>,
+    oddities: Oddities,
 }
 
 impl Walk {
     /// A walk over what is in `folder`, which is not an entry itself.
-    pub(crate) fn new(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn new(folder: &Path, oddities: Oddities) -> io::Result<Self> {
         let root = Level::read(folder.to_owned(), Vec::new())?;
-        Ok(Self { levels: vec![root] })
+        Ok(Self {
+            levels: vec![root],
+            oddities,
+        })
     }
 
     /// The next entry; `None` for what is left out.
@@ -43,7 +49,7 @@ impl Walk {
         folder: &Path,
         path: &[u8],
         name: &OsString,
-    ) -> io::Result<Option<TreeEntry<File>>> {
+    ) -> io::Result<Option<TreeEntry<WatchedFile>>> {
         let whole = folder.join(name);
         let found = fs::symlink_metadata(&whole)?;
         let kind = found.file_type();
@@ -55,8 +61,10 @@ impl Walk {
             let target = Bounded::new(target).map_err(io::Error::other)?;
             (EntryMetaKind::Symlink(target), None)
         } else if kind.is_file() {
-            (EntryMetaKind::File, Some(File::open(&whole)?))
+            let file = WatchedFile::new(File::open(&whole)?, &whole, self.oddities.clone())?;
+            (EntryMetaKind::File, Some(file))
         } else {
+            self.oddities.left_out(&whole);
             return Ok(None);
         };
         let meta = meta(path, kind, &found)?;
@@ -90,9 +98,9 @@ pub(crate) fn meta(path: &[u8], kind: EntryMetaKind, found: &Metadata) -> io::Re
 }
 
 impl Tree for Walk {
-    type Reader = File;
+    type Reader = WatchedFile;
 
-    fn next(&mut self) -> Result<Option<TreeEntry<File>>, SourceError> {
+    fn next(&mut self) -> Result<Option<TreeEntry<WatchedFile>>, SourceError> {
         while let Some(level) = self.levels.last_mut() {
             let Some(name) = level.names.pop_first() else {
                 self.levels.pop();
@@ -136,7 +144,7 @@ mod tests {
         fs::write(root.join("a"), "a").unwrap();
         fs::create_dir(root.join("empty")).unwrap();
         symlink("../outside", root.join("link")).unwrap();
-        let mut walk = Walk::new(root).unwrap();
+        let mut walk = Walk::new(root, Oddities::default()).unwrap();
         let mut found = Vec::new();
         while let Some(TreeEntry { meta, reader }) = walk.next().unwrap() {
             let is_file = meta.kind == EntryMetaKind::File;
@@ -147,10 +155,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_out_is_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let oddities = Oddities::default();
+        let mut walk = Walk::new(folder.path(), oddities.clone()).unwrap();
+        assert!(walk.next().unwrap().is_none());
+        let left_out = oddities.found().left_out;
+        assert_eq!((left_out.count, left_out.first), (1, Some(socket)));
+    }
+
+    #[test]
     fn what_can_not_be_read_is_named() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("gone"), "").unwrap();
-        let mut walk = Walk::new(folder.path()).unwrap();
+        let mut walk = Walk::new(folder.path(), Oddities::default()).unwrap();
         fs::remove_file(folder.path().join("gone")).unwrap();
         let error = walk.next().unwrap_err();
         assert!(error.to_string().contains("gone"), "{error}");

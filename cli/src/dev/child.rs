@@ -42,7 +42,7 @@ impl ChildNode {
             "the path of this program is not known",
         )?;
         let mut child = Command::new(binary)
-            .args(["--json", "--quiet", "--log", &app.shared.log])
+            .args(["--quiet", "--log", &app.shared.log])
             .arg("--home")
             .arg(app.home.folder())
             .arg("--network")

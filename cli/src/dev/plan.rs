@@ -11,9 +11,11 @@ use crate::files::{self, Access};
 
 /// Nodes when nothing else is asked.
 const NODES_DEFAULT: u16 = 8;
+/// Most bytes of each node when nothing else is asked: 16 GiB, sparse until they are used.
+const CAPACITY_DEFAULT: ByteCount = ByteCount::new(16 << 30);
 
 /// What a development network is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     /// How many nodes.
     pub(super) node_count: u16,
@@ -21,6 +23,8 @@ pub(super) struct Plan {
     pub(super) profile: Profile,
     /// Most bytes of slots on each node.
     pub(super) capacity: ByteCount,
+    /// Where others join; a free port of the loopback interface when there is nothing.
+    pub(super) listen: Vec<String>,
 }
 
 /// As written.
@@ -30,6 +34,8 @@ struct Written {
     node_count: u16,
     profile: String,
     node_capacity_bytes: u64,
+    #[serde(default)]
+    listen: Vec<String>,
 }
 
 impl Plan {
@@ -66,7 +72,8 @@ impl Plan {
         Ok(Self {
             node_count,
             profile,
-            capacity: args.capacity,
+            capacity: args.capacity.unwrap_or(CAPACITY_DEFAULT),
+            listen: args.listen.clone(),
         })
     }
 
@@ -82,14 +89,30 @@ impl Plan {
             return Err(Failure::say(FailureKind::Usage, text)
                 .hint("leave --nodes out, or give another folder with --home"));
         }
+        if let Some(asked) = args.capacity
+            && asked != self.capacity
+        {
+            let text = format!(
+                "the network's nodes take {} each, found --capacity {asked}",
+                self.capacity
+            );
+            return Err(Failure::say(FailureKind::Usage, text)
+                .hint("leave --capacity out; capacity_bytes in each node's node.toml changes it"));
+        }
+        let listen = if args.listen.is_empty() {
+            self.listen
+        } else {
+            args.listen.clone()
+        };
         Ok(Self {
             node_count,
             profile: args.profile.unwrap_or(self.profile),
             capacity: self.capacity,
+            listen,
         })
     }
 
-    fn check(self) -> Result<(), Failure> {
+    fn check(&self) -> Result<(), Failure> {
         let needed = u16::from(self.profile.code().n());
         if self.node_count > 0 && needed > self.node_count {
             let text = format!(
@@ -117,14 +140,16 @@ impl Plan {
                 .parse()
                 .or_fail(FailureKind::Usage, format!("{shown} is wrong"))?,
             capacity: ByteCount::new(written.node_capacity_bytes),
+            listen: written.listen,
         })
     }
 
-    fn to_text(self) -> Result<String, Failure> {
+    fn to_text(&self) -> Result<String, Failure> {
         let written = Written {
             node_count: self.node_count,
             profile: self.profile.to_string(),
             node_capacity_bytes: self.capacity.get(),
+            listen: self.listen.clone(),
         };
         toml::to_string(&written).or_fail(FailureKind::Usage, "the plan has no form")
     }
@@ -158,7 +183,7 @@ mod tests {
             verb: None,
             nodes,
             profile,
-            capacity: ByteCount::new(1 << 30),
+            capacity: None,
             listen: Vec::new(),
             in_process: false,
         }
@@ -205,5 +230,29 @@ mod tests {
         assert_eq!((more.node_count, more.profile), (8, Profile::Dev8));
         let fewer = Plan::settle(&path, &args(Some(4), None)).unwrap_err();
         assert_eq!(fewer.kind(), FailureKind::Usage);
+    }
+
+    #[test]
+    fn a_kept_plan_listens_where_it_did_and_says_what_it_does_not_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dev.toml");
+        let listen = vec!["/ip4/0.0.0.0/tcp/4600".to_owned()];
+        let first = DevArgs {
+            listen: listen.clone(),
+            capacity: Some(ByteCount::new(1 << 30)),
+            ..args(Some(4), None)
+        };
+        Plan::settle(&path, &first).unwrap();
+        let again = Plan::settle(&path, &args(None, None)).unwrap();
+        assert_eq!(again.listen, listen);
+        assert_eq!(again.capacity, ByteCount::new(1 << 30));
+        Plan::settle(&path, &first).unwrap();
+        let larger = DevArgs {
+            capacity: Some(ByteCount::new(2 << 30)),
+            ..args(None, None)
+        };
+        let error = Plan::settle(&path, &larger).unwrap_err();
+        assert_eq!(error.kind(), FailureKind::Usage);
+        assert!(error.to_string().contains("1 GiB"), "{error}");
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cairn_ledger::Ledger;
 use cairn_runtime::{Disk, Runtime};
+use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::member::{self, Member, Place};
@@ -22,8 +23,28 @@ use crate::{files, node};
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the nodes may take to register on the ledger.
 const REGISTER_TIME_MAX: Duration = Duration::from_secs(60);
+/// Most nodes that start at once: more would only wait for each other's processor and disk.
+const STARTS_MAX: usize = 8;
 /// How often is looked whether they have.
 const REGISTER_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How to use a network of this machine.
+const USERS: &str = "
+In another terminal:
+  cairn init                once, for a key
+  cairn put FILE            prints a link
+  cairn get LINK FILE
+  cairn dev kill 1          as a power cut would
+  cairn dev start 1
+Ctrl-C stops the nodes; what they hold stays.";
+/// How to add nodes to a network that has none here.
+const OPERATORS: &str = "
+On each machine that is to run a node, with a copy of the network file above as
+~/.cairn/network.toml:
+  cairn node init
+  cairn node run
+Files can be put when as many nodes run as the profile needs.
+Ctrl-C stops the ledger; nodes go on and wait for it.";
 
 /// A running network.
 struct Network<'a> {
@@ -33,6 +54,8 @@ struct Network<'a> {
     place: Place,
     sequencer: &'a Sequencer,
     members: Vec<Member>,
+    /// The network file as last written.
+    offered: Option<NetworkFile>,
 }
 
 /// Runs the network.
@@ -45,13 +68,11 @@ pub(super) async fn run(app: &App, args: &DevArgs) -> Result<(), Failure> {
         .lock(&folder.lock_file())
         .map_err(|error| {
             let text = format!("a network runs in {} already", folder.path.display());
-            Failure::new(FailureKind::Storage, error)
-                .while_doing(text)
-                .hint("cairn dev status")
+            files::lock_failure(error, text).hint_otherwise("cairn dev status")
         })?;
     let plan = Plan::settle(&folder.plan_file(), args)?;
     let mut socket = ControlSocket::listen(&app.runtime, &folder.control_socket())?;
-    let sequencer = Sequencer::start(app, &folder.sequencer(), &args.listen).await?;
+    let sequencer = Sequencer::start(app, &folder.sequencer(), &plan.listen).await?;
     let place = if args.in_process {
         Place::InProcess
     } else {
@@ -64,34 +85,17 @@ pub(super) async fn run(app: &App, args: &DevArgs) -> Result<(), Failure> {
         place,
         sequencer: &sequencer,
         members: Vec::new(),
+        offered: None,
     };
     let done = network.run(&mut socket).await;
     sequencer.shutdown().await;
     done
 }
 
-/// Makes this the network that commands find by default, unless the home has another already.
-fn offer(app: &App, folder: &Folder, network: &NetworkFile) -> Result<(), Failure> {
-    let path = app.home.network_file();
-    let is_other = path.exists()
-        && NetworkFile::read(&path).map_or(true, |found| found.sequencer != network.sequencer);
-    if is_other {
-        let (path, own) = (path.display(), folder.network_file());
-        let own = own.display();
-        app.output.note(&format!(
-            "{path} names another network; for this one, --network {own}"
-        ));
-        return Ok(());
-    }
-    network.write(&path)
-}
-
 impl Network<'_> {
     /// From the first node's start to the last one's end.
     async fn run(&mut self, socket: &mut ControlSocket<Request>) -> Result<(), Failure> {
-        let network = self.sequencer.network(self.plan.profile);
-        network.write(&self.folder.network_file())?;
-        offer(self.app, &self.folder, &network)?;
+        self.offer()?;
         let mut stop = std::pin::pin!(node::told_to_stop(Parent::Alive));
         let started = tokio::select! {
             biased;
@@ -110,6 +114,31 @@ impl Network<'_> {
         served.and(stopped)
     }
 
+    /// Writes how the network is reached, where that is not written yet: the system names the
+    /// addresses of "any" one after the other, and they change with its interfaces. Commands find
+    /// this network by default, unless the home has another already.
+    fn offer(&mut self) -> Result<(), Failure> {
+        let network = self.sequencer.network(self.plan.profile);
+        if self.offered.as_ref() == Some(&network) {
+            return Ok(());
+        }
+        let own = self.folder.network_file();
+        network.write(&own)?;
+        let path = self.app.home.network_file();
+        let is_other = path.exists()
+            && NetworkFile::read(&path).map_or(true, |found| found.sequencer != network.sequencer);
+        if !is_other {
+            network.write(&path)?;
+        } else if self.offered.is_none() {
+            let (path, own) = (path.display(), own.display());
+            self.app.output.note(&format!(
+                "{path} names another network; for this one, --network {own}"
+            ));
+        }
+        self.offered = Some(network);
+        Ok(())
+    }
+
     /// Starts every node and waits until the ledger has them.
     async fn start(&mut self) -> Result<(), Failure> {
         for number in 1..=self.plan.node_count {
@@ -118,9 +147,16 @@ impl Network<'_> {
             self.members.push(Member::new(number, id));
         }
         let progress = self.app.output.progress("starting nodes", None);
-        for member in &mut self.members {
-            member.start(self.app, &self.folder, self.place).await?;
+        let (app, folder, place) = (self.app, &self.folder, self.place);
+        let starts = self
+            .members
+            .iter_mut()
+            .map(|member| member.start(app, folder, place));
+        let mut starts = futures::stream::iter(starts).buffer_unordered(STARTS_MAX);
+        while let Some(started) = starts.next().await {
+            started?;
         }
+        drop(starts);
         drop(progress);
         let registered = self.registered();
         self.app
@@ -151,8 +187,9 @@ impl Network<'_> {
     }
 
     /// Says what runs and how to use it.
-    fn greet(&self) -> Result<(), Failure> {
-        let plan = self.plan;
+    fn greet(&mut self) -> Result<(), Failure> {
+        self.offer()?;
+        let plan = &self.plan;
         let mut status = self.status();
         status["ready"] = true.into();
         status["profile"] = plan.profile.to_string().into();
@@ -166,15 +203,19 @@ impl Network<'_> {
                 code.k(),
                 code.n(),
                 self.folder.path.display(),
-                member::table(&status)
+                if plan.node_count == 0 {
+                    format!("network file {}\n", self.folder.network_file().display())
+                } else {
+                    member::table(&status)
+                }
             )
         })?;
-        self.app.output.note(
-            "\nIn another terminal:\n  cairn init                once, for a key\n  \
-             cairn put FILE            prints a link\n  cairn get LINK FILE\n  \
-             cairn dev kill 1          as a power cut would\n  cairn dev start 1\n\
-             Ctrl-C stops the nodes; what they hold stays.",
-        );
+        let usage = if plan.node_count == 0 {
+            OPERATORS
+        } else {
+            USERS
+        };
+        self.app.output.note(usage);
         Ok(())
     }
 
@@ -204,8 +245,11 @@ impl Network<'_> {
         }
     }
 
-    /// Says which nodes have ended by themselves.
+    /// Says which nodes have ended by themselves, and takes new addresses into the network file.
     fn look(&mut self) {
+        if let Err(failure) = self.offer() {
+            self.app.output.note(&failure.to_string());
+        }
         for member in &mut self.members {
             if let Some(how) = member.look() {
                 let number = member.number;

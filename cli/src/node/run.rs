@@ -4,7 +4,6 @@ use std::io::Read;
 
 use cairn_runtime::{Disk, Runtime};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::process::NodeProcess;
@@ -12,8 +11,9 @@ use super::{Folder, Request, Settings};
 use crate::app::App;
 use crate::args::NodeRunArgs;
 use crate::control::ControlSocket;
-use crate::failure::{Failure, FailureKind, OrFail};
+use crate::failure::Failure;
 use crate::files::{self, Access};
+use crate::stop::{StopSignal, stop_signal};
 
 /// What is printed when the node is ready.
 #[derive(Debug, Serialize)]
@@ -38,11 +38,10 @@ pub(super) async fn run(app: &App, args: &NodeRunArgs) -> Result<(), Failure> {
         .disk()
         .lock(&folder.lock_file())
         .map_err(|error| {
-            let text = format!(
-                "another process runs the node in {}",
-                folder.path().display()
-            );
-            Failure::new(FailureKind::Storage, error).while_doing(text)
+            let shown = folder.path().display();
+            let text = format!("another process runs the node in {shown}");
+            files::lock_failure(error, text)
+                .hint_otherwise(&format!("cairn node status --folder {shown}"))
         })?;
     let pid = std::process::id().to_string();
     files::write(&folder.pid_file(), Access::Shared, pid.as_bytes())?;
@@ -121,22 +120,19 @@ pub(crate) enum Parent {
 
 /// Waits for SIGTERM, SIGINT, or the end of standard input where that counts. Says which.
 pub(crate) async fn told_to_stop(parent: Parent) -> Result<&'static str, Failure> {
-    let no_signals = "signals can't be waited for";
-    let mut terminate =
-        signal(SignalKind::terminate()).or_fail(FailureKind::Storage, no_signals)?;
-    let mut interrupt =
-        signal(SignalKind::interrupt()).or_fail(FailureKind::Storage, no_signals)?;
     let parent_gone = async {
         match parent {
             Parent::MayDie => stdin_ends().await,
             Parent::Alive => std::future::pending().await,
         }
     };
-    Ok(tokio::select! {
-        _ = terminate.recv() => "asked to terminate",
-        _ = interrupt.recv() => "interrupted",
-        () = parent_gone => "the parent process is gone",
-    })
+    tokio::select! {
+        signal = stop_signal() => Ok(match signal? {
+            StopSignal::Terminate => "asked to terminate",
+            StopSignal::Interrupt => "interrupted",
+        }),
+        () = parent_gone => Ok("the parent process is gone"),
+    }
 }
 
 /// Waits for the end of standard input. The read blocks until then, so it has a thread of its own,

@@ -3,9 +3,13 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// Longest wait for something that a network does by itself.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under a home of its own, which goes with it.
 pub(crate) struct Cairn {
@@ -101,6 +105,25 @@ impl Run {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap()
     }
+}
+
+/// Asks until it is so.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
+        pause();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of real processes")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of real processes")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(100));
 }
 
 /// Permission bits of a file.

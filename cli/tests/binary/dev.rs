@@ -3,14 +3,11 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::cairn::{Cairn, Run};
+use crate::cairn::{Cairn, Run, until};
 
-/// Longest wait for something that a network does by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Large enough for several segments at 2-of-4, and no multiple of anything.
 const FILE_BYTES: usize = 9 * (1 << 20) + 4_321;
 
@@ -93,25 +90,6 @@ fn content(bytes: usize) -> Vec<u8> {
     content
 }
 
-/// Asks until it is so.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
-        pause();
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test of real processes")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test of real processes")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(100));
-}
-
 fn stat(network: &Network<'_>, link: &str) -> Value {
     network.run(&["--json", "stat", link]).done().json()
 }
@@ -159,7 +137,7 @@ fn i1_a_file_survives_the_loss_of_half_its_nodes_and_no_more() {
         .failed(3, "3 of 4 slots missing");
     assert!(!lost.exists());
     let standing = stat(&network, link);
-    assert!(standing["contents"].is_null());
+    assert_eq!(standing["complete"], false);
     assert_eq!(standing["groups"][0]["slots_healthy"], 1);
 
     network.run(&["dev", "start", "1", "2", "4"]).done();
@@ -219,7 +197,12 @@ fn folders_streams_and_removal_in_one_process() {
     network
         .run(&["put", text(&root)])
         .failed(2, "hint: cairn put --recursive");
-    let link = network.run(&["put", "-r", text(&root)]).done().out;
+    let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
+    let long = "n".repeat(255);
+    std::fs::write(root.join(&long), "long").unwrap();
+    let put = network.run(&["put", "-r", text(&root)]).done();
+    assert!(put.err.contains("socket: left out"), "{}", put.err);
+    let link = put.out;
     let back = cairn.path("back");
     network.run(&["get", link.trim(), text(&back)]).done();
     assert_eq!(std::fs::read(back.join("a")).unwrap(), content(70_000));
@@ -232,6 +215,17 @@ fn folders_streams_and_removal_in_one_process() {
     network
         .run(&["get", link.trim(), text(&back)])
         .failed(2, "exists");
+    let put = network.run(&["put", text(&root.join(&long))]).done();
+    network
+        .run(&["get", put.out.trim(), text(&back.join("inner"))])
+        .done();
+    assert_eq!(
+        std::fs::read(back.join("inner").join(&long)).unwrap(),
+        b"long"
+    );
+    network
+        .run(&["get", put.out.trim(), text(&back.join("none/copy"))])
+        .failed(2, "hint: mkdir -p");
 
     let words = b"words from a pipe\n";
     let link = cairn.run_with(&["put", "-"], words).done().out;
@@ -245,6 +239,15 @@ fn folders_streams_and_removal_in_one_process() {
         .run(&["cat", link, "--range", "10..100"])
         .failed(1, "18 bytes");
     network.run(&["rm", link]).done();
+    network.run(&["get", link]).failed(1, "it was deleted");
+    let standing = stat(&network, link);
+    assert_eq!(standing["complete"], false);
+    assert!(
+        standing["contents_cause"]
+            .as_str()
+            .unwrap()
+            .contains("deleted")
+    );
     network
         .run(&["put", "nothing-here"])
         .failed(1, "nothing-here");
@@ -252,7 +255,72 @@ fn folders_streams_and_removal_in_one_process() {
     network
         .run(&["dev", "kill", "9"])
         .failed(1, "expected a node from 1 to 4, found 9");
+    cairn.run(&["dev"]).failed(2, "hint: cairn dev status");
     network.stop();
+}
+
+/// The address of this machine that others see, when it has one.
+fn outward_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    // Nothing is sent: the system only chooses its own address.
+    socket.connect("192.0.2.1:9").ok()?;
+    let found = socket.local_addr().unwrap().ip();
+    (!found.is_loopback()).then_some(found)
+}
+
+#[test]
+fn the_network_file_has_the_addresses_that_other_machines_use() {
+    let cairn = Cairn::new();
+    let listen = ["--nodes", "0", "--listen", "/ip4/0.0.0.0/tcp/0"];
+    let network = Network::start(&cairn, &listen);
+    let mut expected = vec!["127.0.0.1".to_owned()];
+    expected.extend(outward_address().map(|address| address.to_string()));
+    for address in expected {
+        until("the address is in the file", || {
+            let written = std::fs::read_to_string(cairn.path("network.toml")).unwrap();
+            written.contains(&format!("/ip4/{address}/tcp/"))
+        });
+    }
+    network.stop();
+}
+
+/// Every file below `folder`.
+fn files_below(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files_below(&path, found);
+        } else if path.is_file() {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn i8_nothing_that_the_network_keeps_holds_a_name_or_a_content() {
+    let cairn = Cairn::new();
+    cairn.run(&["init", "--no-passphrase"]).done();
+    let network = Network::start(&cairn, &["--nodes", "4"]);
+    let name = "a-name-that-no-node-may-see";
+    let words = "words-that-no-node-may-see-";
+    std::fs::write(cairn.path(name), words.repeat(50_000)).unwrap();
+    let link = network.run(&["put", text(&cairn.path(name))]).done().out;
+    wait_complete(&network, link.trim());
+    network.stop();
+    let mut files = Vec::new();
+    files_below(&cairn.path("dev"), &mut files);
+    let mut bytes = 0;
+    for path in files {
+        let kept = std::fs::read(&path).unwrap();
+        bytes += kept.len();
+        for secret in [name, words] {
+            let holds = kept
+                .windows(secret.len())
+                .any(|window| window == secret.as_bytes());
+            assert!(!holds, "{} holds {secret}", path.display());
+        }
+    }
+    assert!(bytes > 2 * 50_000 * words.len(), "the shards are there");
 }
 
 /// What a JSON value is made of: names and types, the items of a list as the first one is.
