@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! sequencer = "<node id>"
+//! ledger = "<ledger id>"
 //! profile = "dev8"
 //!
 //! [[bootstrap]]
@@ -11,7 +12,7 @@
 
 use std::path::Path;
 
-use cairn_core::{NodeId, Profile};
+use cairn_core::{LedgerId, NodeId, Profile};
 use cairn_net::PeerAddress;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,7 @@ use crate::files::{self, Access};
 #[serde(deny_unknown_fields)]
 struct Written {
     sequencer: String,
+    ledger: String,
     profile: String,
     bootstrap: Vec<BootstrapPeer>,
 }
@@ -40,6 +42,8 @@ struct BootstrapPeer {
 pub(crate) struct NetworkFile {
     /// Who orders the ledger's transactions and answers for it.
     pub(crate) sequencer: NodeId,
+    /// Which ledger that is. Another that answers is refused.
+    pub(crate) ledger: LedgerId,
     /// The code that uploads get when none is asked for.
     pub(crate) profile: Profile,
     /// Peers to ask for others first.
@@ -78,6 +82,10 @@ impl NetworkFile {
         });
         Ok(Self {
             sequencer: id(&written.sequencer)?,
+            ledger: written
+                .ledger
+                .parse()
+                .or_fail(FailureKind::Usage, "ledger is no ledger id")?,
             profile: written
                 .profile
                 .parse()
@@ -102,6 +110,7 @@ impl NetworkFile {
         });
         let written = Written {
             sequencer: self.sequencer.to_string(),
+            ledger: self.ledger.to_string(),
             profile: self.profile.to_string(),
             bootstrap: peers.collect(),
         };
@@ -111,7 +120,7 @@ impl NetworkFile {
 
 #[cfg(test)]
 mod tests {
-    use cairn_core::PublicKey;
+    use cairn_core::{Digest, PublicKey};
 
     use super::*;
 
@@ -119,6 +128,7 @@ mod tests {
         let node = NodeId::new(PublicKey::from_bytes([7; 32]));
         NetworkFile {
             sequencer: node,
+            ledger: LedgerId::new(Digest::new([8; 32])),
             profile: Profile::Dev8,
             bootstrap: vec![PeerAddress {
                 node,
@@ -140,6 +150,8 @@ mod tests {
             format!("surprise = 1\n{text}"),
             text.replace("dev8", "dev9"),
             text.replace("0707", "07x7"),
+            text.replace("0808", "08x8"),
+            text.replace("ledger = ", "# ledger = "),
             String::new(),
         ];
         for text in wrong {

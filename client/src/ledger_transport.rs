@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cairn_core::message::{ControlRequest, ControlResponse};
-use cairn_core::{Bounded, NodeId, Record};
+use cairn_core::{Bounded, LedgerId, NodeId, Record};
 use cairn_ledger::{LedgerTransport, RemoteLedger, TransportError};
 use cairn_net::{NetError, Network};
 
@@ -49,13 +49,14 @@ impl<N: Network> ControlTransport<N> {
     }
 }
 
-/// The ledger that `peers` serve, over control messages.
+/// The ledger `id` that `peers` serve, over control messages.
 #[must_use]
 pub fn remote_ledger<N: Network>(
     network: N,
     peers: &[NodeId],
+    id: LedgerId,
 ) -> RemoteLedger<ControlTransport<N>> {
-    RemoteLedger::new(ControlTransport::new(network, peers))
+    RemoteLedger::new(ControlTransport::new(network, peers), id)
 }
 
 impl<N: Network> LedgerTransport for ControlTransport<N> {

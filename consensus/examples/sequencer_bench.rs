@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cairn_consensus::{Config, Sequencer};
-use cairn_core::{AccountId, Amount, Bounded, SecretKey, Signed, UnixMillis};
+use cairn_core::{AccountId, Amount, Bounded, LedgerId, SecretKey, Signed, UnixMillis};
 use cairn_ledger::{Genesis, Ledger, Parameters, Tx, TxBody};
 use cairn_runtime::Runtime;
 use cairn_runtime::real::RealRuntime;
@@ -22,7 +22,7 @@ fn key(number: u8) -> SecretKey {
     SecretKey::from_bytes(&[number; 32])
 }
 
-fn transfer(key: &SecretKey, nonce: u64) -> Signed<Tx> {
+fn transfer(ledger: LedgerId, key: &SecretKey, nonce: u64) -> Signed<Tx> {
     let tx = Tx {
         account: AccountId::new(key.public()),
         nonce,
@@ -32,7 +32,7 @@ fn transfer(key: &SecretKey, nonce: u64) -> Signed<Tx> {
             amount: Amount::from_micro(1),
         },
     };
-    Signed::sign(tx, key)
+    Signed::sign_for(tx, ledger, key)
 }
 
 async fn one_account(
@@ -43,7 +43,7 @@ async fn one_account(
     let key = key(number);
     let mut times = Vec::new();
     for nonce in 0..TXS_PER_ACCOUNT {
-        let tx = transfer(&key, nonce);
+        let tx = transfer(sequencer.id(), &key, nonce);
         let start = runtime.monotonic();
         sequencer.submit(tx).await.unwrap();
         times.push(runtime.monotonic() - start);

@@ -9,8 +9,11 @@ use cairn_ledger::{BlockEffects, Effect, TxError};
 /// Most blocks remembered: more than three minutes at 20 blocks a second, enough for a follower
 /// to come back from a reconnection.
 pub(crate) const BLOCKS_MAX: usize = 4096;
-/// Most bytes of effects remembered.
-pub(crate) const BYTES_MAX: usize = 64 << 20;
+/// Most bytes of memory that is remembered: in full blocks of the smallest transactions still ten
+/// seconds.
+pub(crate) const BYTES_MAX: usize = 128 << 20;
+/// Memory of a transaction's outcome in the table, with what a table takes beside its entries.
+const OUTCOME_BYTES: usize = 2 * (size_of::<TxId>() + size_of::<Outcome>());
 
 /// What became of a transaction.
 pub(crate) type Outcome = (Height, Result<(), TxError>);
@@ -18,10 +21,37 @@ pub(crate) type Outcome = (Height, Result<(), TxError>);
 /// Recent blocks' effects, by height without a gap, and the transactions in them.
 #[derive(Debug)]
 pub(crate) struct History {
-    blocks: VecDeque<(BlockEffects, usize)>,
+    blocks: VecDeque<Remembered>,
+    /// Memory of all of them.
     bytes: usize,
     done: BTreeMap<TxId, Outcome>,
     next: Height,
+}
+
+/// A block's effects.
+#[derive(Debug)]
+struct Remembered {
+    block: BlockEffects,
+    /// Bytes of its encoding.
+    encoded: usize,
+    /// Bytes of memory that it takes, its outcomes included.
+    memory: usize,
+}
+
+impl Remembered {
+    fn new(block: BlockEffects) -> Self {
+        let is_outcome = |effect: &&Effect| matches!(effect, Effect::TxDone { .. });
+        let outcomes = block.effects.iter().filter(is_outcome).count();
+        let effects = block.effects.len().saturating_mul(size_of::<Effect>());
+        Self {
+            encoded: borsh::object_length(&block).unwrap_or(EFFECTS_BYTES_MAX),
+            memory: outcomes
+                .saturating_mul(OUTCOME_BYTES)
+                .saturating_add(effects)
+                .saturating_add(size_of::<Self>()),
+            block,
+        }
+    }
 }
 
 /// The height asked for is older than what is remembered.
@@ -55,19 +85,19 @@ impl History {
                 self.done.insert(*id, (block.height, result.clone()));
             }
         }
-        let bytes = borsh::object_length(&block).unwrap_or(EFFECTS_BYTES_MAX);
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.blocks.push_back((block, bytes));
+        let remembered = Remembered::new(block);
+        self.bytes = self.bytes.saturating_add(remembered.memory);
+        self.blocks.push_back(remembered);
         while self.blocks.len() > BLOCKS_MAX || self.bytes > BYTES_MAX {
             self.forget_oldest();
         }
     }
 
     fn forget_oldest(&mut self) {
-        let Some((block, bytes)) = self.blocks.pop_front() else {
+        let Some(Remembered { block, memory, .. }) = self.blocks.pop_front() else {
             return;
         };
-        self.bytes = self.bytes.saturating_sub(bytes);
+        self.bytes = self.bytes.saturating_sub(memory);
         for effect in &block.effects {
             if let Effect::TxDone { id, .. } = effect {
                 // A transaction refused here and done later is remembered for the later block.
@@ -92,20 +122,16 @@ impl History {
         let oldest = self
             .blocks
             .front()
-            .map_or(self.next, |(block, _)| block.height);
+            .map_or(self.next, |remembered| remembered.block.height);
         let Some(skipped) = from.get().checked_sub(oldest.get()) else {
             return Err(Forgotten { oldest });
         };
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
         let mut left = EFFECTS_BYTES_MAX;
-        let fitting = self
-            .blocks
-            .iter()
-            .skip(skipped)
-            .map_while(|(block, bytes)| {
-                left = left.checked_sub(*bytes)?;
-                Some(block.clone())
-            });
+        let fitting = self.blocks.iter().skip(skipped).map_while(|remembered| {
+            left = left.checked_sub(remembered.encoded)?;
+            Some(remembered.block.clone())
+        });
         Ok(fitting.collect())
     }
 }

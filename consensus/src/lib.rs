@@ -7,6 +7,7 @@
 
 pub mod sequencer;
 
+mod admission;
 mod block_log;
 mod history;
 mod mempool;

@@ -1,4 +1,4 @@
-//! Transactions that wait to be ordered. Bounded in all and per account.
+//! Transactions that wait to be ordered. Bounded in all, per account and per peer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,6 +13,9 @@ pub(crate) const COUNT_MAX: usize = 8 * TXS_MAX;
 pub(crate) const BYTES_MAX: usize = 16 << 20;
 /// Most transactions of one account that wait, so that one can't fill the pool.
 pub(crate) const COUNT_PER_ACCOUNT_MAX: usize = 256;
+/// Most bytes of one peer's transactions that are not final yet: three of the largest, at most four
+/// blocks' worth, so that a peer delays the others by no more.
+pub(crate) const BYTES_PER_PEER_MAX: usize = 512 << 10;
 /// Most callers that wait for one transaction or lost node.
 pub(crate) const WAITERS_MAX: usize = 16;
 /// Most nodes that wait to be called lost.
@@ -23,12 +26,29 @@ pub(crate) type TxWaiter = oneshot::Sender<Result<TxOutcome, LedgerError>>;
 /// Where the height of a lost node's block goes.
 pub(crate) type LostWaiter = oneshot::Sender<Result<Height, LedgerError>>;
 
+/// Where a transaction comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// This process.
+    Process,
+    /// A peer.
+    Peer(NodeId),
+}
+
 /// A transaction that waits.
 #[derive(Debug)]
 struct Entry {
     tx: Signed<Tx>,
-    bytes: usize,
     ticket: Ticket,
+}
+
+/// What of an account is not final yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Waiting {
+    /// How many transactions.
+    pub(crate) count: usize,
+    /// What they take from the balance together.
+    pub(crate) cost: u128,
 }
 
 /// What is ordered next.
@@ -45,6 +65,9 @@ pub(crate) struct Batch {
 pub(crate) struct Ticket {
     pub(crate) id: TxId,
     account: AccountId,
+    source: Source,
+    bytes: usize,
+    cost: u128,
     waiters: Vec<TxWaiter>,
 }
 
@@ -62,8 +85,10 @@ pub(crate) struct Mempool {
     bytes: usize,
     /// Those that wait, and those in the block being made.
     ids: BTreeSet<TxId>,
-    /// How many of each account, those in the block being made included.
-    per_account: BTreeMap<AccountId, usize>,
+    /// Of each account, those in the block being made included.
+    per_account: BTreeMap<AccountId, Waiting>,
+    /// Bytes from each peer, those in the block being made included.
+    per_peer: BTreeMap<NodeId, usize>,
     lost: BTreeMap<NodeId, Vec<LostWaiter>>,
     /// Callers who asked again for a transaction in the block being made.
     late_waiters: BTreeMap<TxId, Vec<TxWaiter>>,
@@ -75,9 +100,16 @@ impl Mempool {
         self.queue.is_empty() && self.lost.is_empty()
     }
 
-    /// How many transactions of an account are not final yet.
-    pub(crate) fn waiting_of(&self, account: AccountId) -> usize {
-        self.per_account.get(&account).copied().unwrap_or(0)
+    /// What of an account is not final yet.
+    pub(crate) fn waiting_of(&self, account: AccountId) -> Waiting {
+        self.per_account.get(&account).copied().unwrap_or_default()
+    }
+
+    fn bytes_of(&self, source: Source) -> usize {
+        match source {
+            Source::Process => 0,
+            Source::Peer(peer) => self.per_peer.get(&peer).copied().unwrap_or(0),
+        }
     }
 
     /// Whether a transaction is here and not final yet.
@@ -99,28 +131,57 @@ impl Mempool {
         Ok(())
     }
 
-    /// Adds a transaction that was checked.
-    pub(crate) fn push(&mut self, id: TxId, tx: Signed<Tx>, waiter: TxWaiter) -> Result<(), Full> {
-        let account = tx.unverified().account;
-        let bytes = tx.encode().len();
+    /// Whether there is room for a transaction of this account and size.
+    pub(crate) fn check_room(
+        &self,
+        account: AccountId,
+        source: Source,
+        bytes: usize,
+    ) -> Result<(), Full> {
         let bounds = [
             (self.ids.len(), COUNT_MAX),
-            (self.waiting_of(account), COUNT_PER_ACCOUNT_MAX),
+            (self.waiting_of(account).count, COUNT_PER_ACCOUNT_MAX),
             (self.bytes.saturating_add(bytes), BYTES_MAX),
+            (
+                self.bytes_of(source).saturating_add(bytes),
+                BYTES_PER_PEER_MAX,
+            ),
         ];
-        if let Some((_, max)) = bounds.into_iter().find(|(count, max)| count >= max) {
-            return Err(Full { max });
+        match bounds.into_iter().find(|(found, max)| found >= max) {
+            Some((_, max)) => Err(Full { max }),
+            None => Ok(()),
         }
+    }
+
+    /// Adds a transaction that was checked.
+    pub(crate) fn push(
+        &mut self,
+        id: TxId,
+        tx: Signed<Tx>,
+        source: Source,
+        waiter: TxWaiter,
+    ) -> Result<(), Full> {
+        let account = tx.unverified().account;
+        let cost = tx.unverified().cost();
+        let bytes = tx.encode().len();
+        self.check_room(account, source, bytes)?;
         self.ids.insert(id);
         self.bytes = self.bytes.saturating_add(bytes);
-        let count = self.per_account.entry(account).or_default();
-        *count = count.saturating_add(1);
+        let waiting = self.per_account.entry(account).or_default();
+        waiting.count = waiting.count.saturating_add(1);
+        waiting.cost = waiting.cost.saturating_add(cost);
+        if let Source::Peer(peer) = source {
+            let used = self.per_peer.entry(peer).or_default();
+            *used = used.saturating_add(bytes);
+        }
         self.queue.push_back(Entry {
             tx,
-            bytes,
             ticket: Ticket {
                 id,
                 account,
+                source,
+                bytes,
+                cost,
                 waiters: vec![waiter],
             },
         });
@@ -155,15 +216,15 @@ impl Mempool {
         }
         let mut left = BLOCK_BYTES_MAX - BLOCK_HEADER_BYTES - 32 * LOST_MAX;
         while batch.txs.len() < TXS_MAX {
-            let fits = |entry: &&Entry| entry.bytes <= left;
+            let fits = |entry: &&Entry| entry.ticket.bytes <= left;
             if self.queue.front().filter(fits).is_none() {
                 break;
             }
             let Some(entry) = self.queue.pop_front() else {
                 break;
             };
-            left = left.saturating_sub(entry.bytes);
-            self.bytes = self.bytes.saturating_sub(entry.bytes);
+            left = left.saturating_sub(entry.ticket.bytes);
+            self.bytes = self.bytes.saturating_sub(entry.ticket.bytes);
             batch.txs.push(entry.tx);
             batch.tickets.push(entry.ticket);
         }
@@ -173,16 +234,29 @@ impl Mempool {
     /// A transaction that was taken is final, or never will be.
     pub(crate) fn settle(&mut self, ticket: Ticket, result: &Result<TxOutcome, LedgerError>) {
         self.ids.remove(&ticket.id);
-        if let Some(count) = self.per_account.get_mut(&ticket.account) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.per_account.remove(&ticket.account);
-            }
-        }
+        self.give_room(&ticket);
         let late = self.late_waiters.remove(&ticket.id).unwrap_or_default();
         for waiter in ticket.waiters.into_iter().chain(late) {
             // A caller that no longer waits does not want to know.
             drop(waiter.send(result.clone()));
+        }
+    }
+
+    fn give_room(&mut self, ticket: &Ticket) {
+        if let Some(waiting) = self.per_account.get_mut(&ticket.account) {
+            waiting.count = waiting.count.saturating_sub(1);
+            waiting.cost = waiting.cost.saturating_sub(ticket.cost);
+            if waiting.count == 0 {
+                self.per_account.remove(&ticket.account);
+            }
+        }
+        if let Source::Peer(peer) = ticket.source
+            && let Some(used) = self.per_peer.get_mut(&peer)
+        {
+            *used = used.saturating_sub(ticket.bytes);
+            if *used == 0 {
+                self.per_peer.remove(&peer);
+            }
         }
     }
 

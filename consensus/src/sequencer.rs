@@ -1,6 +1,7 @@
 //! One process that orders transactions into blocks.
 //!
-//! A transaction's signature is checked before it is queued; blocks are made as soon as something
+//! Before a transaction is queued its account must be able to pay for it and its signature is
+//! checked, in this order, and what each peer may ask for is bounded; blocks are made as soon as something
 //! waits, at most one per interval; a block is on disk before any of its transactions is reported
 //! final, and all of a block's transactions share that one write. Empty blocks are made only while
 //! the state has slots to draw.
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cairn_core::{AccountId, GroupId, Height, NodeId, SecretKey, Signed};
+use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, SecretKey, Signed};
 use cairn_ledger::{
     Account, BlockEffects, Genesis, Group, Ledger, LedgerError, LedgerStatus, NodeEntry, SlotRef,
     Tx, TxOutcome,
@@ -22,6 +23,7 @@ use cairn_ledger::{
 use cairn_runtime::{Runtime, Task};
 
 use self::core::Core;
+use crate::mempool::Source;
 use crate::store;
 pub use crate::store::OpenError;
 
@@ -157,14 +159,15 @@ impl<R: Runtime> Sequencer<R> {
         self.owner.core.declare_lost(node).await
     }
 
-    /// Answers an encoded [`cairn_ledger::LedgerRequest`], from anyone and however malformed, with
-    /// an encoded [`cairn_ledger::LedgerResponse`].
+    /// Answers an encoded [`cairn_ledger::LedgerRequest`] of a peer, whoever it is and however
+    /// malformed, with an encoded [`cairn_ledger::LedgerResponse`]. What one peer gets is bounded
+    /// (docs/protocol/ledger.md#admission).
     ///
     /// # Cancel safety
     ///
     /// As [`Ledger`]'s.
-    pub async fn answer(&self, request: &[u8]) -> Vec<u8> {
-        answer::answer(self, request).await
+    pub async fn answer(&self, peer: NodeId, request: &[u8]) -> Vec<u8> {
+        answer::answer(self, peer, request).await
     }
 
     /// Stops: ends the block being made, tells those who wait, and gives the folder free. Reads go
@@ -195,8 +198,12 @@ impl<R: Runtime> Sequencer<R> {
 }
 
 impl<R: Runtime> Ledger for Sequencer<R> {
+    fn id(&self) -> LedgerId {
+        self.owner.core.ledger
+    }
+
     async fn submit(&self, tx: Signed<Tx>) -> Result<TxOutcome, LedgerError> {
-        self.owner.core.submit(tx).await
+        self.owner.core.submit(tx, Source::Process).await
     }
 
     async fn account(&self, id: AccountId) -> Result<Account, LedgerError> {

@@ -13,7 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cairn_core::{DecodeError, Digest, Height, Record, SecretKey};
+use cairn_core::{DecodeError, Digest, Height, LedgerId, Record, SecretKey};
 use cairn_ledger::{Block, BlockEffects, BlockError, Genesis, State};
 use cairn_runtime::{Disk, DiskError, EntryKind};
 use zeroize::Zeroizing;
@@ -168,7 +168,7 @@ pub(crate) fn open<D: Disk>(disk: &D, folder: &Path) -> Result<Loaded<D>, OpenEr
     let genesis = read_genesis(disk, folder)?;
     let key = read_key(disk, folder)?;
     let begin = State::genesis(&genesis).ok_or(OpenError::Genesis)?;
-    let newest = newest_state(disk, folder, begin.genesis_digest())?;
+    let newest = newest_state(disk, folder, begin.ledger_id())?;
     let (mut state, state_bytes) = newest.unwrap_or((begin, 0));
     let state_file = (state.height(), state_bytes);
     let mut history = History::after(state.height());
@@ -266,14 +266,14 @@ fn read_key<D: Disk>(disk: &D, folder: &Path) -> Result<SecretKey, OpenError> {
 fn newest_state<D: Disk>(
     disk: &D,
     folder: &Path,
-    genesis: Digest,
+    ledger: LedgerId,
 ) -> Result<Option<(State, u64)>, OpenError> {
     for height in heights(disk, folder, STATE_PREFIX)?.into_iter().rev() {
         let path = folder.join(numbered(STATE_PREFIX, height));
         let bytes = disk.read_file(&path, STATE_BYTES_MAX)?;
         let state = without_checksum(&bytes).and_then(|bytes| State::decode(bytes).ok());
         match state {
-            Some(state) if state.genesis_digest() == genesis && state.height() == height => {
+            Some(state) if state.ledger_id() == ledger && state.height() == height => {
                 let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                 return Ok(Some((state, size)));
             }

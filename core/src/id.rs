@@ -87,6 +87,10 @@ digest_id!(
     /// A transaction: digest of its signed encoding.
     TxId
 );
+digest_id!(
+    /// A ledger: digest of its genesis.
+    LedgerId
+);
 
 impl ShardRoot {
     /// The outward form: `CIDv1`, codec raw, multihash BLAKE3.

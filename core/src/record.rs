@@ -5,6 +5,8 @@
 //!        ├ kind: u16 LE ┼ version: u8 ┼ body: borsh ┤
 //! signed: the same of `T`, then 32 bytes signer, 64 bytes Ed25519 over
 //!         BLAKE3-derive-key("cairn 1 signed record", envelope of `T`)
+//!         or, when it is for one ledger, over
+//!         BLAKE3-derive-key("cairn 1 signed record for a ledger", ledger id, envelope of `T`)
 //! ```
 //!
 //! Decoding never panics, never allocates more than a small multiple of the input, and refuses
@@ -14,6 +16,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::digest::Digest;
+use crate::id::LedgerId;
 use crate::key::{KeyError, PublicKey, SecretKey, Signature};
 
 /// Bytes of the envelope before the body.
@@ -22,6 +25,8 @@ pub const ENVELOPE_BYTES: usize = 3;
 pub const SIGNATURE_BYTES: usize = 96;
 /// Domain of record signatures.
 const SIGNED_CONTEXT: &str = "cairn 1 signed record";
+/// Domain of the signatures of records that are for one ledger.
+const SIGNED_FOR_CONTEXT: &str = "cairn 1 signed record for a ledger";
 
 /// Every kind of record, with its number on the wire. A number is never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -265,6 +270,16 @@ impl<T: Record> Signed<T> {
         }
     }
 
+    /// Signs `body` for one ledger, whose id is signed and not sent: no other takes it.
+    pub fn sign_for(body: T, ledger: LedgerId, key: &SecretKey) -> Self {
+        let signature = key.sign(message_for(&body, ledger).as_bytes());
+        Self {
+            body,
+            signer: key.public(),
+            signature,
+        }
+    }
+
     /// Puts a signed record together again from its parts, unverified: for formats that leave out
     /// what both sides know.
     pub const fn from_parts(body: T, signer: PublicKey, signature: Signature) -> Self {
@@ -301,14 +316,7 @@ impl<T: Record> Signed<T> {
     ///
     /// [`SignatureError::Invalid`].
     pub fn verify(&self) -> Result<&T, SignatureError> {
-        self.signer
-            .verify(message(&self.body).as_bytes(), &self.signature)
-            .map_err(|cause| SignatureError::Invalid {
-                kind: T::KIND,
-                signer: self.signer,
-                cause,
-            })?;
-        Ok(&self.body)
+        self.verify_message(message(&self.body))
     }
 
     /// The body, when `expected` signed it.
@@ -317,6 +325,21 @@ impl<T: Record> Signed<T> {
     ///
     /// [`SignatureError`].
     pub fn verify_by(&self, expected: PublicKey) -> Result<&T, SignatureError> {
+        self.check_signer(expected)?;
+        self.verify()
+    }
+
+    /// The body, when `expected` signed it for `ledger` with [`Self::sign_for`].
+    ///
+    /// # Errors
+    ///
+    /// [`SignatureError`].
+    pub fn verify_for(&self, expected: PublicKey, ledger: LedgerId) -> Result<&T, SignatureError> {
+        self.check_signer(expected)?;
+        self.verify_message(message_for(&self.body, ledger))
+    }
+
+    fn check_signer(&self, expected: PublicKey) -> Result<(), SignatureError> {
         if self.signer != expected {
             return Err(SignatureError::Signer {
                 kind: T::KIND,
@@ -324,13 +347,30 @@ impl<T: Record> Signed<T> {
                 found: self.signer,
             });
         }
-        self.verify()
+        Ok(())
+    }
+
+    fn verify_message(&self, message: Digest) -> Result<&T, SignatureError> {
+        self.signer
+            .verify(message.as_bytes(), &self.signature)
+            .map_err(|cause| SignatureError::Invalid {
+                kind: T::KIND,
+                signer: self.signer,
+                cause,
+            })?;
+        Ok(&self.body)
     }
 }
 
 /// What is signed: one digest over the whole envelope, in its own domain.
 fn message<T: Record>(body: &T) -> Digest {
     Digest::keyed(SIGNED_CONTEXT, &body.encode())
+}
+
+/// What is signed for one ledger.
+fn message_for<T: Record>(body: &T, ledger: LedgerId) -> Digest {
+    let signed = [ledger.as_bytes().as_slice(), &body.encode()].concat();
+    Digest::keyed(SIGNED_FOR_CONTEXT, &signed)
 }
 
 impl<T: Record> Record for Signed<T> {

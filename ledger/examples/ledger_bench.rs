@@ -63,7 +63,7 @@ impl Bench {
             body,
         };
         self.nonce += 1;
-        Signed::sign(tx, &self.owner)
+        Signed::sign_for(tx, self.state.ledger_id(), &self.owner)
     }
 
     fn block(&self, txs: Vec<Signed<Tx>>) -> Block {
@@ -93,13 +93,14 @@ impl Bench {
     }
 
     fn register(&mut self) {
+        let ledger = self.state.ledger_id();
         for number in 0..NODES {
             let secret = key(number);
             let node = NodeId::new(secret.public());
             let label = |text: &str, number: u64| Text::new(format!("{text} {number}")).unwrap();
             let body = TxBody::NodeRegister {
                 operator: AccountId::new(secret.public()),
-                operator_consent: operator_consent(&secret, node),
+                operator_consent: operator_consent(ledger, &secret, node),
                 terms: NodeTerms {
                     capacity: ByteCount::new(1 << 44),
                     price: Amount::from_micro(1),
@@ -114,7 +115,7 @@ impl Bench {
                 fee: Amount::ZERO,
                 body,
             };
-            self.apply(vec![Signed::sign(tx, &secret)]);
+            self.apply(vec![Signed::sign_for(tx, ledger, &secret)]);
         }
     }
 }
@@ -282,7 +283,8 @@ fn acknowledge(bench: &mut Bench) {
             slots: Bounded::new(slots).unwrap(),
         },
     };
-    let time = bench.apply(vec![Signed::sign(tx, &secret)]);
+    let signed = Signed::sign_for(tx, bench.state.ledger_id(), &secret);
+    let time = bench.apply(vec![signed]);
     println!(
         "| slots acknowledged in one transaction | {}/s |",
         per_second(count, time)

@@ -29,7 +29,8 @@ pub struct Block {
     pub seed: Digest,
     /// Nodes that the engine calls lost: their slots are redrawn. Unknown ones are ignored.
     pub lost: Bounded<NodeId, LOST_MAX>,
-    /// The transactions. Those that the state refuses change nothing.
+    /// The transactions. Those that the state does not do pay their fee, or change nothing when
+    /// their account can't be charged.
     pub txs: Bounded<Signed<Tx>, TXS_MAX>,
 }
 

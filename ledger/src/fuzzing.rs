@@ -15,7 +15,7 @@ use cairn_core::{Record, Signed, UnixMillis};
 use crate::block::Block;
 use crate::genesis::Genesis;
 use crate::sample::{
-    OWNER, World, acknowledge, declare_loss, key, node, open, register, revise, slot, terms,
+    OWNER, World, acknowledge, declare_loss, node, open, register, revise, slot, terms,
 };
 use crate::state::State;
 use crate::tx::{Tx, TxBody};
@@ -135,7 +135,7 @@ fn follow(world: &World, from: u8, body: TxBody) {
         body,
         ..world.signed(from, TxBody::NodeDrain).into_unverified()
     };
-    let tx = Signed::sign(tx, &key(from));
+    let tx = world.sign(tx, from);
     let block = world.next_block(&[], vec![tx]);
     world.apply(block);
     for _ in 0..3 {

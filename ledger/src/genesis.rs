@@ -1,16 +1,35 @@
 //! Where a ledger begins, and the numbers it runs by.
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_core::{AccountId, Amount, Bounded, ByteCount, Record, RecordKind, UnixMillis};
+use cairn_core::{AccountId, Amount, Bounded, ByteCount, LedgerId, Record, RecordKind, UnixMillis};
 
 /// Most accounts that a genesis endows.
 pub const ENDOWED_MAX: usize = 4096;
+
+/// Most bytes of a state's encoding. It is read from the own disk only.
+pub const STATE_BYTES_MAX: u64 = 4 << 30;
+/// Of which so many are not in a table.
+const STATE_FIXED_BYTES_MAX: u64 = 1024;
+/// Most bytes of an account with its key.
+const ACCOUNT_BYTES_MAX: u64 = 32 + 8 + 8;
+/// Most bytes of a node with its key: ids, numbers, three labels, status.
+const NODE_BYTES_MAX: u64 = 32 + 32 + 32 + 8 + 8 + 8 + 3 * (4 + 64) + 1;
+/// Most bytes of a group with its key and its place in the queue, its deals aside: ids, code,
+/// numbers, revision, four relaxed caps.
+const GROUP_BYTES_MAX: u64 = 32 + 32 + 32 + 2 + 8 + 8 + 4 + 8 + 8 + 84 + 4 + 4 + 4 * 3 + 33;
+/// Most bytes of a deal and its slot's place in the queue or among the waiting.
+const SLOT_BYTES_MAX: u64 = 32 + 33 + 8 + 8 + 1 + 41 + 34;
 
 /// The numbers a ledger runs by. Part of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Parameters {
     /// Least fee of a transaction.
     pub fee_min: Amount,
+    /// Least balance of an account, which it keeps: with the supply it bounds how many there are.
+    /// When it is zero, anyone may begin an account with nothing.
+    pub account_min: Amount,
+    /// Least escrow of a group: with the supply it bounds how many there are.
+    pub escrow_min: Amount,
     /// Least capacity of a slot. With the nodes' capacity it bounds how many groups can exist.
     pub slot_capacity_min: ByteCount,
     /// Most capacity of a slot, so that a rebuild takes hours and not days.
@@ -25,12 +44,17 @@ pub struct Parameters {
     pub nodes_max: u64,
     /// Most groups.
     pub groups_max: u64,
+    /// Most slots of all groups.
+    pub slots_max: u64,
 }
 
 impl Default for Parameters {
     fn default() -> Self {
         Self {
+            // Free, for those who trust each other: nobody has credits before money flows.
             fee_min: Amount::ZERO,
+            account_min: Amount::ZERO,
+            escrow_min: Amount::ZERO,
             slot_capacity_min: ByteCount::new(64 << 10),
             slot_capacity_max: ByteCount::new(16 << 30),
             // Ten years of hours.
@@ -40,7 +64,28 @@ impl Default for Parameters {
             accounts_max: 1 << 24,
             nodes_max: 1 << 16,
             groups_max: 1 << 20,
+            // 64 EiB at 16 GiB each.
+            slots_max: 1 << 22,
         }
+    }
+}
+
+impl Parameters {
+    /// Whether every state that they allow has an encoding: the tables at their bounds fit
+    /// [`STATE_BYTES_MAX`].
+    #[must_use]
+    pub fn fit_a_state(&self) -> bool {
+        let tables = [
+            (self.accounts_max, ACCOUNT_BYTES_MAX),
+            (self.nodes_max, NODE_BYTES_MAX),
+            (self.groups_max, GROUP_BYTES_MAX),
+            (self.slots_max, SLOT_BYTES_MAX),
+        ];
+        tables
+            .into_iter()
+            .map(|(count, bytes)| u128::from(count).saturating_mul(u128::from(bytes)))
+            .try_fold(u128::from(STATE_FIXED_BYTES_MAX), u128::checked_add)
+            .is_some_and(|bytes| bytes <= u128::from(STATE_BYTES_MAX))
     }
 }
 
@@ -51,7 +96,8 @@ pub struct Genesis {
     pub time: UnixMillis,
     /// The numbers it runs by.
     pub parameters: Parameters,
-    /// Balances to begin with, rising by account. Their sum is the supply for ever.
+    /// Balances to begin with, rising by account, none below the least. Their sum is the supply for
+    /// ever.
     pub endowed: Bounded<(AccountId, Amount), ENDOWED_MAX>,
 }
 
@@ -61,11 +107,21 @@ impl Record for Genesis {
     const BYTES_MAX: usize = 256 + 40 * ENDOWED_MAX;
 
     fn is_well_formed(&self) -> bool {
-        self.supply().is_some() && self.endowed.is_sorted_by(|a, b| a.0 < b.0)
+        let least = self.parameters.account_min;
+        self.parameters.fit_a_state()
+            && self.supply().is_some()
+            && self.endowed.is_sorted_by(|a, b| a.0 < b.0)
+            && self.endowed.iter().all(|(_, amount)| *amount >= least)
     }
 }
 
 impl Genesis {
+    /// The ledger that begins with it.
+    #[must_use]
+    pub fn ledger_id(&self) -> LedgerId {
+        LedgerId::new(self.record_digest())
+    }
+
     /// Sum of the balances; `None` above the largest amount.
     #[must_use]
     pub fn supply(&self) -> Option<Amount> {

@@ -4,8 +4,8 @@
 //! orders transactions into blocks (`consensus`) drives a [`State`]; everyone else asks through
 //! the [`Ledger`] trait, in process or over a [`LedgerTransport`] with [`RemoteLedger`].
 //!
-//! Guarantees: equal blocks give equal states, byte for byte; a refused transaction changes
-//! nothing; no block or transaction, however malformed, makes it panic; credits are conserved
+//! Guarantees: equal blocks give equal states, byte for byte; a transaction that is not done
+//! changes nothing but its fee and nonce, and not even these without a valid charge; no block or transaction, however malformed, makes it panic; credits are conserved
 //! (I4), asserted after every transaction. Rules and bytes are those of
 //! `docs/protocol/ledger.md`. Formats are drafts.
 

@@ -5,8 +5,8 @@ use std::future::Future;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{
-    AccountId, Amount, Blame, Digest, ErrorCode, GroupId, Height, NodeId, Retry, SecretKey, Signed,
-    TxId, UnixMillis,
+    AccountId, Amount, Blame, Digest, ErrorCode, GroupId, Height, LedgerId, NodeId, Retry,
+    SecretKey, Signed, TxId, UnixMillis,
 };
 
 use crate::effect::BlockEffects;
@@ -20,6 +20,9 @@ use crate::tx_error::TxError;
 /// A way to the ledger: in process, or over a transport. Cheap to clone. Answers are of final
 /// blocks only. Nothing is retried inside.
 pub trait Ledger: Clone + fmt::Debug + Send + Sync + 'static {
+    /// Which ledger it is: what transactions are signed for.
+    fn id(&self) -> LedgerId;
+
     /// Submits a transaction and waits until it is final. Submitting the same one again is safe:
     /// it is done once, and the second call gives the outcome of the first as long as the ledger
     /// remembers it (the blocks that [`Self::effects`] still has).
@@ -112,8 +115,8 @@ pub struct LedgerStatus {
     pub height: Height,
     /// Its time.
     pub time: UnixMillis,
-    /// Digest of the genesis: the ledger's identity.
-    pub genesis: Digest,
+    /// Which ledger it is: the digest of the genesis.
+    pub ledger: LedgerId,
     /// Digest of the last final block.
     pub tip: Digest,
     /// Nodes ever registered.
@@ -165,6 +168,14 @@ pub enum LedgerError {
     /// The answer is not one to the question, or malformed.
     #[error("the ledger's answer breaks the protocol")]
     Answer,
+    /// The other end serves another ledger than the one that was asked.
+    #[error("expected ledger {expected}, found {found}")]
+    OtherLedger {
+        /// The one that was asked.
+        expected: LedgerId,
+        /// The one that answers.
+        found: LedgerId,
+    },
 }
 
 impl LedgerError {
@@ -176,7 +187,7 @@ impl LedgerError {
             Self::Busy { .. } => Retry::Later,
             Self::Unavailable { cause } => cause.retry(),
             Self::Forgotten { .. } | Self::Request => Retry::Never,
-            Self::Stopped | Self::Answer => Retry::Elsewhere,
+            Self::Stopped | Self::Answer | Self::OtherLedger { .. } => Retry::Elsewhere,
         }
     }
 
@@ -189,7 +200,7 @@ impl LedgerError {
             Self::Unavailable { cause } => cause.blame(),
             Self::Forgotten { .. } => Blame::Caller,
             Self::Request => Blame::Us,
-            Self::Answer => Blame::Peer,
+            Self::Answer | Self::OtherLedger { .. } => Blame::Peer,
         }
     }
 }
@@ -265,5 +276,6 @@ pub async fn submit_body<L: Ledger>(
         fee,
         body,
     };
-    ledger.submit(Signed::sign(tx, key)).await
+    let signed = Signed::sign_for(tx, ledger.id(), key);
+    ledger.submit(signed).await
 }

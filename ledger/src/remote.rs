@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 
-use cairn_core::{AccountId, GroupId, Height, NodeId, Record, Signed};
+use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, Record, Signed};
 
 use crate::effect::BlockEffects;
 use crate::group::Group;
@@ -31,17 +31,19 @@ pub trait LedgerTransport: Clone + fmt::Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<u8>, TransportError>> + Send;
 }
 
-/// A [`Ledger`] over a transport. Trusts the other end; responses name their height, which leaves
-/// room for the proofs that end this. Retries nothing.
+/// A [`Ledger`] over a transport. Refuses the answers of another ledger than its own. Trusts the
+/// other end for the rest; responses name their height, which leaves room for the proofs that end
+/// this. Retries nothing.
 #[derive(Clone, Debug)]
 pub struct RemoteLedger<T> {
     transport: T,
+    id: LedgerId,
 }
 
 impl<T: LedgerTransport> RemoteLedger<T> {
-    /// The ledger at the other end of `transport`.
-    pub const fn new(transport: T) -> Self {
-        Self { transport }
+    /// The ledger `id`, at the other end of `transport`.
+    pub const fn new(transport: T, id: LedgerId) -> Self {
+        Self { transport, id }
     }
 
     async fn ask(&self, request: LedgerRequest) -> Result<Answer, LedgerError> {
@@ -51,6 +53,12 @@ impl<T: LedgerTransport> RemoteLedger<T> {
             .await
             .map_err(|cause| LedgerError::Unavailable { cause })?;
         let response = LedgerResponse::decode(&bytes).map_err(|_| LedgerError::Answer)?;
+        if response.ledger != self.id {
+            return Err(LedgerError::OtherLedger {
+                expected: self.id,
+                found: response.ledger,
+            });
+        }
         match response.answer {
             Answer::Error(error) => Err(error),
             answer @ (Answer::Done(_)
@@ -76,6 +84,10 @@ macro_rules! expect_answer {
 }
 
 impl<T: LedgerTransport> Ledger for RemoteLedger<T> {
+    fn id(&self) -> LedgerId {
+        self.id
+    }
+
     async fn submit(&self, tx: Signed<Tx>) -> Result<TxOutcome, LedgerError> {
         let id = crate::tx::tx_id(&tx);
         let outcome = expect_answer!(self.ask(LedgerRequest::Submit(Box::new(tx))).await?, Done)?;

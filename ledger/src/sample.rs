@@ -7,14 +7,16 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use cairn_core::{
-    AccountId, Amount, Bounded, ByteCount, Code, Digest, GroupId, GroupRevision, GroupRoot, NodeId,
-    PublicKey, Record, RevisionNumber, SecretKey, Signed, SlotIndex, Text, UnixMillis,
+    AccountId, Amount, Bounded, ByteCount, Code, Digest, GroupId, GroupRevision, GroupRoot,
+    LedgerId, NodeId, PublicKey, Record, RevisionNumber, SecretKey, Signed, SlotIndex, Text,
+    UnixMillis,
 };
 
 use crate::block::Block;
 use crate::effect::Effect;
 use crate::genesis::{Genesis, Parameters};
 use crate::group::{Deal, Group};
+use crate::node::NodeEntry;
 use crate::state::State;
 use crate::tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, group_id, operator_consent, tx_id};
 use crate::tx_error::TxError;
@@ -27,6 +29,14 @@ pub const ENDOWED: u64 = 1_000_000;
 /// The public key of every party, which takes a while to derive.
 static PUBLIC: LazyLock<Vec<PublicKey>> =
     LazyLock::new(|| (0..=u8::MAX).map(|number| key(number).public()).collect());
+
+/// The ledger of the default parameters, which most samples are of.
+static LEDGER: LazyLock<LedgerId> = LazyLock::new(|| genesis(Parameters::default()).ledger_id());
+
+/// The ledger of the default parameters.
+pub fn ledger() -> LedgerId {
+    *LEDGER
+}
 
 /// The key of a party.
 pub fn key(number: u8) -> SecretKey {
@@ -75,11 +85,16 @@ pub fn terms(slots: u64, (network, provider, region): Place) -> NodeTerms {
     }
 }
 
-/// Registers the party as a node of an operator.
+/// Registers the party as a node of an operator, on the ledger of the default parameters.
 pub fn register(number: u8, operator: u8, terms: NodeTerms) -> TxBody {
+    register_on(ledger(), number, operator, terms)
+}
+
+/// Registers the party as a node of an operator.
+pub fn register_on(ledger: LedgerId, number: u8, operator: u8, terms: NodeTerms) -> TxBody {
     TxBody::NodeRegister {
         operator: account(operator),
-        operator_consent: operator_consent(&key(operator), node(number)),
+        operator_consent: operator_consent(ledger, &key(operator), node(number)),
         terms,
     }
 }
@@ -176,7 +191,12 @@ impl World {
             fee: self.state.parameters().fee_min,
             body,
         };
-        Signed::sign(tx, &key(number))
+        self.sign(tx, number)
+    }
+
+    /// Signed by the party for this ledger.
+    pub fn sign(&self, tx: Tx, number: u8) -> Signed<Tx> {
+        Signed::sign_for(tx, self.state.ledger_id(), &key(number))
     }
 
     /// The next block.
@@ -219,7 +239,7 @@ impl World {
         effects
     }
 
-    /// A block of one transaction that is refused, which changes nothing but the height.
+    /// A block of one transaction that is not done: it changes nothing but what it pays, rule T2.
     pub fn refuse(&mut self, number: u8, body: TxBody) -> TxError {
         let tx = self.signed(number, body);
         self.refuse_tx(tx)
@@ -230,15 +250,41 @@ impl World {
         while self.state.has_draws() {
             self.pass();
         }
-        let mut other = self.clone();
-        other.pass();
+        let Tx { account, fee, .. } = *tx.unverified();
+        let payer = (0..=u8::MAX).find(|number| self::account(*number) == account);
+        let before = self.state.account(account);
+        let is_known = self.state.has_account(account);
+        let keeps = self.state.parameters().account_min;
+        let pays = fee
+            .checked_add(keeps)
+            .is_some_and(|least| before.balance >= least);
+        let mut balances = self.balances();
+        let tables = |world: &Self| -> (Vec<NodeEntry>, Vec<Group>) {
+            let state = &world.state;
+            (
+                state.nodes().cloned().collect(),
+                state.groups().cloned().collect(),
+            )
+        };
+        let others = tables(self);
         let (_, result) = self.submit(tx);
-        let mut changed = self.clone();
-        changed.pass();
-        other.pass();
-        let same = |world: &Self| (world.state.status().node_count, world.balances());
-        assert_eq!(same(&changed), same(&other), "a refusal changes nothing");
-        result.expect_err("the transaction is refused")
+        let error = result.expect_err("the transaction is not done");
+        let is_charge_wrong = matches!(
+            error,
+            TxError::Signer { .. }
+                | TxError::Signature { .. }
+                | TxError::Malformed
+                | TxError::Nonce { .. }
+                | TxError::Fee { .. }
+        );
+        if is_known && pays && !is_charge_wrong {
+            let left = before.balance.checked_sub(fee).expect("it pays");
+            let nonce = before.nonce.checked_add(1).expect("few transactions");
+            balances.insert(payer.expect("a party"), (left, nonce));
+        }
+        assert_eq!(self.balances(), balances, "{error}");
+        assert_eq!(tables(self), others, "{error}");
+        error
     }
 
     /// A block of nothing.
@@ -278,9 +324,9 @@ impl World {
         party(self.deal(slot).node)
     }
 
-    /// Balance and nonce of the accounts 0 to 60.
+    /// Balance and nonce of every party's account.
     pub fn balances(&self) -> BTreeMap<u8, (Amount, u64)> {
-        (0..=60)
+        (0..=u8::MAX)
             .map(|number| {
                 let found = self.state.account(account(number));
                 (number, (found.balance, found.nonce))

@@ -12,7 +12,8 @@ pub use apply::{NODES_DRAWN_FROM_MAX, SLOTS_DRAWN_MAX};
 pub use audit::Unsound;
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{
-    AccountId, Amount, ByteCount, Digest, GroupId, Height, NodeId, Record, RecordKind, UnixMillis,
+    AccountId, Amount, ByteCount, Digest, GroupId, Height, LedgerId, NodeId, Record, RecordKind,
+    UnixMillis,
 };
 pub use check::{Expected, check_signature};
 
@@ -37,7 +38,7 @@ pub struct Account {
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 #[borsh(init = rebuild_index)]
 pub struct State {
-    genesis: Digest,
+    id: LedgerId,
     parameters: Parameters,
     supply: Amount,
     fees: Amount,
@@ -76,12 +77,14 @@ struct Index {
     escrows: u128,
     /// Nodes that are active.
     active_count: u64,
+    /// Slots of all groups, drawn or not.
+    slot_count: u64,
 }
 
 impl Record for State {
     const KIND: RecordKind = RecordKind::LedgerState;
     const VERSION: u8 = 1;
-    // A snapshot is read from the own disk only; a million groups at n = 40 are 5 GB in memory.
+    // No state of a well-formed genesis is larger.
     const BYTES_MAX: usize = 4 << 30;
 
     fn is_well_formed(&self) -> bool {
@@ -106,7 +109,7 @@ impl State {
         };
         let digest = genesis.record_digest();
         let mut state = Self {
-            genesis: digest,
+            id: LedgerId::new(digest),
             parameters: genesis.parameters,
             supply: genesis.supply()?,
             fees: Amount::ZERO,
@@ -142,10 +145,10 @@ impl State {
         self.tip
     }
 
-    /// Digest of the genesis: the ledger's identity.
+    /// Which ledger it is of: the digest of the genesis.
     #[must_use]
-    pub const fn genesis_digest(&self) -> Digest {
-        self.genesis
+    pub const fn ledger_id(&self) -> LedgerId {
+        self.id
     }
 
     /// The numbers it runs by.
@@ -170,6 +173,12 @@ impl State {
     #[must_use]
     pub fn account(&self, id: AccountId) -> Account {
         self.accounts.get(&id).copied().unwrap_or_default()
+    }
+
+    /// Whether an account has an entry: it was endowed, was sent something or did something.
+    #[must_use]
+    pub fn has_account(&self, id: AccountId) -> bool {
+        self.accounts.contains_key(&id)
     }
 
     /// A node; `None` when it never registered.
@@ -221,7 +230,7 @@ impl State {
         LedgerStatus {
             height: self.height,
             time: self.time,
-            genesis: self.genesis,
+            ledger: self.id,
             tip: self.tip,
             node_count: count(self.nodes.len()),
             active_node_count: self.index.active_count,

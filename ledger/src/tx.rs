@@ -2,8 +2,9 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{
-    AccountId, Amount, Bounded, ByteCount, Code, Digest, GroupId, GroupRevision, KeyError, NodeId,
-    Record, RecordKind, RevisionNumber, SecretKey, Signature, Signed, SlotIndex, Text, TxId,
+    AccountId, Amount, Bounded, ByteCount, Code, Digest, GroupId, GroupRevision, KeyError,
+    LedgerId, NodeId, Record, RecordKind, RevisionNumber, SecretKey, Signature, Signed, SlotIndex,
+    Text, TxId,
 };
 
 /// Most slots of one `Acknowledge` or `DeclareLoss`: a node with more sends several. One such
@@ -19,8 +20,8 @@ const SLOT_REVISION_BYTES: usize = 32 + 1 + 8;
 /// A network prefix, provider or region, compared byte for byte.
 pub type Label = Text<LABEL_BYTES_MAX>;
 
-/// What an account asks the ledger to do. Sent as [`Signed`], signed by the account's key; its id
-/// is [`tx_id`]. As in docs/protocol/ledger.md#transactions.
+/// What an account asks the ledger to do. Sent as [`Signed`], signed by the account's key for one
+/// ledger ([`Signed::sign_for`]); its id is [`tx_id`]. As in docs/protocol/ledger.md#transactions.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Tx {
     /// Who asks and pays. A node's account is its key.
@@ -47,8 +48,8 @@ pub enum TxBody {
     NodeRegister {
         /// The account that answers for the node.
         operator: AccountId,
-        /// The operator's signature over the node's id, made by [`operator_consent`]; the node's
-        /// own when it is its own operator.
+        /// The operator's signature over the ledger's and the node's id, made by
+        /// [`operator_consent`]; the node's own when it is its own operator.
         operator_consent: Signature,
         /// What it offers.
         terms: NodeTerms,
@@ -167,6 +168,32 @@ impl Record for Tx {
     }
 }
 
+impl Tx {
+    /// What it takes out of the balance when it is done: the fee and what the body sends or locks.
+    #[must_use]
+    pub fn cost(&self) -> u128 {
+        let fee = u128::from(self.fee.micro());
+        fee.saturating_add(u128::from(self.body.outgoing().micro()))
+    }
+}
+
+impl TxBody {
+    /// What leaves the balance besides the fee.
+    #[must_use]
+    pub const fn outgoing(&self) -> Amount {
+        match self {
+            Self::Transfer { amount, .. } => *amount,
+            Self::GroupOpen { escrow, .. } => *escrow,
+            Self::NodeRegister { .. }
+            | Self::NodeUpdate { .. }
+            | Self::NodeDrain
+            | Self::GroupRevise { .. }
+            | Self::Acknowledge { .. }
+            | Self::DeclareLoss { .. } => Amount::ZERO,
+        }
+    }
+}
+
 /// The id of a transaction: digest of its signed encoding.
 #[must_use]
 pub fn tx_id(tx: &Signed<Tx>) -> TxId {
@@ -179,26 +206,28 @@ pub const fn group_id(opened_by: TxId) -> GroupId {
     GroupId::new(opened_by.digest())
 }
 
-/// An operator's consent to answer for `node`, for [`TxBody::NodeRegister`].
+/// An operator's consent to answer for `node` on one ledger, for [`TxBody::NodeRegister`].
 #[must_use]
-pub fn operator_consent(operator: &SecretKey, node: NodeId) -> Signature {
-    operator.sign(consent_message(node).as_bytes())
+pub fn operator_consent(ledger: LedgerId, operator: &SecretKey, node: NodeId) -> Signature {
+    operator.sign(consent_message(ledger, node).as_bytes())
 }
 
 /// Checks [`operator_consent`].
 ///
 /// # Errors
 ///
-/// [`KeyError`] when `operator` did not sign for `node`.
+/// [`KeyError`] when `operator` did not sign for `node` on this ledger.
 pub fn verify_consent(
+    ledger: LedgerId,
     operator: AccountId,
     node: NodeId,
     consent: &Signature,
 ) -> Result<(), KeyError> {
-    let message = consent_message(node);
+    let message = consent_message(ledger, node);
     operator.key().verify(message.as_bytes(), consent)
 }
 
-fn consent_message(node: NodeId) -> Digest {
-    Digest::keyed(CONSENT_CONTEXT, node.as_bytes())
+fn consent_message(ledger: LedgerId, node: NodeId) -> Digest {
+    let signed = [ledger.as_bytes().as_slice(), node.as_bytes()].concat();
+    Digest::keyed(CONSENT_CONTEXT, &signed)
 }

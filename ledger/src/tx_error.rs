@@ -17,10 +17,12 @@ pub enum TableKind {
     Nodes,
     /// Groups.
     Groups,
+    /// Slots of all groups.
+    Slots,
 }
 
-/// Why a transaction is refused. A refused transaction changes nothing, neither nonce nor
-/// balance.
+/// Why a transaction is not done. One whose account could not be charged for it changes nothing;
+/// another takes its fee and one nonce all the same (rule T2 of docs/protocol/ledger.md).
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, thiserror::Error)]
 pub enum TxError {
     /// Signed by another key than the account's.
@@ -31,8 +33,8 @@ pub enum TxError {
         /// Who signed.
         found: PublicKey,
     },
-    /// The signature does not hold.
-    #[error("the signature of {signer} does not match")]
+    /// The signature does not hold, or is for another ledger.
+    #[error("the signature of {signer} does not match, or is for another ledger")]
     Signature {
         /// Who is said to have signed.
         signer: PublicKey,
@@ -93,8 +95,8 @@ pub enum TxError {
         /// How it stands.
         status: NodeStatus,
     },
-    /// The operator did not sign for this node.
-    #[error("the consent is not {operator}'s for this node")]
+    /// The operator did not sign for this node on this ledger.
+    #[error("the consent is not {operator}'s for this node on this ledger")]
     Consent {
         /// The operator named.
         operator: AccountId,
@@ -230,6 +232,14 @@ pub enum TxError {
     /// A list of slots is empty.
     #[error("expected at least one slot")]
     NoSlots,
+    /// Too little to begin an account with.
+    #[error("expected at least {expected} for a new account, found {found}")]
+    AccountMin {
+        /// The least balance of an account.
+        expected: Amount,
+        /// The transfer's amount.
+        found: Amount,
+    },
 }
 
 impl TxError {
@@ -264,7 +274,8 @@ impl TxError {
             | Self::UnknownSlot { .. }
             | Self::NotHolder { .. }
             | Self::Revision { .. }
-            | Self::NoSlots => Retry::Never,
+            | Self::NoSlots
+            | Self::AccountMin { .. } => Retry::Never,
         }
     }
 
@@ -297,7 +308,8 @@ impl TxError {
             | Self::UnknownSlot { .. }
             | Self::NotHolder { .. }
             | Self::Revision { .. }
-            | Self::NoSlots => Blame::Caller,
+            | Self::NoSlots
+            | Self::AccountMin { .. } => Blame::Caller,
         }
     }
 }

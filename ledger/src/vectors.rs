@@ -13,8 +13,8 @@ use crate::effect::{BlockEffects, Effect};
 use crate::genesis::Parameters;
 use crate::port::{LedgerError, TxOutcome};
 use crate::sample::{
-    OWNER, World, account, acknowledge, declare_loss, genesis, key, node, open, party, register,
-    revise, slot, terms,
+    OWNER, World, account, acknowledge, declare_loss, genesis, key, ledger, node, open, party,
+    register, revise, slot, terms,
 };
 use crate::tx::{Tx, TxBody, group_id, tx_id};
 use crate::tx_error::TxError;
@@ -36,7 +36,7 @@ fn signed(number: u8, body: TxBody) -> Signed<Tx> {
         fee: Amount::from_micro(3),
         body,
     };
-    Signed::sign(tx, &key(number))
+    Signed::sign_for(tx, ledger(), &key(number))
 }
 
 fn txs() -> Vec<(&'static str, Signed<Tx>)> {
@@ -78,7 +78,11 @@ fn chain() -> World {
     world.lose(&[world.holder(slot(id, 5))]);
     world.pass();
     let refused = world.signed(2, revise(id, 2, 2));
-    let opened = world.signed(2, open(1, 2));
+    let opened = Tx {
+        nonce: refused.unverified().nonce + 1,
+        ..world.signed(2, open(1, 2)).into_unverified()
+    };
+    let opened = world.sign(opened, 2);
     world.apply(world.next_block(&[], vec![refused, opened]));
     world
 }
@@ -94,7 +98,13 @@ fn messages(world: &World) -> Vec<(&'static str, String)> {
         .clone();
     let holder = group.deals[1].node;
     let height = world.state.height();
-    let response = |answer| hex(&LedgerResponse { height, answer });
+    let response = |answer| {
+        hex(&LedgerResponse {
+            ledger: ledger(),
+            height,
+            answer,
+        })
+    };
     let after = Some(slot(group.id, 1));
     let refused = LedgerError::Refused(TxError::NotHolder {
         slot: slot(group.id, 1),
@@ -222,7 +232,8 @@ fn a_transaction_is_the_bytes_that_the_specification_says() {
     body.push(0);
     body.extend_from_slice(to.as_bytes());
     body.extend_from_slice(&1_500_000_u64.to_le_bytes());
-    let message = blake3::derive_key("cairn 1 signed record", &body);
+    let signed = [ledger().as_bytes().as_slice(), &body].concat();
+    let message = blake3::derive_key("cairn 1 signed record for a ledger", &signed);
     let signature = key(OWNER).sign(&message);
     body.extend_from_slice(account(OWNER).as_bytes());
     body.extend_from_slice(signature.as_bytes());
@@ -234,7 +245,8 @@ fn a_transaction_is_the_bytes_that_the_specification_says() {
     else {
         panic!("a registration");
     };
-    let message = blake3::derive_key("cairn 1 operator consent", node(10).as_bytes());
+    let consent = [ledger().as_bytes().as_slice(), node(10).as_bytes()].concat();
+    let message = blake3::derive_key("cairn 1 operator consent", &consent);
     assert_eq!(operator_consent, key(3).sign(&message));
 }
 
@@ -258,7 +270,12 @@ fn the_widest_records_stay_under_every_bound() {
         .collect();
     let height = Height::new(u64::MAX);
     let answer = Answer::Slots(page);
-    assert!(!hex(&LedgerResponse { height, answer }).is_empty());
+    let response = LedgerResponse {
+        ledger: ledger(),
+        height,
+        answer,
+    };
+    assert!(!hex(&response).is_empty());
 }
 
 fn widest_acknowledge() -> Signed<Tx> {

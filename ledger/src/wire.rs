@@ -1,11 +1,12 @@
 //! Requests to the ledger and its responses, as bytes.
 //!
 //! One request, one response. They travel inside the control messages of `core`, so each is at
-//! most [`LEDGER_MESSAGE_BYTES_MAX`] bytes. A response names the height that it is of.
+//! most [`LEDGER_MESSAGE_BYTES_MAX`] bytes. A response names the ledger and the height that it is
+//! of.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::message::LEDGER_MESSAGE_BYTES_MAX;
-use cairn_core::{AccountId, GroupId, Height, NodeId, Record, RecordKind, Signed};
+use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, Record, RecordKind, Signed};
 
 use crate::effect::BlockEffects;
 use crate::group::Group;
@@ -65,9 +66,11 @@ impl Record for LedgerRequest {
     }
 }
 
-/// What the ledger answers, and the height of the state that the answer is of.
+/// What the ledger answers, and the ledger and height of the state that the answer is of.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct LedgerResponse {
+    /// Which ledger answers.
+    pub ledger: LedgerId,
     /// Height of the last final block when it was answered.
     pub height: Height,
     /// The answer.
@@ -120,4 +123,4 @@ impl Record for LedgerResponse {
 }
 
 const _: () = assert!(<LedgerRequest as Record>::BYTES_MAX <= LEDGER_MESSAGE_BYTES_MAX);
-const _: () = assert!(SLOTS_PAGE_MAX * 33 + 64 <= LEDGER_MESSAGE_BYTES_MAX);
+const _: () = assert!(SLOTS_PAGE_MAX * 33 + 128 <= LEDGER_MESSAGE_BYTES_MAX);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_core::{AccountId, SecretKey, Signature};
+use cairn_core::{AccountId, NodeId, SecretKey, Signature};
 use cairn_ledger::tx::NodeTerms;
 use futures::future::BoxFuture;
 
@@ -24,8 +24,8 @@ pub const CONTROL_REQUESTS_MAX: usize = 64;
 /// Answers control messages that carry ledger requests: the process that runs the sequencer gives
 /// it one. Without it they are refused.
 pub trait LedgerServer: fmt::Debug + Send + Sync {
-    /// The ledger's answer, in its own encoding.
-    fn answer(&self, request: Vec<u8>) -> BoxFuture<'_, Vec<u8>>;
+    /// The ledger's answer to a peer, in its own encoding.
+    fn answer(&self, peer: NodeId, request: Vec<u8>) -> BoxFuture<'_, Vec<u8>>;
 }
 
 /// How a node is set up.

@@ -57,7 +57,7 @@ impl<R: Runtime, N: Network, L: Ledger> Core<R, N, L> {
                     let text = "this node does not serve the ledger";
                     return Err(Refusal::new(ErrorCode::Unsupported, text));
                 };
-                let answer = server.answer(request.into_vec()).await;
+                let answer = server.answer(peer, request.into_vec()).await;
                 let answer = Bounded::new(answer);
                 answer.map(ControlResponse::Ledger).map_err(|_| {
                     Refusal::new(ErrorCode::Internal, "the ledger's answer is too long")

@@ -94,7 +94,11 @@ async fn register<R: Runtime, N: Network, L: Ledger>(
         Some((NodeStatus::Draining, _) | (NodeStatus::Active, true)) => return Ok(()),
         Some((NodeStatus::Active, false)) => TxBody::NodeUpdate { terms },
         Some((NodeStatus::Lost, _)) | None => {
-            let own = || (core.id.key().into(), operator_consent(&core.key, core.id));
+            let ledger = core.ledger.id();
+            let own = || {
+                let consent = operator_consent(ledger, &core.key, core.id);
+                (core.id.key().into(), consent)
+            };
             let (operator, consent) = core.offer.operator.unwrap_or_else(own);
             TxBody::NodeRegister {
                 operator,

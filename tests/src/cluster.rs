@@ -9,8 +9,8 @@ use cairn_client::{Client, ClientConfig, Owner, OwnerConfig, OwnerKeys};
 use cairn_consensus::{Config, Sequencer};
 use cairn_core::message::{ControlRequest, ControlResponse};
 use cairn_core::{
-    Amount, Bounded, ByteCount, Digest, ErrorCode, NodeId, Profile, Record, SecretKey, Text,
-    UnixMillis,
+    Amount, Bounded, ByteCount, Digest, ErrorCode, LedgerId, NodeId, Profile, Record, SecretKey,
+    Text, UnixMillis,
 };
 use cairn_ledger::genesis::{Genesis, Parameters};
 use cairn_ledger::tx::NodeTerms;
@@ -84,6 +84,8 @@ pub struct World {
     pub net: SimNet,
     /// The peer that answers for the ledger.
     pub ledger_peer: NodeId,
+    /// The ledger.
+    pub ledger: LedgerId,
 }
 
 /// A network in a simulated world.
@@ -98,6 +100,20 @@ pub struct Cluster {
     config: ClusterConfig,
     sequencer: Option<Sequencer<SimRuntime>>,
     server: Option<Task<()>>,
+}
+
+/// Where the ledger is on its machine.
+const LEDGER_FOLDER: &str = "/ledger";
+
+/// Where the ledger begins.
+fn genesis(time: UnixMillis) -> Genesis {
+    let treasury = key_of("treasury").public().into();
+    let all = Amount::from_micro(1_000_000_000_000);
+    Genesis {
+        time,
+        parameters: Parameters::default(),
+        endowed: Bounded::new(vec![(treasury, all)]).expect("one account"),
+    }
 }
 
 /// The secret key of the party `name`, the same in every world.
@@ -128,10 +144,12 @@ impl Cluster {
                 }
             })
             .collect();
+        let genesis = genesis(UnixMillis::from_unix(ledger_machine.runtime().now()));
         let world = World {
             sim,
             net,
             ledger_peer,
+            ledger: genesis.ledger_id(),
         };
         let mut cluster = Self {
             world,
@@ -141,6 +159,13 @@ impl Cluster {
             sequencer: None,
             server: None,
         };
+        Sequencer::create(
+            &cluster.ledger_machine.runtime(),
+            Path::new(LEDGER_FOLDER),
+            &genesis,
+        )
+        .await
+        .expect("the ledger is created");
         cluster.start_ledger().await;
         for index in 0..config.nodes {
             cluster.start_node(index).await;
@@ -151,23 +176,7 @@ impl Cluster {
 
     async fn start_ledger(&mut self) {
         let runtime = self.ledger_machine.runtime();
-        let folder = Path::new("/ledger");
-        let created = Sequencer::is_created(&runtime, folder).await;
-        if !created.expect("the ledger's folder can be read") {
-            let genesis = Genesis {
-                time: UnixMillis::from_unix(runtime.now()),
-                parameters: Parameters::default(),
-                endowed: Bounded::new(vec![(
-                    key_of("treasury").public().into(),
-                    Amount::from_micro(1_000_000_000_000),
-                )])
-                .expect("one account"),
-            };
-            Sequencer::create(&runtime, folder, &genesis)
-                .await
-                .expect("the ledger is created");
-        }
-        let mut config = Config::new(folder);
+        let mut config = Config::new(LEDGER_FOLDER);
         config.poll_limit = self.config.poll_limit;
         let sequencer = Sequencer::open(runtime.clone(), config)
             .await
@@ -217,7 +226,7 @@ impl Cluster {
         let member = &mut self.members[index];
         let runtime = member.machine.runtime();
         let peer = self.world.net.join(&runtime, member.id, DhtMode::Server);
-        let ledger = remote_ledger(peer.clone(), &[ledger_peer]);
+        let ledger = remote_ledger(peer.clone(), &[ledger_peer], self.world.ledger);
         let mut store = StoreConfig::new("/node".into(), config.capacity);
         store.floor = ByteCount::new(1 << 20);
         let node_config = NodeConfig {
@@ -314,7 +323,7 @@ impl World {
         let runtime = machine.runtime();
         let id = NodeId::new(key_of(name).public());
         let peer = self.net.join(&runtime, id, DhtMode::Client);
-        let ledger = remote_ledger(peer.clone(), &[self.ledger_peer]);
+        let ledger = remote_ledger(peer.clone(), &[self.ledger_peer], self.ledger);
         Client::new(runtime, peer, ledger, ClientConfig::default())
     }
 
@@ -358,7 +367,7 @@ async fn serve_ledger(runtime: SimRuntime, peer: SimPeer, sequencer: Sequencer<S
         tasks.push(runtime.spawn("ledger answer", async move {
             let response = match ControlRequest::decode(&request.message) {
                 Ok(ControlRequest::Ledger(bytes)) => {
-                    let answer = sequencer.answer(&bytes).await;
+                    let answer = sequencer.answer(request.peer, &bytes).await;
                     let answer = Bounded::new(answer).expect("answers are bounded");
                     ControlResponse::Ledger(answer)
                 }

@@ -29,7 +29,7 @@ use cairn_runtime::{RealRuntime, Runtime};
 use super::counted::{Counted, Traffic};
 use super::figures::{Figures, wall_time};
 use super::member::{Address, Answer, Moved, Order, Uploaded, obey};
-use super::sequencer::fresh_key;
+use super::sequencer::{fresh_key, ledger_id};
 use crate::cpu_time::thread_cpu_time;
 
 type Net = Counted<RealNetwork>;
@@ -58,7 +58,7 @@ pub(super) async fn run(
         address: sequencer.address.clone(),
     }];
     let net = Counted::new(RealNetwork::start(config, runtime.clone()).await?);
-    let ledger = remote_ledger(net.clone(), &[node]);
+    let ledger = remote_ledger(net.clone(), &[node], ledger_id());
     let client = Client::new(
         runtime.clone(),
         net.clone(),

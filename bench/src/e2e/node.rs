@@ -11,7 +11,7 @@ use cairn_node::{NetLedger, NodeConfig, Pacing};
 use cairn_runtime::{RealRuntime, Runtime};
 
 use super::member::{Order, Role, Setup, obey};
-use super::sequencer::{address_of, fresh_key};
+use super::sequencer::{address_of, fresh_key, ledger_id};
 
 /// Runs it until its orders end.
 pub(super) async fn run(runtime: &RealRuntime, setup: &Setup) -> Result<()> {
@@ -32,7 +32,7 @@ pub(super) async fn run(runtime: &RealRuntime, setup: &Setup) -> Result<()> {
     }];
     let net = RealNetwork::start(config, runtime.clone()).await?;
     let address = address_of(&net)?;
-    let ledger = RemoteLedger::new(NetLedger::new(net.clone(), node));
+    let ledger = RemoteLedger::new(NetLedger::new(net.clone(), node), ledger_id());
     let capacity = ByteCount::new(*capacity_bytes);
     let folder = setup.folder.join("store");
     let opening = (runtime.disk().clone(), folder.clone());

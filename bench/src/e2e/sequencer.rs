@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use cairn_consensus::{Config, Sequencer};
 use cairn_core::message::{ControlRequest, ControlResponse};
-use cairn_core::{Bounded, ErrorCode, GroupId, Record, SecretKey, Text, UnixMillis};
+use cairn_core::{Bounded, ErrorCode, GroupId, LedgerId, Record, SecretKey, Text, UnixMillis};
 use cairn_ledger::{Genesis, Ledger, Parameters};
 use cairn_net::{DhtMode, InboundRequest, Network, RealConfig, RealNetwork};
 use cairn_runtime::{RealRuntime, Runtime};
@@ -20,15 +20,24 @@ const ANSWERS_MAX: usize = 256;
 /// Between two looks at the state, which is in this process's own memory.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
+/// Where the ledger begins: the same for all members, which know its id by it.
+fn genesis() -> Genesis {
+    Genesis {
+        time: UnixMillis::new(0),
+        parameters: Parameters::default(),
+        endowed: Bounded::empty(),
+    }
+}
+
+/// Which ledger it is.
+pub(super) fn ledger_id() -> LedgerId {
+    genesis().ledger_id()
+}
+
 /// Runs it until its orders end.
 pub(super) async fn run(runtime: &RealRuntime, folder: &Path) -> Result<()> {
     let ledger_folder = folder.join("ledger");
-    let genesis = Genesis {
-        time: UnixMillis::from_unix(runtime.now()),
-        parameters: Parameters::default(),
-        endowed: Bounded::empty(),
-    };
-    Sequencer::create(runtime, &ledger_folder, &genesis).await?;
+    Sequencer::create(runtime, &ledger_folder, &genesis()).await?;
     let sequencer = Sequencer::open(runtime.clone(), Config::new(ledger_folder)).await?;
     let config = RealConfig::loopback(fresh_key(runtime), DhtMode::Server);
     let net = RealNetwork::start(config, runtime.clone()).await?;
@@ -117,9 +126,11 @@ async fn serve(net: RealNetwork, sequencer: Sequencer<RealRuntime>) {
 
 async fn answer(sequencer: &Sequencer<RealRuntime>, request: InboundRequest) {
     let answered = match ControlRequest::decode(&request.message) {
-        Ok(ControlRequest::Ledger(message)) => Bounded::new(sequencer.answer(&message).await)
-            .map(ControlResponse::Ledger)
-            .map_err(|_| ErrorCode::Internal),
+        Ok(ControlRequest::Ledger(message)) => {
+            Bounded::new(sequencer.answer(request.peer, &message).await)
+                .map(ControlResponse::Ledger)
+                .map_err(|_| ErrorCode::Internal)
+        }
         Ok(
             ControlRequest::Revise { .. }
             | ControlRequest::Detail { .. }

@@ -6,7 +6,7 @@ use std::path::Path;
 use cairn_consensus::{Config, Sequencer as Order};
 use cairn_core::message::{ControlRequest, ControlResponse};
 use cairn_core::{Bounded, ErrorCode, NodeId, Profile, Record, Text, UnixMillis};
-use cairn_ledger::{Genesis, Parameters};
+use cairn_ledger::{Genesis, Ledger, Parameters};
 use cairn_net::{DhtMode, InboundRequest, Network, PeerAddress, RealConfig, RealNetwork};
 use cairn_runtime::real::RealRuntime;
 use cairn_runtime::{Runtime, Task};
@@ -74,6 +74,7 @@ impl Sequencer {
         let addresses = self.net.listen_addresses().into_iter();
         NetworkFile {
             sequencer: node,
+            ledger: self.order.id(),
             profile,
             bootstrap: addresses
                 .map(|address| PeerAddress { node, address })
@@ -140,10 +141,12 @@ async fn serve(net: RealNetwork, order: Order<RealRuntime>) {
 
 async fn answer(order: &Order<RealRuntime>, request: InboundRequest) {
     let response = match ControlRequest::decode(&request.message) {
-        Ok(ControlRequest::Ledger(message)) => match Bounded::new(order.answer(&message).await) {
-            Ok(answer) => ControlResponse::Ledger(answer),
-            Err(_) => error(ErrorCode::Internal),
-        },
+        Ok(ControlRequest::Ledger(message)) => {
+            match Bounded::new(order.answer(request.peer, &message).await) {
+                Ok(answer) => ControlResponse::Ledger(answer),
+                Err(_) => error(ErrorCode::Internal),
+            }
+        }
         Ok(
             ControlRequest::Revise { .. }
             | ControlRequest::Detail { .. }

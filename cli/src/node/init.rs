@@ -32,15 +32,15 @@ pub(super) fn run(app: &App, args: &NodeInitArgs) -> Result<(), Failure> {
         );
     }
     // Asked for before anything is made.
-    let owner = if args.operate {
-        Some(app.owner()?)
+    let consenting = if args.operate {
+        Some((app.network()?.ledger, app.owner()?))
     } else {
         None
     };
     let node = make_folder(app, &folder, &args.keys)?;
-    if let Some(owner) = owner {
+    if let Some((ledger, owner)) = consenting {
         let mut settings = Settings::read(&folder, &NodeKeyArgs::default())?;
-        let consent = operator_consent(owner.identity(), node);
+        let consent = operator_consent(ledger, owner.identity(), node);
         settings.operator_account.value = owner.account().to_string();
         settings.operator_consent.value = HEXLOWER.encode(consent.as_bytes());
         files::write(

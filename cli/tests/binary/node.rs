@@ -72,6 +72,13 @@ fn the_owner_consents_to_a_node_that_it_operates() {
     let cairn = Cairn::new();
     cairn
         .run(&["node", "init", "--operate"])
+        .failed(2, "no network is known");
+    let id = "08".repeat(32);
+    let network =
+        format!("sequencer = \"{id}\"\nledger = \"{id}\"\nprofile = \"dev4\"\nbootstrap = []\n");
+    std::fs::write(cairn.path("network.toml"), network).unwrap();
+    cairn
+        .run(&["node", "init", "--operate"])
         .failed(2, "there is no key file");
     let owner = cairn
         .run(&["--json", "init", "--no-passphrase"])

@@ -68,7 +68,7 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
                 escrow: self.config.escrow,
             },
         };
-        let signed = Signed::sign(tx, self.keys.identity());
+        let signed = Signed::sign_for(tx, ledger.id(), self.keys.identity());
         let opened = Opened {
             group: group_id(tx_id(&signed)),
             owner: account,

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cairn_core::{
-    AccountId, Amount, Bounded, ByteCount, Digest, GroupId, Height, NodeId, SecretKey, Signed,
-    UnixMillis,
+    AccountId, Amount, Bounded, ByteCount, Digest, GroupId, Height, LedgerId, NodeId, SecretKey,
+    Signed, UnixMillis,
 };
 use cairn_ledger::{
     Account, Block, BlockEffects, Effect, Genesis, Group, Ledger, LedgerError, LedgerStatus,
@@ -63,7 +63,7 @@ impl MemoryLedger {
         let label = |text: String| cairn_core::Text::new(text).unwrap();
         let body = TxBody::NodeRegister {
             operator: account,
-            operator_consent: operator_consent(key, node),
+            operator_consent: operator_consent(self.id(), key, node),
             terms: NodeTerms {
                 capacity: ByteCount::new(1 << 40),
                 price: Amount::ZERO,
@@ -78,7 +78,7 @@ impl MemoryLedger {
             fee: Amount::ZERO,
             body,
         };
-        self.block(vec![Signed::sign(tx, key)], vec![]);
+        self.block(vec![Signed::sign_for(tx, self.id(), key)], vec![]);
     }
 
     /// Calls nodes lost: their slots are drawn anew.
@@ -118,6 +118,10 @@ impl MemoryLedger {
 }
 
 impl Ledger for MemoryLedger {
+    fn id(&self) -> LedgerId {
+        self.lock().state.ledger_id()
+    }
+
     async fn submit(&self, tx: Signed<Tx>) -> Result<TxOutcome, LedgerError> {
         drop(self.up()?);
         let id = tx_id(&tx);
@@ -167,7 +171,7 @@ impl Ledger for MemoryLedger {
         Ok(LedgerStatus {
             height: state.height(),
             time: state.time(),
-            genesis: state.genesis_digest(),
+            ledger: state.ledger_id(),
             tip: state.tip(),
             node_count: 0,
             active_node_count: 0,

@@ -77,7 +77,9 @@ fn bytes_are_bounded_and_an_answer_takes_what_fits() {
         history.push(block(height, effects.clone()));
     }
     assert!(history.bytes <= BYTES_MAX);
-    assert_eq!(history.blocks.len(), BYTES_MAX / bytes);
+    let memory = Remembered::new(block(1, effects)).memory;
+    assert!(memory >= bytes);
+    assert_eq!(history.blocks.len(), BYTES_MAX / memory);
     let oldest = history.from(Height::new(1)).unwrap_err().oldest;
     assert_eq!(history.from(oldest).unwrap().len(), fitting);
 }

@@ -21,7 +21,7 @@ fn tx(number: u64, nonce: u64) -> Signed<Tx> {
 
 fn push(mempool: &mut Mempool, tx: Signed<Tx>) -> Result<(), Full> {
     let (waiter, _) = oneshot::channel();
-    mempool.push(tx_id(&tx), tx, waiter)
+    mempool.push(tx_id(&tx), tx, Source::Process, waiter)
 }
 
 #[test]
@@ -31,17 +31,17 @@ fn batches_are_in_order_and_at_most_a_block() {
     for nonce in 0..3 {
         push(&mut mempool, tx(1, nonce)).unwrap();
     }
-    assert_eq!(mempool.waiting_of(account), 3);
+    assert_eq!(mempool.waiting_of(account).count, 3);
     let batch = mempool.take();
     let nonces: Vec<u64> = batch.txs.iter().map(|tx| tx.unverified().nonce).collect();
     assert_eq!(nonces, [0, 1, 2]);
     assert!(mempool.is_empty());
-    assert_eq!(mempool.waiting_of(account), 3, "not final yet");
+    assert_eq!(mempool.waiting_of(account).count, 3, "not final yet");
     for ticket in batch.tickets {
         assert!(mempool.contains(ticket.id));
         mempool.settle(ticket, &Err(LedgerError::Stopped));
     }
-    assert_eq!(mempool.waiting_of(account), 0);
+    assert_eq!(mempool.waiting_of(account).count, 0);
     for number in 0..u64::try_from(TXS_MAX + 1).unwrap() {
         push(&mut mempool, tx(number, 0)).unwrap();
     }
@@ -63,6 +63,66 @@ fn one_account_fills_its_share_and_no_more() {
 }
 
 #[test]
+fn one_peer_fills_its_bytes_and_no_more() {
+    let mut mempool = Mempool::default();
+    let peer = |number| NodeId::new(SecretKey::from_bytes(&[number; 32]).public());
+    let source = Source::Peer(peer(1));
+    let bytes = tx(1, 0).encode().len();
+    let account = tx(1, 0).unverified().account;
+    let mut used = 0;
+    for number in 0.. {
+        if used + bytes >= BYTES_PER_PEER_MAX {
+            break;
+        }
+        let tx = tx(number, 0);
+        let (waiter, _) = oneshot::channel();
+        mempool.push(tx_id(&tx), tx, source, waiter).unwrap();
+        used += bytes;
+    }
+    let full = Err(Full {
+        max: BYTES_PER_PEER_MAX,
+    });
+    assert_eq!(mempool.check_room(account, source, bytes), full);
+    let left = BYTES_PER_PEER_MAX - used;
+    assert_eq!(mempool.check_room(account, source, left), full);
+    assert_eq!(mempool.check_room(account, source, left - 1), Ok(()));
+    let other = Source::Peer(peer(2));
+    assert_eq!(mempool.check_room(account, other, bytes), Ok(()));
+    // What is in the block being made counts until it is final.
+    let batch = mempool.take();
+    assert_eq!(mempool.check_room(account, source, bytes), full);
+    for ticket in batch.tickets {
+        mempool.settle(ticket, &Err(LedgerError::Stopped));
+    }
+    assert_eq!(mempool.check_room(account, source, bytes), Ok(()));
+}
+
+#[test]
+fn what_an_account_sends_adds_up() {
+    let mut mempool = Mempool::default();
+    let account = tx(1, 0).unverified().account;
+    for nonce in 0..2 {
+        let mut body = tx(1, nonce).into_unverified();
+        body.fee = Amount::from_micro(3);
+        body.body = TxBody::Transfer {
+            to: account,
+            amount: Amount::from_micro(u64::MAX),
+        };
+        let mut secret = [0; 32];
+        secret[0] = 1;
+        let tx = Signed::sign(body, &SecretKey::from_bytes(&secret));
+        push(&mut mempool, tx).unwrap();
+    }
+    let cost = 2 * (u128::from(u64::MAX) + 3);
+    let both = Waiting { count: 2, cost };
+    assert_eq!(mempool.waiting_of(account), both);
+    for ticket in mempool.take().tickets {
+        mempool.settle(ticket, &Err(LedgerError::Stopped));
+    }
+    assert_eq!(mempool.waiting_of(account), Waiting::default());
+}
+
+#[test]
 fn all_together_fill_the_pool_and_no_more() {
     let mut mempool = Mempool::default();
     for number in 0..u64::try_from(COUNT_MAX).unwrap() {
@@ -78,7 +138,7 @@ async fn everyone_who_waits_is_told_and_few_may() {
     let tx = tx(1, 0);
     let id = tx_id(&tx);
     let (waiter, first) = oneshot::channel();
-    mempool.push(id, tx, waiter).unwrap();
+    mempool.push(id, tx, Source::Process, waiter).unwrap();
     let (waiter, second) = oneshot::channel();
     mempool.wait_for(id, waiter).unwrap();
     let mut batch = mempool.take();

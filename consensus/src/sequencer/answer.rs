@@ -1,22 +1,60 @@
 //! Answers to requests from elsewhere.
 
-use cairn_core::{Height, Record};
+use cairn_core::{Height, NodeId, Record};
 use cairn_ledger::wire::SLOTS_PAGE_MAX;
 use cairn_ledger::{Answer, Ledger, LedgerError, LedgerRequest, LedgerResponse, State};
 use cairn_runtime::Runtime;
 
 use super::Sequencer;
+use super::core::busy;
+use crate::admission::Wait;
+use crate::mempool::Source;
 
-/// Answers an encoded request with an encoded response.
-pub(super) async fn answer<R: Runtime>(sequencer: &Sequencer<R>, request: &[u8]) -> Vec<u8> {
+/// Answers a peer's encoded request with an encoded response.
+pub(super) async fn answer<R: Runtime>(
+    sequencer: &Sequencer<R>,
+    peer: NodeId,
+    request: &[u8],
+) -> Vec<u8> {
     let (height, answer) = match LedgerRequest::decode(request) {
-        Ok(request) => respond(sequencer, request).await,
+        Ok(request) => admit(sequencer, peer, request).await,
         Err(_) => failed(sequencer, LedgerError::Request),
     };
-    LedgerResponse { height, answer }.encode()
+    let response = LedgerResponse {
+        ledger: sequencer.id(),
+        height,
+        answer,
+    };
+    response.encode()
 }
 
-async fn respond<R: Runtime>(sequencer: &Sequencer<R>, request: LedgerRequest) -> (Height, Answer) {
+/// Responds within the peer's share.
+async fn admit<R: Runtime>(
+    sequencer: &Sequencer<R>,
+    peer: NodeId,
+    request: LedgerRequest,
+) -> (Height, Answer) {
+    let core = &sequencer.owner.core;
+    let wait = match request {
+        LedgerRequest::Effects { .. } => Wait::Poll,
+        LedgerRequest::Submit(_)
+        | LedgerRequest::Account(_)
+        | LedgerRequest::Node(_)
+        | LedgerRequest::Group(_)
+        | LedgerRequest::Slots { .. }
+        | LedgerRequest::Status => Wait::Answer,
+    };
+    match core.admission.enter(peer, wait, core.runtime.monotonic()) {
+        Ok(_pass) => respond(sequencer, peer, request).await,
+        Err(full) => failed(sequencer, busy(full)),
+    }
+}
+
+async fn respond<R: Runtime>(
+    sequencer: &Sequencer<R>,
+    peer: NodeId,
+    request: LedgerRequest,
+) -> (Height, Answer) {
     let read = |what: &dyn Fn(&State) -> Answer| {
         sequencer
             .owner
@@ -24,7 +62,10 @@ async fn respond<R: Runtime>(sequencer: &Sequencer<R>, request: LedgerRequest) -
             .read(|state| (state.height(), what(state)))
     };
     let result = match request {
-        LedgerRequest::Submit(tx) => sequencer.submit(*tx).await.map(Answer::Done),
+        LedgerRequest::Submit(tx) => {
+            let submit = sequencer.owner.core.submit(*tx, Source::Peer(peer));
+            submit.await.map(Answer::Done)
+        }
         LedgerRequest::Effects { from } => sequencer.effects(from).await.map(Answer::Effects),
         LedgerRequest::Account(id) => {
             return read(&|state| Answer::Account(state.account(id)));

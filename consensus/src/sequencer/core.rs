@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, RwLock};
 
-use cairn_core::{Height, NodeId, Signed};
+use cairn_core::{Amount, Height, LedgerId, NodeId, Record, Signed, TxId};
 use cairn_ledger::tx::tx_id;
 use cairn_ledger::{
     BlockEffects, Expected, LedgerError, NodeStatus, State, Tx, TxError, TxOutcome, check_signature,
@@ -11,8 +11,9 @@ use cairn_runtime::Runtime;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use super::Config;
+use crate::admission::Admission;
 use crate::history::{Forgotten, History};
-use crate::mempool::{Full, Mempool};
+use crate::mempool::{Full, Mempool, Source};
 use crate::seed::SeedSource;
 use crate::store::{Loaded, Store};
 
@@ -24,6 +25,50 @@ const POLLS_MAX: usize = 1024;
 pub(super) struct View {
     pub(super) state: State,
     pub(super) history: History,
+}
+
+impl View {
+    /// What became of a transaction, when it was done or paid for. One that left no mark may be
+    /// tried again.
+    fn outcome(&self, id: TxId, tx: &Tx) -> Option<Result<TxOutcome, LedgerError>> {
+        let (height, result) = self.history.outcome(id)?;
+        let height = *height;
+        match result {
+            Ok(()) => Some(Ok(TxOutcome { id, height })),
+            Err(error) if self.state.account(tx.account).nonce > tx.nonce => {
+                Some(Err(LedgerError::Refused(error.clone())))
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Whether the account can be charged for a transaction after those of it that wait, and which
+    /// these are. Of an account that does not exist one waits at most, since nothing is behind it.
+    fn check_account(&self, mempool: &Mempool, tx: &Tx) -> Result<Expected, LedgerError> {
+        let waiting = mempool.waiting_of(tx.account);
+        let expected = match u64::try_from(waiting.count).unwrap_or(u64::MAX) {
+            0 => Expected::Next,
+            count => Expected::After {
+                count,
+                cost: waiting.cost,
+            },
+        };
+        self.state
+            .check_account(tx, expected)
+            .map_err(LedgerError::Refused)?;
+        if expected != Expected::Next && !self.state.has_account(tx.account) {
+            return Err(LedgerError::Busy { max: 1 });
+        }
+        Ok(expected)
+    }
+}
+
+/// What is known of a transaction that is submitted.
+enum Submission {
+    /// It is final.
+    Final(Result<TxOutcome, LedgerError>),
+    /// It is to be ordered, or waits.
+    New,
 }
 
 /// Whether blocks are made.
@@ -47,6 +92,7 @@ pub(super) struct Progress {
 /// Locks are taken in the order of the fields, and none is held while waiting.
 pub(super) struct Core<R: Runtime> {
     pub(super) runtime: R,
+    pub(super) ledger: LedgerId,
     config: Config,
     pub(super) seeds: SeedSource,
     /// `None` once stopped.
@@ -57,6 +103,7 @@ pub(super) struct Core<R: Runtime> {
     pub(super) wake: Notify,
     pub(super) progress: watch::Sender<Progress>,
     polls: Semaphore,
+    pub(super) admission: Admission,
 }
 
 impl<R: Runtime> Core<R> {
@@ -65,10 +112,12 @@ impl<R: Runtime> Core<R> {
             height: loaded.state.height(),
             phase: Phase::Running,
         };
+        let ledger = loaded.state.ledger_id();
         Self {
             runtime,
+            ledger,
             config,
-            seeds: SeedSource::new(loaded.key, loaded.state.genesis_digest()),
+            seeds: SeedSource::new(loaded.key, ledger),
             store: Mutex::new(Some(loaded.store)),
             mempool: Mutex::new(Mempool::default()),
             view: RwLock::new(View {
@@ -78,6 +127,7 @@ impl<R: Runtime> Core<R> {
             wake: Notify::new(),
             progress: watch::Sender::new(progress),
             polls: Semaphore::new(POLLS_MAX),
+            admission: Admission::default(),
         }
     }
 
@@ -139,37 +189,97 @@ impl<R: Runtime> Core<R> {
         !self.mempool().is_empty() || self.read(State::has_draws)
     }
 
-    pub(super) async fn submit(&self, tx: Signed<Tx>) -> Result<TxOutcome, LedgerError> {
-        check_signature(&tx).map_err(LedgerError::Refused)?;
+    /// Orders a transaction and waits until it is final.
+    pub(super) async fn submit(
+        &self,
+        tx: Signed<Tx>,
+        source: Source,
+    ) -> Result<TxOutcome, LedgerError> {
         let id = tx_id(&tx);
-        let waiter = {
-            let mut mempool = self.mempool();
-            let view = self.view.read().expect("no holder panics");
-            if let Some((height, Ok(()))) = view.history.outcome(id) {
-                let height = *height;
-                return Ok(TxOutcome { id, height });
-            }
-            if self.phase() != Phase::Running {
-                return Err(LedgerError::Stopped);
-            }
-            let (sender, waiter) = oneshot::channel();
-            if mempool.contains(id) {
-                mempool.wait_for(id, sender).map_err(busy)?;
-            } else {
-                let waiting = mempool.waiting_of(tx.unverified().account);
-                let expected = match u64::try_from(waiting).unwrap_or(u64::MAX) {
-                    0 => Expected::Next,
-                    waiting => Expected::After(waiting),
-                };
-                view.state
-                    .check(tx.unverified(), expected)
-                    .map_err(LedgerError::Refused)?;
-                mempool.push(id, tx, sender).map_err(busy)?;
-            }
-            waiter
-        };
+        if let Submission::Final(outcome) = self.look_up(id, &tx, source)? {
+            return outcome;
+        }
+        let attempt = self.take_attempt(source)?;
+        check_signature(&tx, self.ledger).map_err(LedgerError::Refused)?;
+        let pays = tx.unverified().fee > Amount::ZERO;
+        let (waiter, is_known) = self.queue(id, tx, source)?;
         self.wake.notify_one();
-        waiter.await.unwrap_or(Err(LedgerError::Stopped))
+        let outcome = waiter.await.unwrap_or(Err(LedgerError::Stopped));
+        let is_worth_it = match &outcome {
+            Ok(_) => is_known,
+            Err(LedgerError::Refused(_)) => pays && is_known,
+            Err(_) => true,
+        };
+        if is_worth_it && let Some(peer) = attempt {
+            self.admission.give_back(peer);
+        }
+        outcome
+    }
+
+    /// What can be said of a transaction before any work is done on it: that it is final, that it
+    /// can't be ordered now, or nothing.
+    fn look_up(
+        &self,
+        id: TxId,
+        tx: &Signed<Tx>,
+        source: Source,
+    ) -> Result<Submission, LedgerError> {
+        let bytes = tx.encode().len();
+        let mempool = self.mempool();
+        let view = self.view.read().expect("no holder panics");
+        if let Some(outcome) = view.outcome(id, tx.unverified()) {
+            return Ok(Submission::Final(outcome));
+        }
+        if self.phase() != Phase::Running {
+            return Err(LedgerError::Stopped);
+        }
+        if !mempool.contains(id) {
+            view.check_account(&mempool, tx.unverified())?;
+            let account = tx.unverified().account;
+            mempool.check_room(account, source, bytes).map_err(busy)?;
+        }
+        Ok(Submission::New)
+    }
+
+    fn take_attempt(&self, source: Source) -> Result<Option<NodeId>, LedgerError> {
+        let Source::Peer(peer) = source else {
+            return Ok(None);
+        };
+        let now = self.runtime.monotonic();
+        self.admission.attempt(peer, now).map_err(busy)?;
+        Ok(Some(peer))
+    }
+
+    /// Queues a transaction whose signature holds; also whether its account exists.
+    fn queue(
+        &self,
+        id: TxId,
+        tx: Signed<Tx>,
+        source: Source,
+    ) -> Result<(oneshot::Receiver<Result<TxOutcome, LedgerError>>, bool), LedgerError> {
+        let mut mempool = self.mempool();
+        let view = self.view.read().expect("no holder panics");
+        let (sender, waiter) = oneshot::channel();
+        let body = tx.unverified();
+        let is_known = view.state.has_account(body.account);
+        if let Some(outcome) = view.outcome(id, body) {
+            // Whoever sent it has just been told.
+            drop(sender.send(outcome));
+            return Ok((waiter, is_known));
+        }
+        if self.phase() != Phase::Running {
+            return Err(LedgerError::Stopped);
+        }
+        if mempool.contains(id) {
+            mempool.wait_for(id, sender).map_err(busy)?;
+            return Ok((waiter, is_known));
+        }
+        let expected = view.check_account(&mempool, body)?;
+        if expected == Expected::Next {
+            view.state.check(body).map_err(LedgerError::Refused)?;
+        }
+        mempool.push(id, tx, source, sender).map_err(busy)?;
+        Ok((waiter, is_known))
     }
 
     pub(super) async fn declare_lost(&self, node: NodeId) -> Result<Height, LedgerError> {
@@ -228,7 +338,7 @@ impl<R: Runtime> Core<R> {
     }
 }
 
-fn busy(full: Full) -> LedgerError {
+pub(super) fn busy(full: Full) -> LedgerError {
     LedgerError::Busy {
         max: u64::try_from(full.max).unwrap_or(u64::MAX),
     }

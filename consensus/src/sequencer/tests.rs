@@ -2,6 +2,7 @@
 
 mod crash;
 mod serve;
+mod spam;
 
 use std::path::Path;
 
@@ -36,7 +37,7 @@ fn register(number: u8) -> TxBody {
     let node = NodeId::new(key(number).public());
     TxBody::NodeRegister {
         operator: account(1),
-        operator_consent: operator_consent(&key(1), node),
+        operator_consent: operator_consent(genesis().ledger_id(), &key(1), node),
         terms: NodeTerms {
             capacity: ByteCount::new(1 << 30),
             price: Amount::from_micro(1),
@@ -71,7 +72,7 @@ fn signed(number: u8, nonce: u64, body: TxBody) -> Signed<Tx> {
         fee: Amount::ZERO,
         body,
     };
-    Signed::sign(tx, &key(number))
+    Signed::sign_for(tx, genesis().ledger_id(), &key(number))
 }
 
 /// Where a test's ledger is on a simulated machine.

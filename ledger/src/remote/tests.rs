@@ -7,7 +7,7 @@ use cairn_core::{Amount, GroupId, SlotIndex};
 
 use super::*;
 use crate::group::DealState;
-use crate::sample::{OWNER, World, account, node, slot};
+use crate::sample::{OWNER, World, account, ledger, node, slot};
 use crate::state::State;
 use crate::tx::{TxBody, tx_id};
 use crate::tx_error::TxError;
@@ -31,16 +31,22 @@ impl LedgerTransport for Scripted {
 }
 
 fn scripted(answers: Vec<Reply>) -> RemoteLedger<Scripted> {
-    RemoteLedger::new(Scripted {
+    let transport = Scripted {
         requests: Arc::default(),
         answers: Arc::new(Mutex::new(answers)),
-    })
+    };
+    RemoteLedger::new(transport, ledger())
 }
 
 fn answering(answers: Vec<Answer>) -> RemoteLedger<Scripted> {
     let encode = |answer| {
         let height = Height::new(9);
-        Ok(LedgerResponse { height, answer }.encode())
+        let response = LedgerResponse {
+            ledger: ledger(),
+            height,
+            answer,
+        };
+        Ok(response.encode())
     };
     scripted(answers.into_iter().map(encode).collect())
 }
@@ -128,6 +134,7 @@ fn failures_say_what_to_do_and_whose_they_are() {
     use cairn_core::{Blame, ErrorCode, Retry};
     let refused = LedgerError::Refused(TxError::AmountZero);
     let answered = LedgerResponse {
+        ledger: ledger(),
         height: Height::ZERO,
         answer: Answer::Error(refused.clone()),
     };
@@ -146,6 +153,27 @@ fn failures_say_what_to_do_and_whose_they_are() {
     for (retry, blame) in expected {
         let error = now(ledger.status()).unwrap_err();
         assert_eq!((error.retry(), error.blame()), (retry, blame), "{error}");
+    }
+}
+
+#[test]
+fn the_answers_of_another_ledger_are_refused() {
+    let other = LedgerId::new(cairn_core::Digest::of(b"another"));
+    let (world, _) = world();
+    let status = world.state.status();
+    for answer in [Answer::Status(status), Answer::Error(LedgerError::Stopped)] {
+        let response = LedgerResponse {
+            ledger: other,
+            height: Height::ZERO,
+            answer,
+        };
+        let remote = scripted(vec![Ok(response.encode())]);
+        let error = LedgerError::OtherLedger {
+            expected: ledger(),
+            found: other,
+        };
+        assert_eq!(remote.id(), ledger());
+        assert_eq!(now(remote.status()), Err(error));
     }
 }
 

@@ -2,13 +2,14 @@
 
 use cairn_core::{AccountId, Amount, Bounded, ByteCount, GroupId, NodeId, Record, Signed, TxId};
 
-use super::check::{Signatures, outgoing};
+use super::check::Signatures;
 use super::{Account, PendingDraw, State};
 use crate::block::{Block, BlockError};
 use crate::effect::Effect;
 use crate::group::{DealState, Group, empty_revision};
 use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::{NodeTerms, SlotRevision, Tx, TxBody, group_id, tx_id};
+use crate::tx_error::TxError;
 
 /// Most slots that one block draws: bounds the bytes of its effects. What is left is drawn by the
 /// next blocks.
@@ -62,10 +63,7 @@ impl State {
         }
         for tx in block.txs.iter() {
             let id = tx_id(tx);
-            let result = self.check_with(tx, signatures);
-            if result.is_ok() {
-                self.commit(id, tx, &mut effects);
-            }
+            let result = self.attempt(id, tx, signatures, &mut effects);
             effects.push(Effect::TxDone { id, result });
             self.assert_conserved();
         }
@@ -101,11 +99,29 @@ impl State {
         Ok(())
     }
 
-    /// Does a transaction that was checked.
-    fn commit(&mut self, id: TxId, tx: &Signed<Tx>, effects: &mut Vec<Effect>) {
+    /// Does a transaction, or takes what it pays when it can't be done (rule T2).
+    fn attempt(
+        &mut self,
+        id: TxId,
+        tx: &Signed<Tx>,
+        signatures: Signatures,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), TxError> {
+        self.check_charge(tx, signatures)?;
         let tx = tx.unverified();
+        let checked = self.check_body(tx);
+        if checked.is_ok() {
+            self.charge(tx, tx.body.outgoing());
+            self.commit(id, tx, effects);
+        } else if self.accounts.contains_key(&tx.account) {
+            self.charge(tx, Amount::ZERO);
+        }
+        checked
+    }
+
+    /// Does a transaction that was checked and charged.
+    fn commit(&mut self, id: TxId, tx: &Tx, effects: &mut Vec<Effect>) {
         let node = NodeId::new(tx.account.key());
-        self.pay(tx);
         match &tx.body {
             TxBody::Transfer { to, amount } => self.credit(*to, *amount),
             TxBody::NodeRegister {
@@ -132,12 +148,9 @@ impl State {
         }
     }
 
-    /// Counts the transaction and takes its fee and what it sends out of the balance.
-    fn pay(&mut self, tx: &Tx) {
-        let taken = tx
-            .fee
-            .checked_add(outgoing(&tx.body))
-            .expect("the sum was checked");
+    /// Counts the transaction and takes its fee and `outgoing` out of the balance.
+    fn charge(&mut self, tx: &Tx, outgoing: Amount) {
+        let taken = tx.fee.checked_add(outgoing).expect("the sum was checked");
         let account = self.accounts.entry(tx.account).or_default();
         account.balance = account
             .balance
@@ -222,6 +235,11 @@ impl State {
             relaxed: Vec::new(),
         };
         self.groups.insert(id, group);
+        self.index.slot_count = self
+            .index
+            .slot_count
+            .checked_add(u64::from(code.n()))
+            .expect("the table's bound was checked");
         self.index.escrows = self
             .index
             .escrows

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cairn_core::{Amount, ByteCount, GroupId, NodeId};
+use cairn_core::{AccountId, Amount, ByteCount, GroupId, NodeId};
 
 use super::{Index, PendingDraw, State};
 use crate::group::{DealState, Group};
@@ -19,6 +19,16 @@ pub enum Unsound {
         expected: Amount,
         /// Balances, escrows and fees.
         found: u128,
+    },
+    /// An account has less than the least balance.
+    #[error("account {account}: expected a balance of at least {expected}, found {found}")]
+    Balance {
+        /// The account.
+        account: AccountId,
+        /// The least.
+        expected: Amount,
+        /// Its balance.
+        found: Amount,
     },
     /// A sum kept beside the tables differs from them.
     #[error("the index does not follow from the tables")]
@@ -63,6 +73,7 @@ impl State {
     /// [`Unsound`] names the first that does not hold.
     pub fn audit(&self) -> Result<(), Unsound> {
         self.audit_conservation()?;
+        self.audit_balances()?;
         if self.index != self.computed_index() {
             return Err(Unsound::Index);
         }
@@ -112,6 +123,19 @@ impl State {
             });
         }
         Ok(())
+    }
+
+    fn audit_balances(&self) -> Result<(), Unsound> {
+        let expected = self.parameters.account_min;
+        let mut accounts = self.accounts.iter();
+        match accounts.find(|(_, account)| account.balance < expected) {
+            None => Ok(()),
+            Some((id, account)) => Err(Unsound::Balance {
+                account: *id,
+                expected,
+                found: account.balance,
+            }),
+        }
     }
 
     fn audit_deals(&self, group: &Group) -> Result<(), Unsound> {
@@ -208,6 +232,8 @@ impl State {
         }
         for group in self.groups.values() {
             let escrow = u128::from(group.escrow.micro());
+            let slots_of_group = u64::from(group.code.n());
+            index.slot_count = index.slot_count.saturating_add(slots_of_group);
             index.escrows = index.escrows.saturating_add(escrow);
             for (slot, deal) in slots(group) {
                 for node in bound_nodes(deal) {

@@ -1,7 +1,7 @@
 //! Whether the state would do a transaction. Decides everything and changes nothing.
 
 use cairn_core::{
-    AccountId, Amount, ByteCount, GroupRevision, NodeId, Record, SignatureError, Signed,
+    AccountId, Amount, ByteCount, GroupRevision, LedgerId, NodeId, Record, SignatureError, Signed,
 };
 
 use super::{State, count};
@@ -19,59 +19,78 @@ pub(super) enum Signatures {
     Checked,
 }
 
-/// Which nonce a transaction must have.
+/// What of its account a transaction comes after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// The account's next.
+    /// All that is final: it comes next.
     Next,
-    /// The one after this many others that wait to be ordered.
-    After(u64),
+    /// Others of its account that wait to be ordered.
+    After {
+        /// How many.
+        count: u64,
+        /// What they take out of the balance together, fees included.
+        cost: u128,
+    },
 }
 
 impl State {
-    /// Whether the transaction would be done if it came next, or after others of its account that
-    /// wait: then only what those can't change is checked. Its signature is left to
+    /// Whether the transaction's account can be charged for it, after others of the account that
+    /// wait: its nonce, its fee, and the funds for all of them. Cheap, and true of the order too,
+    /// since only an account's own transactions take from it.
+    ///
+    /// # Errors
+    ///
+    /// [`TxError`] says why not.
+    pub fn check_account(&self, tx: &Tx, expected: Expected) -> Result<(), TxError> {
+        let (count, cost) = match expected {
+            Expected::Next => (0, 0),
+            Expected::After { count, cost } => (count, cost),
+        };
+        let nonce = self.account(tx.account).nonce.saturating_add(count);
+        check_nonce(tx, nonce)?;
+        self.check_fee(tx)?;
+        self.check_funds(tx, cost.saturating_add(tx.cost()))
+    }
+
+    /// Whether the transaction would be done if it came next, its signature aside, which is left to
     /// [`check_signature`].
     ///
     /// # Errors
     ///
     /// [`TxError`] says why not.
-    pub fn check(&self, tx: &Tx, expected: Expected) -> Result<(), TxError> {
-        let waiting = match expected {
-            Expected::Next => return self.check_signed(tx),
-            Expected::After(waiting) => waiting,
-        };
-        let nonce = self.account(tx.account).nonce.saturating_add(waiting);
-        check_nonce(tx, nonce)?;
-        self.check_fee(tx)
+    pub fn check(&self, tx: &Tx) -> Result<(), TxError> {
+        self.check_account(tx, Expected::Next)?;
+        self.check_body(tx)
     }
 
-    /// As [`Self::check`], with the signature as said.
-    pub(super) fn check_with(
+    /// Whether the transaction's account can be charged for it: rule T1.
+    pub(super) fn check_charge(
         &self,
         tx: &Signed<Tx>,
         signatures: Signatures,
     ) -> Result<(), TxError> {
         match signatures {
-            Signatures::Check => check_signature(tx)?,
-            Signatures::Checked => {}
+            Signatures::Check => check_signature(tx, self.id)?,
+            Signatures::Checked => check_form(tx)?,
         }
-        self.check_signed(tx.unverified())
-    }
-
-    fn check_signed(&self, tx: &Tx) -> Result<(), TxError> {
+        let tx = tx.unverified();
         check_nonce(tx, self.account(tx.account).nonce)?;
         self.check_fee(tx)?;
+        self.check_funds(tx, u128::from(tx.fee.micro()))
+    }
+
+    /// Whether what is asked would be done, by the rules from T3 on.
+    pub(super) fn check_body(&self, tx: &Tx) -> Result<(), TxError> {
         let node = NodeId::new(tx.account.key());
         match &tx.body {
-            TxBody::Transfer { amount, .. } => check_transfer(*amount)?,
+            TxBody::Transfer { to, amount } => self.check_transfer(*to, *amount)?,
             TxBody::NodeRegister {
                 operator,
                 operator_consent,
                 terms: _,
             } => {
                 self.check_register(node)?;
-                verify_consent(*operator, node, operator_consent).map_err(|_| {
+                verify_consent(self.id, *operator, node, operator_consent).map_err(|_| {
                     TxError::Consent {
                         operator: *operator,
                     }
@@ -85,7 +104,21 @@ impl State {
             TxBody::DeclareLoss { slots } => self.check_loss(node, slots)?,
         }
         self.check_tables(tx)?;
-        self.check_funds(tx)
+        self.check_funds(tx, tx.cost())
+    }
+
+    fn check_transfer(&self, to: AccountId, amount: Amount) -> Result<(), TxError> {
+        if amount == Amount::ZERO {
+            return Err(TxError::AmountZero);
+        }
+        let expected = self.parameters.account_min;
+        if amount < expected && !self.accounts.contains_key(&to) {
+            return Err(TxError::AccountMin {
+                expected,
+                found: amount,
+            });
+        }
+        Ok(())
     }
 
     fn check_fee(&self, tx: &Tx) -> Result<(), TxError> {
@@ -99,17 +132,15 @@ impl State {
         Ok(())
     }
 
-    fn check_funds(&self, tx: &Tx) -> Result<(), TxError> {
+    /// Whether the balance covers `cost` and what the account must keep.
+    fn check_funds(&self, tx: &Tx, cost: u128) -> Result<(), TxError> {
         let found = self.account(tx.account).balance;
-        let expected = tx
-            .fee
-            .checked_add(outgoing(&tx.body))
-            .unwrap_or(Amount::from_micro(u64::MAX));
-        let is_over = tx.fee.checked_add(outgoing(&tx.body)).is_none();
-        if is_over || found < expected {
+        let least = u128::from(self.parameters.account_min.micro());
+        let expected = u64::try_from(cost.saturating_add(least)).ok();
+        if expected.is_none_or(|expected| found.micro() < expected) {
             return Err(TxError::Funds {
                 account: tx.account,
-                expected,
+                expected: Amount::from_micro(expected.unwrap_or(u64::MAX)),
                 found,
             });
         }
@@ -122,6 +153,7 @@ impl State {
         let mut fresh_accounts = u64::from(is_new(tx.account));
         let mut fresh_nodes = 0;
         let mut fresh_groups = 0;
+        let mut fresh_slots = 0;
         match &tx.body {
             TxBody::Transfer { to, .. } if *to != tx.account => {
                 fresh_accounts = fresh_accounts.saturating_add(u64::from(is_new(*to)));
@@ -130,7 +162,10 @@ impl State {
                 let node = NodeId::new(tx.account.key());
                 fresh_nodes = u64::from(!self.nodes.contains_key(&node));
             }
-            TxBody::GroupOpen { .. } => fresh_groups = 1,
+            TxBody::GroupOpen { code, .. } => {
+                fresh_groups = 1;
+                fresh_slots = u64::from(code.n());
+            }
             TxBody::Transfer { .. }
             | TxBody::NodeUpdate { .. }
             | TxBody::NodeDrain
@@ -142,25 +177,31 @@ impl State {
         let tables = [
             (
                 TableKind::Accounts,
-                self.accounts.len(),
+                count(self.accounts.len()),
                 fresh_accounts,
                 limits.accounts_max,
             ),
             (
                 TableKind::Nodes,
-                self.nodes.len(),
+                count(self.nodes.len()),
                 fresh_nodes,
                 limits.nodes_max,
             ),
             (
                 TableKind::Groups,
-                self.groups.len(),
+                count(self.groups.len()),
                 fresh_groups,
                 limits.groups_max,
             ),
+            (
+                TableKind::Slots,
+                self.index.slot_count,
+                fresh_slots,
+                limits.slots_max,
+            ),
         ];
         for (table, length, fresh, max) in tables {
-            if fresh > 0 && count(length).saturating_add(fresh) > max {
+            if fresh > 0 && length.saturating_add(fresh) > max {
                 return Err(TxError::TableFull { table, max });
             }
         }
@@ -227,16 +268,19 @@ impl State {
                 found: term_epochs,
             });
         }
-        if limits.escrow_percent > 0 {
-            let expected = term_price(code, slot_capacity, price_max, term_epochs)
+        let covering = if limits.escrow_percent == 0 {
+            Amount::ZERO
+        } else {
+            term_price(code, slot_capacity, price_max, term_epochs)
                 .and_then(|price| price.prorate_ceil(u64::from(limits.escrow_percent), 100))
-                .unwrap_or(Amount::from_micro(u64::MAX));
-            if escrow < expected {
-                return Err(TxError::Escrow {
-                    expected,
-                    found: escrow,
-                });
-            }
+                .unwrap_or(Amount::from_micro(u64::MAX))
+        };
+        let expected = covering.max(limits.escrow_min);
+        if escrow < expected {
+            return Err(TxError::Escrow {
+                expected,
+                found: escrow,
+            });
         }
         let expected = code.shard_count();
         let found = self
@@ -253,9 +297,6 @@ impl State {
     }
 
     fn check_revise(&self, account: AccountId, revision: &GroupRevision) -> Result<(), TxError> {
-        if !revision.is_well_formed() {
-            return Err(TxError::Malformed);
-        }
         let group = self.check_group(revision.group)?;
         if group.owner != account {
             return Err(TxError::NotOwner {
@@ -365,21 +406,27 @@ impl State {
     }
 }
 
-/// Whether a transaction is well-formed and signed by its account.
+/// Whether a transaction is well-formed and signed by its account for this ledger.
 ///
 /// # Errors
 ///
 /// [`TxError::Malformed`], [`TxError::Signer`] or [`TxError::Signature`].
-pub fn check_signature(tx: &Signed<Tx>) -> Result<(), TxError> {
-    if !tx.is_well_formed() {
-        return Err(TxError::Malformed);
-    }
-    match tx.verify_by(tx.unverified().account.key()) {
+pub fn check_signature(tx: &Signed<Tx>, ledger: LedgerId) -> Result<(), TxError> {
+    check_form(tx)?;
+    match tx.verify_for(tx.unverified().account.key(), ledger) {
         Ok(_) => Ok(()),
         Err(SignatureError::Signer {
             expected, found, ..
         }) => Err(TxError::Signer { expected, found }),
         Err(SignatureError::Invalid { signer, .. }) => Err(TxError::Signature { signer }),
+    }
+}
+
+fn check_form(tx: &Signed<Tx>) -> Result<(), TxError> {
+    if tx.is_well_formed() {
+        Ok(())
+    } else {
+        Err(TxError::Malformed)
     }
 }
 
@@ -393,27 +440,6 @@ fn check_nonce(tx: &Tx, expected: u64) -> Result<(), TxError> {
         });
     }
     Ok(())
-}
-
-fn check_transfer(amount: Amount) -> Result<(), TxError> {
-    if amount == Amount::ZERO {
-        return Err(TxError::AmountZero);
-    }
-    Ok(())
-}
-
-/// What leaves the balance besides the fee.
-pub(super) const fn outgoing(body: &TxBody) -> Amount {
-    match body {
-        TxBody::Transfer { amount, .. } => *amount,
-        TxBody::GroupOpen { escrow, .. } => *escrow,
-        TxBody::NodeRegister { .. }
-        | TxBody::NodeUpdate { .. }
-        | TxBody::NodeDrain
-        | TxBody::GroupRevise { .. }
-        | TxBody::Acknowledge { .. }
-        | TxBody::DeclareLoss { .. } => Amount::ZERO,
-    }
 }
 
 /// Who holds the slot; `None` when nobody does.

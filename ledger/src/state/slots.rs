@@ -208,6 +208,11 @@ impl State {
         let Some(group) = self.groups.remove(&id) else {
             return;
         };
+        self.index.slot_count = self
+            .index
+            .slot_count
+            .checked_sub(u64::from(group.code.n()))
+            .expect("the slots of every group are counted");
         self.index.escrows = self
             .index
             .escrows

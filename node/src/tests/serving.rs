@@ -6,7 +6,7 @@ use std::time::Duration;
 use cairn_consensus::Sequencer;
 use cairn_core::message::{ControlRequest, ControlResponse, ShardRange};
 use cairn_core::{ErrorCode, NodeId, Record, Right, Signed, SlotIndex, UnixMillis};
-use cairn_ledger::RemoteLedger;
+use cairn_ledger::{Ledger, RemoteLedger};
 use cairn_net::data::{DataConn, DataError};
 use cairn_net::pool::{DataPool, PoolLimits};
 use cairn_net::{DhtMode, Network, RecordKey};
@@ -233,8 +233,8 @@ fn a_ledger_request_is_refused_by_a_node_that_serves_none() {
 struct Serves(Sequencer<SimRuntime>);
 
 impl LedgerServer for Serves {
-    fn answer(&self, request: Vec<u8>) -> BoxFuture<'_, Vec<u8>> {
-        Box::pin(async move { self.0.answer(&request).await })
+    fn answer(&self, peer: NodeId, request: Vec<u8>) -> BoxFuture<'_, Vec<u8>> {
+        Box::pin(async move { self.0.answer(peer, &request).await })
     }
 }
 
@@ -258,7 +258,7 @@ fn nodes_follow_a_ledger_that_another_node_serves() {
         cluster.nodes[1].handle = None;
         let runtime = cluster.nodes[1].machine.restart();
         let peer = cluster.net.join(&runtime, slow, DhtMode::Server);
-        let ledger = RemoteLedger::new(NetLedger::new(peer.clone(), server));
+        let ledger = RemoteLedger::new(NetLedger::new(peer.clone(), server), cluster.ledger.id());
         let config = cluster.config(&cluster.nodes[1]);
         let handle = start(runtime, peer, ledger, config).await.unwrap();
         let slot = u8::try_from(slot.unwrap()).unwrap();

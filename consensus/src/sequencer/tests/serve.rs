@@ -33,13 +33,18 @@ async fn opened(folder: &Path) -> Sequencer<RealRuntime> {
     Sequencer::open(runtime, config(folder)).await.unwrap()
 }
 
+/// The peer that asks.
+fn asker() -> NodeId {
+    NodeId::new(key(200).public())
+}
+
 /// Carries requests to a sequencer in the same process.
 #[derive(Clone, Debug)]
 struct Direct(Sequencer<RealRuntime>);
 
 impl LedgerTransport for Direct {
     async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, TransportError> {
-        Ok(self.0.answer(&request).await)
+        Ok(self.0.answer(asker(), &request).await)
     }
 }
 
@@ -67,7 +72,7 @@ async fn placed<L: Ledger>(ledger: &L) -> GroupId {
 async fn a_group_is_opened_placed_revised_and_acknowledged_over_a_transport() {
     let folder = tempfile::tempdir().unwrap();
     let sequencer = opened(folder.path()).await;
-    let ledger = RemoteLedger::new(Direct(sequencer.clone()));
+    let ledger = RemoteLedger::new(Direct(sequencer.clone()), genesis().ledger_id());
     let id = placed(&ledger).await;
     let group = ledger.group(id).await.unwrap().unwrap();
     assert_eq!(group.deals.len(), 4);
@@ -231,9 +236,14 @@ async fn garbage_is_answered() {
             }),
         ),
     ] {
-        let response = LedgerResponse::decode(&sequencer.answer(&request).await).unwrap();
+        let response = LedgerResponse::decode(&sequencer.answer(asker(), &request).await).unwrap();
         let answer = Answer::Error(error);
-        assert_eq!(response, LedgerResponse { height, answer });
+        let expected = LedgerResponse {
+            ledger: genesis().ledger_id(),
+            height,
+            answer,
+        };
+        assert_eq!(response, expected);
     }
     sequencer.close().await;
 }

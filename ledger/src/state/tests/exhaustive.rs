@@ -1,6 +1,6 @@
 //! Every order of a small set of transactions, one in a block and all in one.
 
-use cairn_core::{GroupId, NodeId, Signed};
+use cairn_core::{GroupId, NodeId};
 
 use crate::group::DealState;
 use crate::sample::{
@@ -128,7 +128,7 @@ fn every_order_in_one_block_is_sound() {
                 let tx = world.signed(from, body).into_unverified();
                 let nonce = tx.nonce + if from == holder { sent } else { 0 };
                 sent += u64::from(from == holder);
-                txs.push(Signed::sign(Tx { nonce, ..tx }, &crate::sample::key(from)));
+                txs.push(world.sign(Tx { nonce, ..tx }, from));
             }
             world.apply(world.next_block(lost, txs));
             settle(&mut world, order);

@@ -2,21 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use cairn_core::{Amount, Bounded, ByteCount, Code, GroupId, Record, RevisionNumber, Signed};
+use cairn_core::{
+    Amount, Bounded, ByteCount, Code, Digest, GroupId, LedgerId, Record, RevisionNumber, Signed,
+};
 
 use crate::block::BlockError;
 use crate::genesis::Parameters;
 use crate::node::NodeStatus;
 use crate::sample::{
-    ENDOWED, OWNER, World, account, acknowledge, declare_loss, genesis, key, node, open, register,
-    revise, revision, slot, terms,
+    ENDOWED, OWNER, World, account, acknowledge, declare_loss, genesis, key, ledger, node, open,
+    register, register_on, revise, revision, slot, terms,
 };
 use crate::state::State;
 use crate::tx::{Tx, TxBody, group_id, operator_consent, tx_id};
 use crate::tx_error::{TableKind, TxError};
 
 /// Number of variants of [`TxError`].
-const KINDS: u8 = 27;
+const KINDS: u8 = 28;
 
 /// A number for each variant: a new one does not compile until it has its number, and then fails
 /// until it has its test.
@@ -49,6 +51,7 @@ const fn kind(error: &TxError) -> u8 {
         TxError::NotHolder { .. } => 24,
         TxError::Revision { .. } => 25,
         TxError::NoSlots => 26,
+        TxError::AccountMin { .. } => 27,
     }
 }
 
@@ -92,7 +95,7 @@ fn envelope_refusals(seen: &mut BTreeSet<u8>) {
         seen.insert(kind(&found));
     };
     let tx = world.signed(OWNER, transfer(2, 1)).into_unverified();
-    let by_another = Signed::sign(tx.clone(), &key(3));
+    let by_another = world.sign(tx.clone(), 3);
     expect(
         world.refuse_tx(by_another),
         TxError::Signer {
@@ -100,7 +103,7 @@ fn envelope_refusals(seen: &mut BTreeSet<u8>) {
             found: key(3).public(),
         },
     );
-    let mut forged = Signed::sign(tx.clone(), &key(OWNER)).encode();
+    let mut forged = world.sign(tx.clone(), OWNER).encode();
     *forged.last_mut().unwrap() ^= 1;
     expect(
         world.refuse_tx(Signed::decode(&forged).unwrap()),
@@ -108,6 +111,19 @@ fn envelope_refusals(seen: &mut BTreeSet<u8>) {
             signer: key(OWNER).public(),
         },
     );
+    // Signed for another ledger, or for none.
+    let elsewhere = LedgerId::new(Digest::of(b"another"));
+    for other in [
+        Signed::sign_for(tx.clone(), elsewhere, &key(OWNER)),
+        Signed::sign(tx.clone(), &key(OWNER)),
+    ] {
+        expect(
+            world.refuse_tx(other),
+            TxError::Signature {
+                signer: key(OWNER).public(),
+            },
+        );
+    }
     let mut too_many = revision(id, 3, 5);
     too_many.segment_count = cairn_core::group::SEGMENTS_MAX + 1;
     expect(
@@ -120,7 +136,7 @@ fn envelope_refusals(seen: &mut BTreeSet<u8>) {
             ..tx.clone()
         };
         expect(
-            world.refuse_tx(Signed::sign(other, &key(OWNER))),
+            world.refuse_tx(world.sign(other, OWNER)),
             TxError::Nonce {
                 account: account(OWNER),
                 expected: tx.nonce,
@@ -140,14 +156,15 @@ fn envelope_refusals(seen: &mut BTreeSet<u8>) {
     let mut dear = world.signed(2, transfer(3, u64::MAX)).into_unverified();
     dear.fee = Amount::from_micro(1);
     expect(
-        world.refuse_tx(Signed::sign(dear, &key(2))),
+        world.refuse_tx(world.sign(dear, 2)),
         TxError::Funds {
             account: account(2),
             expected: Amount::from_micro(u64::MAX),
             found: Amount::from_micro(ENDOWED),
         },
     );
-    world.accept(2, transfer(3, ENDOWED));
+    // That fee was paid.
+    world.accept(2, transfer(3, ENDOWED - 1));
     let mut costly = World::new(Parameters {
         fee_min: Amount::from_micro(7),
         ..Parameters::default()
@@ -155,7 +172,7 @@ fn envelope_refusals(seen: &mut BTreeSet<u8>) {
     let mut cheap = costly.signed(2, transfer(3, 1)).into_unverified();
     cheap.fee = Amount::from_micro(6);
     expect(
-        costly.refuse_tx(Signed::sign(cheap, &key(2))),
+        costly.refuse_tx(costly.sign(cheap, 2)),
         TxError::Fee {
             expected: Amount::from_micro(7),
             found: Amount::from_micro(6),
@@ -163,6 +180,15 @@ fn envelope_refusals(seen: &mut BTreeSet<u8>) {
     );
     costly.accept(2, transfer(3, 1));
     assert_eq!(costly.state.fees(), Amount::from_micro(7));
+}
+
+/// Nodes in one place, each its own operator.
+fn add_nodes(world: &mut World, numbers: std::ops::Range<u8>) {
+    let ledger = world.state.ledger_id();
+    for number in numbers {
+        let body = register_on(ledger, number, number, terms(8, (1, 1, 1)));
+        world.accept(number, body);
+    }
 }
 
 fn table_refusals(seen: &mut BTreeSet<u8>) {
@@ -177,24 +203,139 @@ fn table_refusals(seen: &mut BTreeSet<u8>) {
         groups_max: 1,
         ..Parameters::default()
     });
-    world.accept(20, register(20, 20, terms(8, (1, 1, 1))));
+    let ledger = world.state.ledger_id();
+    world.accept(20, register_on(ledger, 20, 20, terms(8, (1, 1, 1))));
     expect(
         world.refuse(1, transfer(30, 1)),
         full(TableKind::Accounts, 5),
     );
     expect(
-        world.refuse(2, register(2, 2, terms(8, (1, 1, 1)))),
+        world.refuse(2, register_on(ledger, 2, 2, terms(8, (1, 1, 1)))),
         full(TableKind::Nodes, 1),
     );
     let mut world = World::new(Parameters {
         groups_max: 1,
         ..Parameters::default()
     });
-    for number in 20..24 {
-        world.accept(number, register(number, number, terms(8, (1, 1, 1))));
-    }
+    add_nodes(&mut world, 20..24);
     world.place(2, 4);
     expect(world.refuse(2, open(2, 4)), full(TableKind::Groups, 1));
+    let mut world = World::new(Parameters {
+        slots_max: 9,
+        ..Parameters::default()
+    });
+    add_nodes(&mut world, 20..26);
+    world.place(2, 4);
+    expect(world.refuse(2, open(3, 6)), full(TableKind::Slots, 9));
+    world.accept(2, open(2, 5));
+    expect(world.refuse(2, open(1, 2)), full(TableKind::Slots, 9));
+}
+
+#[test]
+fn a_genesis_whose_tables_could_outgrow_a_state_is_none() {
+    let fits = |parameters: Parameters| State::genesis(&genesis(parameters)).is_some();
+    let empty = Parameters {
+        accounts_max: 0,
+        nodes_max: 0,
+        groups_max: 0,
+        slots_max: 0,
+        ..Parameters::default()
+    };
+    // 48 bytes an account, of 4 GiB less 1 KiB.
+    let most = ((4 << 30) - 1024) / 48;
+    for (accounts_max, expected) in [(most - 1, true), (most, true), (most + 1, false)] {
+        let parameters = Parameters {
+            accounts_max,
+            ..empty
+        };
+        assert_eq!(fits(parameters), expected, "{accounts_max}");
+    }
+    for tables in [
+        Parameters {
+            nodes_max: u64::MAX,
+            ..empty
+        },
+        Parameters {
+            groups_max: u64::MAX,
+            ..empty
+        },
+        Parameters {
+            slots_max: u64::MAX,
+            ..empty
+        },
+    ] {
+        assert!(!fits(tables));
+    }
+    assert!(fits(Parameters::default()));
+}
+
+/// A ledger where an account keeps 100, a group locks 50 and a transaction costs 7.
+fn dear() -> World {
+    World::new(Parameters {
+        fee_min: Amount::from_micro(7),
+        account_min: Amount::from_micro(100),
+        escrow_min: Amount::from_micro(50),
+        ..Parameters::default()
+    })
+}
+
+fn dust_refusals(seen: &mut BTreeSet<u8>) {
+    let mut world = dear();
+    let mut expect = |found: TxError, expected: TxError| {
+        assert_eq!(found, expected);
+        seen.insert(kind(&found));
+    };
+    let micro = Amount::from_micro;
+    // An account begins with the least balance, not with less.
+    expect(
+        world.refuse(2, transfer(30, 99)),
+        TxError::AccountMin {
+            expected: micro(100),
+            found: micro(99),
+        },
+    );
+    world.accept(2, transfer(30, 100));
+    world.accept(2, transfer(30, 1));
+    // One that has the least keeps it: not even the fee is left of it.
+    let funds = |account, expected, found| TxError::Funds {
+        account,
+        expected: micro(expected),
+        found: micro(found),
+    };
+    expect(
+        world.refuse(30, TxBody::NodeDrain),
+        funds(account(30), 107, 101),
+    );
+    world.accept(2, transfer(30, 7));
+    expect(
+        world.refuse(30, transfer(2, 2)),
+        funds(account(30), 109, 108),
+    );
+    // That was paid for: 101 are left. Nobody begins with nothing.
+    expect(
+        world.refuse(31, TxBody::NodeDrain),
+        funds(account(31), 107, 0),
+    );
+    world.accept(2, transfer(30, 14));
+    world.accept(30, transfer(2, 8));
+    assert_eq!(world.state.account(account(30)).balance, micro(100));
+    // A group locks the least escrow, not less.
+    let ledger = world.state.ledger_id();
+    for number in 40..44 {
+        world.accept(3, transfer(number, 107));
+        let body = register_on(ledger, number, number, terms(8, (1, 1, 1)));
+        world.accept(number, body);
+    }
+    let locking = |micro| with_open(|_, _, escrow| *escrow = Amount::from_micro(micro));
+    expect(
+        world.refuse(OWNER, locking(49)),
+        TxError::Escrow {
+            expected: micro(50),
+            found: micro(49),
+        },
+    );
+    world.accept(OWNER, locking(50));
+    world.accept(OWNER, locking(51));
 }
 
 fn node_refusals(seen: &mut BTreeSet<u8>) {
@@ -221,13 +362,19 @@ fn node_refusals(seen: &mut BTreeSet<u8>) {
         world.refuse(10, register(10, 10, somewhere())),
         already(10, NodeStatus::Active),
     );
-    let consent = TxBody::NodeRegister {
-        operator: account(2),
-        operator_consent: operator_consent(&key(2), node(41)),
-        terms: somewhere(),
-    };
+    // For another node, and for this one on another ledger.
     let operator = account(2);
-    expect(world.refuse(40, consent), TxError::Consent { operator });
+    for (ledger, node) in [
+        (ledger(), node(41)),
+        (LedgerId::new(Digest::of(b"another")), node(40)),
+    ] {
+        let consent = TxBody::NodeRegister {
+            operator,
+            operator_consent: operator_consent(ledger, &key(2), node),
+            terms: somewhere(),
+        };
+        expect(world.refuse(40, consent), TxError::Consent { operator });
+    }
     let holder = world.holder(slot(id, 0));
     let used = ByteCount::new(1 << 20);
     let mut less = somewhere();
@@ -319,9 +466,7 @@ fn open_refusals(seen: &mut BTreeSet<u8>) {
         escrow_percent: 150,
         ..limits
     });
-    for number in 20..24 {
-        strict.accept(number, register(number, number, terms(8, (1, 1, 1))));
-    }
+    add_nodes(&mut strict, 20..24);
     // 10 per GiB and epoch, 4 slots of 1/1024 GiB, 2,560 epochs: 100, and half as much again.
     let priced = |micro| {
         with_open(|_, term, escrow| {
@@ -389,7 +534,7 @@ fn revise_refusals(seen: &mut BTreeSet<u8>) {
     let fresh = group_id(tx_id(&opening));
     let mut next = world.signed(OWNER, revise(fresh, 1, 1)).into_unverified();
     next.nonce += 1;
-    let next = Signed::sign(next, &key(OWNER));
+    let next = world.sign(next, OWNER);
     let effects = world.apply(world.next_block(&[], vec![opening, next.clone()]));
     let error = TxError::NotPlaced { group: fresh };
     let refused = crate::effect::Effect::TxDone {
@@ -471,6 +616,7 @@ fn every_refusal_is_reached() {
     let mut seen = BTreeSet::new();
     envelope_refusals(&mut seen);
     table_refusals(&mut seen);
+    dust_refusals(&mut seen);
     node_refusals(&mut seen);
     open_refusals(&mut seen);
     revise_refusals(&mut seen);
@@ -500,7 +646,7 @@ fn a_block_that_does_not_follow_changes_nothing() {
         },
     );
     let mut block = good.clone();
-    block.parent = cairn_core::Digest::of(b"another");
+    block.parent = Digest::of(b"another");
     expect(
         &block,
         BlockError::Parent {
@@ -540,4 +686,40 @@ fn a_genesis_out_of_order_or_over_the_largest_amount_is_none() {
     endowed.reverse();
     genesis.endowed = Bounded::new(endowed).unwrap();
     assert!(State::genesis(&genesis).is_none());
+}
+
+#[test]
+fn a_genesis_gives_nobody_less_than_an_account_keeps() {
+    let least = |micro| {
+        State::genesis(&genesis(Parameters {
+            account_min: Amount::from_micro(micro),
+            ..Parameters::default()
+        }))
+    };
+    assert!(least(ENDOWED).is_some());
+    assert!(least(ENDOWED + 1).is_none());
+}
+
+#[test]
+fn dust_fills_no_table_beyond_what_the_supply_pays_for() {
+    let mut world = dear();
+    // Every account sends all that it may to a new one; the first has 10,000.
+    world.accept(1, transfer(100, 10_000));
+    let (mut from, mut made) = (100, 1);
+    loop {
+        let balance = world.state.account(account(from)).balance.micro();
+        match balance.checked_sub(107) {
+            Some(sent) if sent >= 100 => world.accept(from, transfer(from + 1, sent)),
+            _ => break,
+        };
+        (from, made) = (from + 1, made + 1);
+    }
+    // Each keeps 100 and pays 7.
+    assert_eq!(made, 93);
+    assert!(made * 107 <= 10_000);
+    let all = transfer(from + 1, 99);
+    assert!(matches!(
+        world.refuse(from, all),
+        TxError::AccountMin { .. } | TxError::Funds { .. }
+    ));
 }

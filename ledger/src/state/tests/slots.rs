@@ -360,13 +360,14 @@ fn draws_over_the_bound_of_a_block_are_left_for_the_next() {
             escrow: Amount::ZERO,
         };
         let fee = Amount::ZERO;
-        cairn_core::Signed::sign(
+        cairn_core::Signed::sign_for(
             crate::tx::Tx {
                 account,
                 nonce,
                 fee,
                 body,
             },
+            crate::sample::ledger(),
             &key,
         )
     });

@@ -5,7 +5,8 @@ use cairn_core::{Amount, Digest, Record};
 use crate::effect::Effect;
 use crate::genesis::Parameters;
 use crate::sample::{
-    ENDOWED, OWNER, World, account, acknowledge, key, node, open, register, revise, slot, terms,
+    ENDOWED, OWNER, World, account, acknowledge, key, ledger, node, open, register, revise, slot,
+    terms,
 };
 use crate::state::{Expected, State, check_signature};
 use crate::tx::TxBody;
@@ -96,24 +97,35 @@ fn checking_before_ordering_agrees_with_the_order() {
             amount: Amount::from_micro(1),
         },
     );
-    assert_eq!(check_signature(&good), Ok(()));
+    assert_eq!(check_signature(&good, ledger()), Ok(()));
     let tx = good.unverified();
-    assert_eq!(world.state.check(tx, Expected::Next), Ok(()));
+    assert_eq!(world.state.check(tx), Ok(()));
     let nonce = |expected| TxError::Nonce {
         account: account(OWNER),
         expected,
         found: tx.nonce,
     };
+    let after = |count, cost| Expected::After { count, cost };
     assert_eq!(
-        world.state.check(tx, Expected::After(2)),
+        world.state.check_account(tx, after(2, 0)),
         Err(nonce(tx.nonce + 2))
     );
     let mut later = tx.clone();
     later.nonce += 2;
-    assert_eq!(world.state.check(&later, Expected::After(2)), Ok(()));
-    let signed = cairn_core::Signed::sign(later, &key(2));
+    let balance = world.state.account(account(OWNER)).balance;
+    let others = u128::from(balance.micro() - 1);
+    assert_eq!(world.state.check_account(&later, after(2, others)), Ok(()));
+    assert_eq!(
+        world.state.check_account(&later, after(2, others + 1)),
+        Err(TxError::Funds {
+            account: account(OWNER),
+            expected: Amount::from_micro(balance.micro() + 1),
+            found: balance,
+        })
+    );
+    let signed = cairn_core::Signed::sign_for(later, ledger(), &key(2));
     assert!(matches!(
-        check_signature(&signed),
+        check_signature(&signed, ledger()),
         Err(TxError::Signer { .. })
     ));
     let (effects, result) = world.submit(good);
@@ -131,7 +143,7 @@ fn status_and_slots_tell_what_is_there() {
     let status = world.state.status();
     assert_eq!(status.node_count, 9);
     assert_eq!(status.group_count, 3);
-    assert_eq!(status.genesis, world.state.genesis_digest());
+    assert_eq!(status.ledger, world.state.ledger_id());
     assert_eq!(status.tip, world.blocks.last().unwrap().record_digest());
     assert_ne!(status.tip, Digest::default());
     let active = world
