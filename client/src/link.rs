@@ -79,7 +79,8 @@ impl Drop for Body {
 
 impl Record for Body {
     const KIND: RecordKind = RecordKind::Link;
-    const VERSION: u8 = 1;
+    /// 2 since frames are of 8 KiB: a link of version 1 names frames of 64 KiB.
+    const VERSION: u8 = 2;
     const BYTES_MAX: usize = 2_048 + 96 * GROUPS_MAX;
 
     fn is_well_formed(&self) -> bool {

@@ -5,9 +5,46 @@
 //! named in [`Client::faults`] and avoided. With any k slots of a group answering, every byte
 //! comes; with fewer, [`ReadError::TooFewSlots`] says which are missing and why.
 //!
-//! **Costs**: a cold range of one frame is one request to one node, one round trip, and 64 KiB,
-//! rounded to blocks, on the wire. A whole segment is k requests in parallel, each byte hashed
-//! once and decrypted in place.
+//! **Costs**: a range is one round trip. 64 KiB from anywhere in a file cost one request to one
+//! node, two at once across a border of shards or segments, and at most 1.2 times 64 KiB on the
+//! wire: frames of 8 KiB, rounded to blocks of 1 KiB. A whole segment is k requests in parallel,
+//! each byte hashed once and decrypted in place.
+//!
+//! ```
+//! use cairn_client::{Client, Link, ReadError};
+//! use cairn_core::{Blame, Retry};
+//! # use cairn_ledger::Ledger;
+//! # use cairn_net::Network;
+//! # use cairn_runtime::Runtime;
+//!
+//! /// Counts the lines of a text of any length in bounded memory.
+//! async fn count_lines<R: Runtime, N: Network, L: Ledger>(
+//!     client: &Client<R, N, L>,
+//!     link: &Link,
+//! ) -> Result<usize, ReadError> {
+//!     let opened = client.open(link).await?;
+//!     let file = opened.file(b"notes/today.txt")?;
+//!     let mut stream = file.stream(0, file.bytes())?;
+//!     let mut lines = 0;
+//!     while let Some(bytes) = stream.next().await? {
+//!         lines += bytes.iter().filter(|byte| **byte == b'\n').count();
+//!     }
+//!     Ok(lines)
+//! }
+//!
+//! /// What to tell the user: errors say whose fault it is and whether it may pass.
+//! fn advice(error: &ReadError) -> String {
+//!     if let ReadError::TooFewSlots { expected, missing, .. } = error {
+//!         let nodes: Vec<String> = missing.iter().filter_map(|m| m.node).map(|n| n.to_string()).collect();
+//!         return format!("{} of {expected} slots missing: {}", missing.len(), nodes.join(", "));
+//!     }
+//!     match (error.blame(), error.retry()) {
+//!         (Blame::Caller, _) => format!("ask for another link: {error}"),
+//!         (_, Retry::Never) => format!("give up: {error}"),
+//!         (_, Retry::Later | Retry::Elsewhere) => format!("try again: {error}"),
+//!     }
+//! }
+//! ```
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -30,7 +67,7 @@ mod stream;
 pub use error::{MissingSlot, ReadError, SlotReadFailure};
 pub use file::OpenFile;
 pub use open::Opened;
-pub use stream::{ByteStream, CopyError, TreeItem, TreeStream};
+pub use stream::{ByteStream, CopyError, READ_OUT_BYTES_MAX, TreeItem, TreeStream};
 
 /// Most faults that are remembered; older ones are in the log.
 const FAULTS_MAX: usize = 256;

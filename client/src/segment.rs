@@ -1,16 +1,17 @@
 //! Segments: frames packed in order, and where a plaintext byte is in them.
 //!
 //! ```text
-//! plaintext  |      64 KiB      |      64 KiB      | rest |
-//! payload    | frame 0   | tag  | frame 1   | tag  | .. | tag |    frame i starts at i * 65,552
+//! plaintext  |      8 KiB       |      8 KiB       | rest |
+//! payload    | frame 0   | tag  | frame 1   | tag  | .. | tag |    frame i starts at i * 8,208
 //! shards     | data 0        | data 1        | ... | data k-1  0 | parity 0 | ... |
 //! ```
 //!
 //! Every frame but the last is full, so a position in the plaintext tells its frame, its place in
-//! the payload and its data shard by arithmetic. A full segment at 4 x 1 MiB has 63 frames and
-//! 4,128,768 bytes of plaintext. All n shards lie side by side in one buffer: encryption, encoding
+//! the payload and its data shard by arithmetic. A full segment at 4 x 1 MiB has 511 frames and
+//! 4,186,112 bytes of plaintext. All n shards lie side by side in one buffer: encryption, encoding
 //! and hashing happen in place, and puts share it.
 
+use std::io::IoSliceMut;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -27,13 +28,16 @@ use crate::memory::SegmentBuffer;
 use crate::width::index;
 
 /// Full plaintext of a frame.
-const FRAME_PLAIN: u32 = 64 << 10;
+const FRAME_PLAIN: u32 = 8 << 10;
 /// Full frame.
 const FRAME: u32 = FRAME_PLAIN + TAG;
 /// Tag of a frame.
 const TAG: u32 = 16;
 
-const _: () = assert!(FRAME_PLAIN_BYTES_MAX == 65_536 && FRAME_BYTES_MAX == 65_552);
+/// Frames that one read from a source fills at most: 512 KiB, which makes system calls few.
+const ROOMS_MAX: usize = 64;
+
+const _: () = assert!(FRAME_PLAIN_BYTES_MAX == 8_192 && FRAME_BYTES_MAX == 8_208);
 const _: () = assert!(TAG_BYTES == 16);
 
 /// How large the segments of a group are.
@@ -210,13 +214,33 @@ impl SegmentFill {
         &mut self.buffer[start..start + index(count)]
     }
 
-    /// Says that `count` bytes of [`Self::room`] hold plaintext now.
+    /// Where the next plaintext goes, in order: the rest of the current frame and some frames
+    /// after it, for one read that scatters; empty when full.
+    pub fn rooms(&mut self) -> Vec<IoSliceMut<'_>> {
+        let frame = self.plain_bytes / FRAME_PLAIN;
+        let mut within = index(self.plain_bytes % FRAME_PLAIN);
+        let mut left = index(self.room_bytes());
+        let mut rooms = Vec::with_capacity(ROOMS_MAX);
+        let frames = self.buffer[index(frame * FRAME)..].chunks_mut(FRAME_BYTES_MAX);
+        for frame in frames.take(ROOMS_MAX) {
+            let count = left.min(FRAME_PLAIN_BYTES_MAX - within);
+            if count == 0 {
+                break;
+            }
+            rooms.push(IoSliceMut::new(&mut frame[within..within + count]));
+            left -= count;
+            within = 0;
+        }
+        rooms
+    }
+
+    /// Says that `count` bytes of [`Self::room`] or [`Self::rooms`] hold plaintext now.
     ///
     /// # Panics
     ///
     /// When that is more than there was room.
     pub fn advance(&mut self, count: usize) {
-        let count = u32::try_from(count).expect("a frame's room is below 4 GiB");
+        let count = u32::try_from(count).expect("a segment's room is below 4 GiB");
         assert!(count <= self.room_bytes(), "within the room");
         self.plain_bytes += count;
     }

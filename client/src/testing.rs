@@ -20,7 +20,7 @@ mod network;
 mod node;
 
 pub(crate) use ledger::MemoryLedger;
-pub(crate) use network::{Hub, MemoryNetwork};
+pub(crate) use network::{Counted, Hub, MemoryNetwork, Traffic};
 pub(crate) use node::{Behaviour, Lie, TestNode};
 
 /// A network of nodes and one owner's machine.
@@ -60,21 +60,18 @@ impl<R: Runtime> World<R> {
     }
 
     pub(crate) fn client_with(&self, number: u8, config: ClientConfig) -> TestClient<R> {
-        let key = SecretKey::from_bytes(&[number; 32]);
-        let network = self.hub.join(NodeId::new(key.public()));
-        Client::new(self.runtime.clone(), network, self.ledger.clone(), config)
+        self.client_of(self.runtime.clone(), number, config)
     }
 
     /// A client on another machine than the nodes'.
     pub(crate) fn client_on(&self, runtime: R, number: u8) -> TestClient<R> {
+        self.client_of(runtime, number, ClientConfig::default())
+    }
+
+    pub(crate) fn client_of(&self, runtime: R, number: u8, config: ClientConfig) -> TestClient<R> {
         let key = SecretKey::from_bytes(&[number; 32]);
         let network = self.hub.join(NodeId::new(key.public()));
-        Client::new(
-            runtime,
-            network,
-            self.ledger.clone(),
-            ClientConfig::default(),
-        )
+        Client::new(runtime, network, self.ledger.clone(), config)
     }
 
     /// The owner on a client of its own, with its state in `folder`.

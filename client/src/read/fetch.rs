@@ -471,11 +471,13 @@ fn part(outer: ShardRange, bytes: &[u8], inner: ShardRange) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use cairn_core::{
-        AccountId, Capability, CapabilityLink, Code, Digest, GroupId, Right, Scope, SecretKey,
-        SegmentNumber, UnixMillis,
+        AccountId, Capability, CapabilityLink, Code, Digest, GroupId, Profile, Right, Scope,
+        SecretKey, SegmentNumber, UnixMillis,
     };
 
     use super::*;
+    use crate::cipher::FRAME_BYTES_MAX;
+    use crate::segment::{FrameSpan, Layout, payload_bytes};
 
     fn segment(payload_bytes: u32) -> SegmentKnown {
         let owner = SecretKey::from_bytes(&[1; 32]);
@@ -499,7 +501,7 @@ mod tests {
     /// Parts lie side by side, whatever the run: what fetch relies on to join them.
     #[test]
     fn parts_cover_the_run_without_a_gap() {
-        let payload = 63 * 65_552;
+        let payload = 511 * 8_208;
         let known = segment(payload);
         let shard = known.shard_bytes();
         let edges = [
@@ -507,7 +509,7 @@ mod tests {
             1,
             1_023,
             1_024,
-            65_552,
+            8_208,
             shard - 1,
             shard,
             shard + 1,
@@ -530,12 +532,31 @@ mod tests {
         }
     }
 
+    /// DESIGN.md section 10, at every offset in a full segment, for narrow and wide codes: a range
+    /// of 64 KiB is at most two requests for at most 1.2 times as many bytes.
     #[test]
-    fn a_range_of_one_frame_asks_one_node_for_little_more() {
-        let known = segment(63 * 65_552);
-        let (parts, _, total) = cut(&known, 2 * 65_552, 3 * 65_552);
-        assert_eq!(parts.len(), 1);
-        assert!(total <= 65_552 + 2 * 1_024);
+    fn no_offset_of_64_kib_costs_more_than_a_fifth_on_top() {
+        for (profile, step) in [
+            (Profile::Dev4, 1),
+            (Profile::Dev8, 1),
+            (Profile::Standard, 7),
+        ] {
+            let layout = Layout::new(profile.code(), 1 << 20, usize::MAX).unwrap();
+            let plain = layout.plain_bytes_max();
+            let known = SegmentKnown {
+                code: profile.code(),
+                ..segment(payload_bytes(plain))
+            };
+            let mut most = 0;
+            for offset in (0..=plain - 65_536).step_by(step) {
+                let span = FrameSpan::of(&(offset..offset + 65_536), plain);
+                let (parts, _, total) = cut(&known, span.payload_start, span.payload_end);
+                assert!(parts.len() <= 2, "{profile:?} {offset}");
+                most = most.max(total);
+            }
+            assert!(most <= 65_536 * 12 / 10, "{profile:?}: {most}");
+            assert!(most > 9 * FRAME_BYTES_MAX, "{profile:?}: {most}");
+        }
     }
 
     #[test]

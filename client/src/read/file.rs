@@ -7,10 +7,11 @@ use bytes::{Bytes, BytesMut};
 use cairn_ledger::Ledger;
 use cairn_net::Network;
 use cairn_runtime::Runtime;
+use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::index::{Entry, Extent};
 use crate::read::error::ReadError;
-use crate::read::open::OpenedShared;
+use crate::read::open::{OpenedShared, SEGMENTS_AT_ONCE};
 use crate::read::stream::{ByteStream, Runs, SegmentRun};
 use crate::width::index;
 
@@ -58,8 +59,9 @@ impl<R: Runtime, N: Network, L: Ledger> OpenFile<R, N, L> {
         self.bytes
     }
 
-    /// `count` bytes from `offset` on. One that lies in one frame is one round trip to one node
-    /// and is not copied. Meant for ranges of at most some MiB: the result is in memory whole.
+    /// `count` bytes from `offset` on, in one round trip to the node that has them, or to several at
+    /// once when they lie across borders of shards or of segments. What lies in one segment is not
+    /// copied. Meant for ranges of at most some MiB: the result is in memory whole.
     ///
     /// # Errors
     ///
@@ -73,12 +75,11 @@ impl<R: Runtime, N: Network, L: Ledger> OpenFile<R, N, L> {
         let memory = &self.shared.access.client.memory;
         let size = usize::try_from(count).unwrap_or(usize::MAX);
         let held = memory.hold(size.saturating_mul(2)).await?;
-        let mut parts = Vec::new();
         let segments = &self.shared.index.segments;
         let cut = Runs::new(&**segments, runs, u32::MAX);
-        for SegmentRun { segment, range } in cut {
-            parts.extend(self.shared.read(segment, range).await?);
-        }
+        let reads = cut.map(|SegmentRun { segment, range }| self.shared.read(segment, range));
+        let parts = stream::iter(reads).buffered(SEGMENTS_AT_ONCE);
+        let mut parts: Vec<Bytes> = parts.try_collect().await?;
         drop(held);
         if parts.len() == 1 {
             return Ok(parts.remove(0));

@@ -10,8 +10,9 @@ use cairn_core::{Capability, GroupId, Record};
 use cairn_ledger::Ledger;
 use cairn_net::Network;
 use cairn_runtime::Runtime;
+use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::cipher::{FRAME_BYTES_MAX, TAG_BYTES};
+use crate::cipher::SegmentCipher;
 use crate::client::{Client, Shared};
 use crate::group_view::Freshness;
 use crate::index::{Entry, EntryKind, Extent, FileIndex, SegmentRef, UploadKind, starts};
@@ -24,8 +25,12 @@ use crate::read::stream::{Runs, SegmentRun, TreeStream};
 use crate::segment::{FrameSpan, SegmentPlace, payload_bytes};
 use crate::width::index;
 
-/// Frames up to this many are decrypted where they are; more go to a thread for blocking work.
-const INLINE_FRAMES_MAX: u32 = 4;
+/// Runs up to this many bytes are decrypted where they are; larger ones go to a thread for blocking
+/// work.
+const INLINE_BYTES_MAX: u32 = 256 << 10;
+/// Segments of an index or of a range that are read at a time. Two make a range across a border
+/// one round trip.
+pub(super) const SEGMENTS_AT_ONCE: usize = 4;
 
 /// What reading needs of a link, shared by all that read it.
 pub(crate) struct Access<R: Runtime, N: Network, L: Ledger> {
@@ -55,13 +60,13 @@ impl<R: Runtime, N: Network, L: Ledger> Access<R, N, L> {
         })
     }
 
-    /// Bytes `range` of a segment's plaintext, decrypted, in order.
+    /// Bytes `range` of a segment's plaintext, decrypted.
     pub(crate) async fn read(
         &self,
         group: GroupId,
         segment: SegmentRef,
         range: Range<u32>,
-    ) -> Result<Vec<Bytes>, ReadError> {
+    ) -> Result<Bytes, ReadError> {
         let owner = self.link.owner();
         let view = self.client.view(group, owner, Freshness::Kept).await?;
         let capability = self
@@ -92,7 +97,7 @@ impl<R: Runtime, N: Network, L: Ledger> Access<R, N, L> {
         };
         let cipher = place.cipher(self.link.key());
         let bytes = range.end - range.start;
-        if span.count <= INLINE_FRAMES_MAX {
+        if bytes <= INLINE_BYTES_MAX {
             return decrypt(&cipher, span, fetched, bytes);
         }
         self.client
@@ -102,34 +107,20 @@ impl<R: Runtime, N: Network, L: Ledger> Access<R, N, L> {
     }
 }
 
-/// Decrypts every frame of a span in place; hands up slices of the same memory.
+/// Decrypts every frame of a span in place, and hands up a slice of the same memory.
 fn decrypt(
-    cipher: &crate::cipher::SegmentCipher,
+    cipher: &SegmentCipher,
     span: FrameSpan,
     fetched: Fetched,
     bytes: u32,
-) -> Result<Vec<Bytes>, ReadError> {
-    let mut memory = fetched.bytes;
-    let from = index(span.payload_start - fetched.start);
-    let until = index(span.payload_end - fetched.start);
-    let frames = memory[from..until].chunks_mut(FRAME_BYTES_MAX);
-    for (number, frame) in (u64::from(span.first)..).zip(frames) {
-        cipher.open(number, frame)?;
-    }
-    let memory = memory.freeze();
-    let mut skip = index(span.skip);
-    let mut left = index(bytes);
-    let mut at = from;
-    let mut parts = Vec::with_capacity(index(span.count));
-    while left > 0 && at < until {
-        let plain_end = (at + FRAME_BYTES_MAX).min(until) - TAG_BYTES;
-        let count = (plain_end - at - skip).min(left);
-        parts.push(memory.slice(at + skip..at + skip + count));
-        left -= count;
-        skip = 0;
-        at += FRAME_BYTES_MAX;
-    }
-    Ok(parts)
+) -> Result<Bytes, ReadError> {
+    let mut run = fetched.bytes;
+    run.truncate(index(span.payload_end - fetched.start));
+    let mut run = run.split_off(index(span.payload_start - fetched.start));
+    let plain_bytes = cipher.open_run(u64::from(span.first), &mut run)?;
+    run.truncate(plain_bytes);
+    let skip = index(span.skip);
+    Ok(run.freeze().slice(skip..skip + index(bytes)))
 }
 
 impl<R: Runtime, N: Network, L: Ledger> Client<R, N, L> {
@@ -152,18 +143,17 @@ impl<R: Runtime, N: Network, L: Ledger> Client<R, N, L> {
             bytes: extent.bytes,
         };
         let mut bytes = Vec::new();
-        for run in Runs::new(extent.segments.to_vec(), vec![run], u32::MAX) {
-            let SegmentRun { segment, range } = run;
-            let group =
-                *groups
-                    .get(usize::from(segment.group))
-                    .ok_or(cairn_core::DecodeError::Body {
-                        kind: cairn_core::RecordKind::Link,
-                    })?;
-            for part in access.read(group, segment, range).await? {
-                bytes.extend_from_slice(&part);
-            }
+        let runs = Runs::new(extent.segments.to_vec(), vec![run], u32::MAX);
+        let reads = runs.map(|SegmentRun { segment, range }| {
+            // A link is checked when it is decoded.
+            let group = groups[usize::from(segment.group)];
+            access.read(group, segment, range)
+        });
+        let mut parts = stream::iter(reads).buffered(SEGMENTS_AT_ONCE);
+        while let Some(part) = parts.try_next().await? {
+            bytes.extend_from_slice(&part);
         }
+        drop(parts);
         let file_index = FileIndex::decode(&bytes)?;
         Ok(Opened {
             shared: Arc::new(OpenedShared {
@@ -188,7 +178,7 @@ impl<R: Runtime, N: Network, L: Ledger> OpenedShared<R, N, L> {
         &self,
         segment: SegmentRef,
         range: Range<u32>,
-    ) -> Result<Vec<Bytes>, ReadError> {
+    ) -> Result<Bytes, ReadError> {
         let group = self
             .index
             .groups

@@ -25,6 +25,9 @@ const WINDOWS_IN_BUDGET: usize = 10;
 /// Least plaintext of a window: smaller ones would cost round trips.
 const WINDOW_BYTES_MIN: u32 = 1 << 20;
 
+/// Most bytes that a stream hands up at a time, so that progress is seen within a segment.
+pub const READ_OUT_BYTES_MAX: usize = 256 << 10;
+
 /// A run within one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentRun {
@@ -104,14 +107,14 @@ impl<R: Runtime, N: Network, L: Ledger> std::ops::Deref for Segments<R, N, L> {
     }
 }
 
-type Window = Result<(Vec<Bytes>, OwnedSemaphorePermit), ReadError>;
+type Window = Result<(Bytes, OwnedSemaphorePermit), ReadError>;
 
 /// Verified bytes in order, read ahead. Dropping it ends what is under way.
 pub struct ByteStream<R: Runtime, N: Network, L: Ledger> {
     shared: Arc<OpenedShared<R, N, L>>,
     runs: Runs<Segments<R, N, L>>,
     windows: VecDeque<BoxFuture<'static, Result<Window, Aborted>>>,
-    ready: VecDeque<Bytes>,
+    ready: Bytes,
     /// Memory of what is ready.
     held: Option<OwnedSemaphorePermit>,
     left: u64,
@@ -137,7 +140,7 @@ impl<R: Runtime, N: Network, L: Ledger> ByteStream<R, N, L> {
             runs: Runs::new(Segments(Arc::clone(shared)), runs, window),
             shared: Arc::clone(shared),
             windows: VecDeque::new(),
-            ready: VecDeque::new(),
+            ready: Bytes::new(),
             held: None,
         }
     }
@@ -148,7 +151,7 @@ impl<R: Runtime, N: Network, L: Ledger> ByteStream<R, N, L> {
         self.left
     }
 
-    /// The next bytes, at most a frame of them; `None` at the end.
+    /// The next bytes, at most [`READ_OUT_BYTES_MAX`]; `None` at the end.
     ///
     /// # Errors
     ///
@@ -159,7 +162,9 @@ impl<R: Runtime, N: Network, L: Ledger> ByteStream<R, N, L> {
     /// Dropping it loses nothing.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
         loop {
-            if let Some(bytes) = self.ready.pop_front() {
+            if !self.ready.is_empty() {
+                let count = self.ready.len().min(READ_OUT_BYTES_MAX);
+                let bytes = self.ready.split_to(count);
                 self.left -= crate::width::wide(bytes.len());
                 return Ok(Some(bytes));
             }
@@ -170,9 +175,9 @@ impl<R: Runtime, N: Network, L: Ledger> ByteStream<R, N, L> {
             };
             let done = window.await;
             self.windows.pop_front();
-            let (parts, held) = done.unwrap_or(Err(ReadError::Aborted))?;
+            let (bytes, held) = done.unwrap_or(Err(ReadError::Aborted))?;
             self.held = Some(held);
-            self.ready = parts.into();
+            self.ready = bytes;
             self.read_ahead();
         }
     }
@@ -209,8 +214,8 @@ impl<R: Runtime, N: Network, L: Ledger> ByteStream<R, N, L> {
                 // As much again, should all of it have to be reconstructed.
                 let memory = &shared.access.client.memory;
                 let held = memory.hold(bytes.saturating_mul(2)).await?;
-                let parts = shared.read(segment, range).await?;
-                Ok((parts, held))
+                let bytes = shared.read(segment, range).await?;
+                Ok((bytes, held))
             });
             self.windows.push_back(Box::pin(task.join()));
         }

@@ -1,5 +1,7 @@
 //! Sizes, places and laws of segments.
 
+use std::io::Read;
+
 use cairn_core::{ByteCount, Profile};
 use futures::FutureExt;
 use proptest::prelude::*;
@@ -39,10 +41,10 @@ fn key() -> (ContentKey, SecretKey) {
 }
 
 #[test]
-fn a_full_segment_at_4_mib_has_63_frames() {
+fn a_full_segment_at_4_mib_has_511_frames() {
     let layout = layout(1 << 20);
-    assert_eq!(layout.plain_bytes_max(), 63 * 65_536);
-    assert_eq!(payload_bytes(layout.plain_bytes_max()), 63 * 65_552);
+    assert_eq!(layout.plain_bytes_max(), 511 * 8_192);
+    assert_eq!(payload_bytes(layout.plain_bytes_max()), 511 * 8_208);
     assert!(layout.buffer_bytes() <= 8 << 20);
 }
 
@@ -57,23 +59,23 @@ fn memory_bounds_the_layout_of_wide_codes() {
 
 #[test]
 fn sizes_convert_both_ways_at_the_edges() {
-    for plain in [1, 2, 65_535, 65_536, 65_537, 131_072, 63 * 65_536, 80 << 20] {
+    for plain in [1, 2, 8_191, 8_192, 8_193, 16_384, 511 * 8_192, 80 << 20] {
         assert_eq!(plain_bytes(payload_bytes(plain)), Some(plain));
     }
-    for impossible in [0, 1, 16, 65_553, 65_552 + 16] {
+    for impossible in [0, 1, 16, 8_209, 8_208 + 16] {
         assert_eq!(plain_bytes(impossible), None, "{impossible}");
     }
 }
 
 #[test]
 fn spans_are_what_the_picture_says() {
-    let plain = 3 * 65_536 + 10;
+    let plain = 3 * 8_192 + 10;
     let whole = FrameSpan::of(&(0..plain), plain);
     assert_eq!((whole.first, whole.count, whole.skip), (0, 4, 0));
     assert_eq!(whole.payload_end, payload_bytes(plain));
-    let middle = FrameSpan::of(&(65_535..65_537), plain);
-    assert_eq!((middle.first, middle.count, middle.skip), (0, 2, 65_535));
-    assert_eq!((middle.payload_start, middle.payload_end), (0, 2 * 65_552));
+    let middle = FrameSpan::of(&(8_191..8_193), plain);
+    assert_eq!((middle.first, middle.count, middle.skip), (0, 2, 8_191));
+    assert_eq!((middle.payload_start, middle.payload_end), (0, 2 * 8_208));
     let tail = FrameSpan::of(&(plain - 1..plain), plain);
     assert_eq!((tail.first, tail.count, tail.skip), (3, 1, 9));
     assert_eq!(tail.payload_end - tail.payload_start, 26);
@@ -100,8 +102,10 @@ fn a_changed_segment_is_recognised_and_opens_again() {
     other.seal(&place(3, 1).cipher(&key));
     assert!(!other.is_of(record));
     other.open(&place(3, 1).cipher(&key)).unwrap();
-    assert_eq!(&other.buffer[..65_536], &changed[..65_536]);
-    assert_eq!(&other.buffer[65_552..][..34_464], &changed[65_536..]);
+    let frames = other.buffer.chunks(FRAME_BYTES_MAX);
+    for (frame, text) in frames.zip(changed.chunks(FRAME_PLAIN_BYTES_MAX)) {
+        assert_eq!(&frame[..text.len()], text);
+    }
 }
 
 proptest! {
@@ -133,12 +137,34 @@ proptest! {
         let mut payload = vec![0; index(record.payload_bytes)];
         coder.decode(&present, &mut payload).unwrap();
         let cipher = place(9, seed).cipher(&key);
-        let mut found = Vec::new();
-        for (number, frame) in (0..).zip(payload.chunks_mut(FRAME_BYTES_MAX)) {
-            found.extend_from_slice(cipher.open(number, frame).unwrap());
-        }
-        prop_assert_eq!(found, text);
+        let plain_bytes = cipher.open_run(0, &mut payload).unwrap();
+        prop_assert_eq!(&payload[..plain_bytes], &text[..]);
         drop(sealed);
         prop_assert_eq!(memory.bytes_used(), 0);
     }
+}
+
+/// A read that scatters fills frames in order, as many as it is given room for.
+#[test]
+fn rooms_are_the_rest_of_this_frame_and_those_after_it() {
+    let layout = layout(1 << 20);
+    let text: Vec<u8> = (0..2_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    let (_memory, mut fill) = filled(&layout, &text[..100]);
+    let mut rest = &text[100..];
+    while !rest.is_empty() {
+        let mut reader = &rest[..rest.len().min(777_777)];
+        let count = reader.read_vectored(&mut fill.rooms()).unwrap();
+        assert!(count > 0);
+        fill.advance(count);
+        rest = &rest[count..];
+    }
+    let frames = fill.buffer.chunks(FRAME_BYTES_MAX);
+    for (frame, text) in frames.zip(text.chunks(FRAME_PLAIN_BYTES_MAX)) {
+        assert_eq!(&frame[..text.len()], text);
+    }
+    fill.limit(fill.plain_bytes() + 5);
+    let rooms: usize = fill.rooms().iter().map(|room| room.len()).sum();
+    assert_eq!(rooms, 5);
+    fill.advance(5);
+    assert!(fill.rooms().is_empty());
 }

@@ -1,12 +1,15 @@
-//! A network in memory: control messages through channels, streams through pipes.
+//! A network in memory: control messages through channels, streams through pipes that are counted.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use cairn_core::NodeId;
 use cairn_net::{InboundRequest, NetError, Network, RecordKey};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 
 /// Bytes in flight in each direction of a stream.
@@ -23,14 +26,80 @@ struct Shared {
     peers: BTreeMap<NodeId, Inbox>,
     down: Vec<NodeId>,
     records: BTreeMap<RecordKey, Vec<u8>>,
-    /// Streams opened in all.
-    connect_count: usize,
+    traffic: Traffic,
+}
+
+/// What went through a hub, as those saw it who asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    /// Streams opened.
+    pub(crate) streams: u64,
+    /// Bytes that came on them.
+    pub(crate) received: u64,
+    /// Shard ranges asked for.
+    pub(crate) gets: u64,
+    /// Control messages asked.
+    pub(crate) control_requests: u64,
+}
+
+impl Traffic {
+    /// What came since `before`.
+    pub(crate) const fn since(&self, before: &Self) -> Self {
+        Self {
+            streams: self.streams - before.streams,
+            received: self.received - before.received,
+            gets: self.gets - before.gets,
+            control_requests: self.control_requests - before.control_requests,
+        }
+    }
+}
+
+/// One end of a stream.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    pipe: DuplexStream,
+    /// Told of what the opening end receives.
+    hub: Option<Hub>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        ready!(Pin::new(&mut self.pipe).poll_read(context, into))?;
+        if let Some(hub) = &self.hub {
+            let count = u64::try_from(into.filled().len() - before).unwrap();
+            hub.lock().traffic.received += count;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.pipe).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_shutdown(context)
+    }
 }
 
 #[derive(Clone, Debug)]
 struct Inbox {
     requests: mpsc::Sender<InboundRequest>,
-    streams: mpsc::Sender<(NodeId, DuplexStream)>,
+    streams: mpsc::Sender<(NodeId, Counted)>,
 }
 
 impl Hub {
@@ -61,8 +130,14 @@ impl Hub {
         self.lock().down.retain(|down| *down != peer);
     }
 
-    pub(crate) fn connect_count(&self) -> usize {
-        self.lock().connect_count
+    /// What went through it so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.lock().traffic
+    }
+
+    /// A range was asked for.
+    pub(crate) fn count_get(&self) {
+        self.lock().traffic.gets += 1;
     }
 
     fn inbox(&self, peer: NodeId) -> Result<Inbox, NetError> {
@@ -83,11 +158,11 @@ pub(crate) struct MemoryNetwork {
     hub: Hub,
     local: NodeId,
     requests: Arc<tokio::sync::Mutex<mpsc::Receiver<InboundRequest>>>,
-    streams: Arc<tokio::sync::Mutex<mpsc::Receiver<(NodeId, DuplexStream)>>>,
+    streams: Arc<tokio::sync::Mutex<mpsc::Receiver<(NodeId, Counted)>>>,
 }
 
 impl Network for MemoryNetwork {
-    type Stream = DuplexStream;
+    type Stream = Counted;
 
     fn local(&self) -> NodeId {
         self.local
@@ -100,6 +175,7 @@ impl Network for MemoryNetwork {
         _limit: Duration,
     ) -> Result<Vec<u8>, NetError> {
         let inbox = self.hub.inbox(peer)?;
+        self.hub.lock().traffic.control_requests += 1;
         let (answer, answered) = oneshot::channel();
         let request = InboundRequest {
             peer: self.local,
@@ -118,19 +194,26 @@ impl Network for MemoryNetwork {
         self.requests.lock().await.recv().await
     }
 
-    async fn connect(&self, peer: NodeId, _limit: Duration) -> Result<DuplexStream, NetError> {
+    async fn connect(&self, peer: NodeId, _limit: Duration) -> Result<Counted, NetError> {
         let inbox = self.hub.inbox(peer)?;
-        self.hub.lock().connect_count += 1;
+        self.hub.lock().traffic.streams += 1;
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        let theirs = Counted {
+            pipe: theirs,
+            hub: None,
+        };
         let sent = inbox.streams.send((self.local, theirs)).await;
         sent.map_err(|_| NetError::Unreachable {
             peer,
             cause: "it left".to_owned(),
         })?;
-        Ok(ours)
+        Ok(Counted {
+            pipe: ours,
+            hub: Some(self.hub.clone()),
+        })
     }
 
-    async fn accept(&self) -> Option<(NodeId, DuplexStream)> {
+    async fn accept(&self) -> Option<(NodeId, Counted)> {
         self.streams.lock().await.recv().await
     }
 

@@ -10,16 +10,16 @@ use cairn_core::message::{
     ControlRequest, ControlResponse, DataRequest, DataResponse, ShardRange, SlotStatus, WithRecord,
 };
 use cairn_core::{
-    Capability, Digest, ErrorCode, GroupId, NodeId, Receipt, Record, RevisionDetail, Right, Scope,
-    SecretKey, SegmentNumber, SegmentRecord, Signed, SlotIndex, Text, UnixMillis,
+    Capability, CapabilityError, Digest, ErrorCode, GroupId, NodeId, Receipt, Record,
+    RevisionDetail, Right, Scope, SecretKey, SegmentNumber, SegmentRecord, Signed, SlotIndex, Text,
+    UnixMillis,
 };
 use cairn_net::Network;
 use cairn_net::data::{Pace, ServerConn};
 use cairn_proofs::hash_shard;
 use cairn_runtime::{Runtime, Task};
-use tokio::io::DuplexStream;
 
-use super::{Hub, MemoryLedger, MemoryNetwork};
+use super::{Counted, Hub, MemoryLedger, MemoryNetwork};
 
 /// What a node does wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,7 +68,6 @@ struct Kept {
     behaviour: Behaviour,
     put_count: usize,
     get_count: usize,
-    got_bytes: usize,
     tasks: Vec<Task<()>>,
     streams: Vec<Task<()>>,
 }
@@ -78,6 +77,7 @@ pub(crate) struct TestNode<R> {
     key: SecretKey,
     kept: Mutex<Kept>,
     ledger: MemoryLedger,
+    hub: Hub,
     runtime: R,
 }
 
@@ -98,6 +98,7 @@ impl<R: Runtime> TestNode<R> {
             key,
             kept: Mutex::default(),
             ledger: ledger.clone(),
+            hub: hub.clone(),
             runtime: runtime.clone(),
         });
         let network = hub.join(node.id());
@@ -133,11 +134,6 @@ impl<R: Runtime> TestNode<R> {
         self.lock().get_count
     }
 
-    /// Bytes served, proofs not counted.
-    pub(crate) fn got_bytes(&self) -> usize {
-        self.lock().got_bytes
-    }
-
     pub(crate) fn detail(&self, group: GroupId, slot: SlotIndex) -> Option<RevisionDetail> {
         self.lock().details.get(&(group, slot)).cloned()
     }
@@ -163,7 +159,7 @@ impl<R: Runtime> TestNode<R> {
         }
     }
 
-    async fn serve(self: Arc<Self>, peer: NodeId, stream: DuplexStream) {
+    async fn serve(self: Arc<Self>, peer: NodeId, stream: Counted) {
         let mut conn = ServerConn::new(stream, peer, self.runtime.clone(), Pace::SERVER);
         let mut capability = None;
         while let Ok(Some(request)) = conn.next().await {
@@ -226,9 +222,13 @@ impl<R: Runtime> TestNode<R> {
             .group_now(group)
             .ok_or(ErrorCode::UnknownGroup)?;
         let capability = capability.ok_or(ErrorCode::NotAuthorised)?;
-        let link = capability
-            .verify(found.owner, peer.key(), now)
-            .map_err(|_| ErrorCode::NotAuthorised)?;
+        let link =
+            capability
+                .verify(found.owner, peer.key(), now)
+                .map_err(|error| match error {
+                    CapabilityError::Expired { .. } => ErrorCode::CapabilityExpired,
+                    _ => ErrorCode::NotAuthorised,
+                })?;
         link.allows(Scope::Group(group), right, now)
             .map_err(|_| ErrorCode::NotAuthorised)
     }
@@ -304,6 +304,7 @@ impl<R: Runtime> TestNode<R> {
         self.allow(peer, capability, place.0, Right::Read)?;
         let mut kept = self.lock();
         kept.get_count += 1;
+        self.hub.count_get();
         let behaviour = kept.behaviour.clone();
         if behaviour.lie == Lie::ServesOther {
             place.2 = SegmentNumber::new(place.2.get() ^ 1);
@@ -328,7 +329,6 @@ impl<R: Runtime> TestNode<R> {
         if behaviour.lie == Lie::ForgesRecords {
             record = Signed::sign(record.into_unverified(), &self.key);
         }
-        kept.got_bytes += bytes.len();
         Ok((record, wide.offset, proof, bytes))
     }
 

@@ -5,10 +5,13 @@ use std::io::{self, Read};
 
 use cairn_core::Bounded;
 use cairn_runtime::Runtime;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 
 use crate::index::{EntryPath, PATH_BYTES_MAX, UploadKind};
 use crate::segment::SegmentFill;
+
+/// What an asynchronous stream is asked for at a time: many of them switch threads for each read.
+const STREAM_BUFFER_BYTES: usize = 256 << 10;
 
 /// Reading the source failed.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +147,7 @@ impl<T: Tree> TreeSource<T> {
                 }
                 continue;
             };
-            match reader.read(fill.room()) {
+            match reader.read_vectored(&mut fill.rooms()) {
                 Ok(0) => self.open = None,
                 Ok(count) => {
                     fill.advance(count);
@@ -230,20 +233,24 @@ pub fn reader_source<B: Read + Send + 'static>(
 /// A [`Source`] over an asynchronous stream.
 #[derive(Debug)]
 pub struct StreamSource<A> {
-    stream: A,
+    /// Gathers reads, which go into one frame each.
+    stream: BufReader<A>,
     entry: ReadEntry,
 }
 
 impl<A: AsyncRead + Unpin + Send + 'static> StreamSource<A> {
     /// A file whose content is `stream`.
     #[must_use]
-    pub const fn new(meta: EntryMeta, stream: A) -> Self {
+    pub fn new(meta: EntryMeta, stream: A) -> Self {
         let entry = ReadEntry {
             meta,
             position: 0,
             bytes: 0,
         };
-        Self { stream, entry }
+        Self {
+            stream: BufReader::with_capacity(STREAM_BUFFER_BYTES, stream),
+            entry,
+        }
     }
 }
 
