@@ -3,6 +3,7 @@
 mod crashes;
 mod ranges;
 mod reads;
+mod resumes;
 mod uploads;
 
 use std::path::Path;

@@ -15,6 +15,48 @@
 //! kept. To tell, a segment is encrypted again under its old salt and its data shards are compared
 //! with its record, so nothing but the ids of segments is remembered, and the first time costs
 //! nothing extra. A segment that changed gets a new number and a fresh salt.
+//!
+//! ```
+//! use std::fs::File;
+//! use std::path::Path;
+//!
+//! use cairn_client::upload::{
+//!     EntryMeta, EntryMetaKind, ReviseAt, UploadOptions, UploadProgress, reader_source,
+//! };
+//! use cairn_client::{EntryPath, Link, Owner};
+//! use cairn_core::{Digest, Retry};
+//! # use cairn_ledger::Ledger;
+//! # use cairn_net::Network;
+//! # use cairn_runtime::Runtime;
+//!
+//! /// Uploads a file, and goes on where it was when something passes by in between.
+//! async fn upload_file<R: Runtime, N: Network, L: Ledger>(
+//!     owner: &Owner<R, N, L>,
+//!     path: &Path,
+//! ) -> Result<Link, Box<dyn std::error::Error>> {
+//!     let options = UploadOptions {
+//!         // Names the source: the next attempt, also of another process, keeps what is finished.
+//!         source: Some(Digest::of(path.as_os_str().as_encoded_bytes())),
+//!         revise: ReviseAt::End,
+//!     };
+//!     let mut attempts = 3;
+//!     loop {
+//!         let meta = EntryMeta {
+//!             path: EntryPath::new("backup.tar")?,
+//!             kind: EntryMetaKind::File,
+//!             mode: 0o600,
+//!             modified_ms: 0,
+//!         };
+//!         let source = reader_source(meta, File::open(path)?);
+//!         let show = |at: &UploadProgress| tracing::info!("{at}, {} kept", at.segments_kept);
+//!         match owner.upload(source, options, show).await {
+//!             Ok(done) => return Ok(done.link),
+//!             Err(error) if error.retry() == Retry::Later && attempts > 1 => attempts -= 1,
+//!             Err(error) => return Err(error.into()),
+//!         }
+//!     }
+//! }
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,6 +79,7 @@ mod pipeline;
 pub(crate) mod put;
 mod resume;
 pub mod source;
+mod step;
 
 pub use put::{NotDurable, PutFailure, SlotFailure};
 pub use source::{

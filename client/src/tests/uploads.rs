@@ -1,6 +1,6 @@
 //! Uploads.
 
-use std::io::{self, Cursor, Read};
+use std::io::Cursor;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use crate::link::Link;
 use crate::owner::OwnerConfig;
 use crate::read::{ReadError, TreeItem};
 use crate::testing::{Behaviour, Lie, TestClient, World, noise, small};
+use crate::tests::resumes::Breaks;
 use crate::tests::{file, run};
 use crate::upload::{
     EntryMeta, EntryMetaKind, PutFailure, ReviseAt, SourceError, StreamSource, Tree, TreeEntry,
@@ -205,24 +206,6 @@ fn a_node_with_false_receipts_does_not_count() {
             Some(PutFailure::Receipt { node: liar })
         );
     });
-}
-
-/// Ends with an error after so many bytes.
-struct Breaks {
-    text: Cursor<Vec<u8>>,
-    left: usize,
-}
-
-impl Read for Breaks {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            return Err(io::Error::other("pulled out"));
-        }
-        let most = into.len().min(self.left);
-        let count = self.text.read(&mut into[..most])?;
-        self.left -= count;
-        Ok(count)
-    }
 }
 
 async fn interrupted(

@@ -6,6 +6,7 @@ use cairn_core::{Bounded, GroupId, SegmentNumber};
 use cairn_ledger::Ledger;
 use cairn_net::Network;
 use cairn_runtime::Runtime;
+use tokio::sync::watch;
 
 use crate::book::FinishedSegment;
 use crate::cipher::Salt;
@@ -17,7 +18,7 @@ use crate::owner::writer::{UnderWay, Writer};
 use crate::segment::{Layout, SegmentFill, SegmentPlace};
 use crate::upload::index_end::{self, Groups};
 use crate::upload::resume::Remembered;
-use crate::upload::source::{Flow, Source};
+use crate::upload::source::{Filled, Flow, Source};
 use crate::upload::{SealError, UploadError};
 
 /// A segment that is read and numbered.
@@ -31,13 +32,29 @@ pub(super) struct ReadySegment<R: Runtime> {
     pub(super) content_bytes: u64,
 }
 
+/// Whether there is a reason to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Yes.
+    GoesOn,
+    /// Something went wrong: waits for memory and for the source end.
+    Stopped,
+}
+
+/// Waits for the end of reading.
+async fn stopped(reading: &mut watch::Receiver<Reading>) {
+    let is_over = |reading: &Reading| *reading == Reading::Stopped;
+    // A sender that is gone wants no more either.
+    drop(reading.wait_for(is_over).await);
+}
+
 /// What came next.
 pub(super) enum Fed<R: Runtime> {
     /// A segment to be put.
     Segment(Box<ReadySegment<R>>),
     /// A segment of so many bytes that an earlier attempt finished.
     Kept(u64),
-    /// Nothing: all is read.
+    /// Nothing: all is read, or reading was stopped.
     End,
 }
 
@@ -56,6 +73,7 @@ pub(super) struct Feeder<R: Runtime, N: Network, L: Ledger, S> {
     key: ContentKey,
     layout: Layout,
     stage: Stage<S>,
+    reading: watch::Receiver<Reading>,
     position: u64,
     /// The group that is written to.
     writer: Option<Arc<Writer<R::Disk>>>,
@@ -71,16 +89,17 @@ pub(super) struct Feeder<R: Runtime, N: Network, L: Ledger, S> {
 
 impl<R: Runtime, N: Network, L: Ledger, S: Source> Feeder<R, N, L, S> {
     pub(super) fn new(
-        owner: &Arc<OwnerShared<R, N, L>>,
-        layout: Layout,
+        (owner, layout): (&Arc<OwnerShared<R, N, L>>, Layout),
         remembered: Remembered<R::Disk>,
         source: S,
+        reading: watch::Receiver<Reading>,
     ) -> Self {
         Self {
             owner: Arc::clone(owner),
             key: owner.keys.content_key(remembered.upload),
             layout,
             stage: Stage::Content(source),
+            reading,
             position: 0,
             writer: None,
             segments: Vec::new(),
@@ -104,14 +123,18 @@ impl<R: Runtime, N: Network, L: Ledger, S: Source> Feeder<R, N, L, S> {
         })
     }
 
-    /// The next segment.
+    /// The next segment. Once reading is stopped it returns without waiting for others.
     pub(super) async fn next(&mut self) -> Result<Fed<R>, UploadError> {
         let stage = std::mem::replace(&mut self.stage, Stage::End);
         if matches!(stage, Stage::End) {
             return Ok(Fed::End);
         }
         let memory = self.owner.client.memory();
-        let buffer = memory.buffer(self.layout.buffer_bytes()).await?;
+        let buffer = tokio::select! {
+            biased;
+            () = stopped(&mut self.reading) => return Ok(Fed::End),
+            buffer = memory.buffer(self.layout.buffer_bytes()) => buffer?,
+        };
         let fill = SegmentFill::new(buffer, &self.layout);
         match stage {
             Stage::Content(source) => self.content(source, fill).await,
@@ -128,7 +151,9 @@ impl<R: Runtime, N: Network, L: Ledger, S: Source> Feeder<R, N, L, S> {
         if let Some((_, segment)) = &kept {
             fill.limit(segment.plain_bytes);
         }
-        let filled = source.fill(self.owner.client.runtime(), fill).await;
+        let Some(filled) = self.read(source, fill).await else {
+            return Ok(Fed::End);
+        };
         let (mut source, mut fill, mut flow) = (filled.source, filled.fill, filled.outcome?);
         fill.unlimit(&self.layout);
         if let Some(kept) = kept {
@@ -144,7 +169,9 @@ impl<R: Runtime, N: Network, L: Ledger, S: Source> Feeder<R, N, L, S> {
                 }
             }
             if flow == Flow::Full && fill.room_bytes() > 0 {
-                let more = source.fill(self.owner.client.runtime(), fill).await;
+                let Some(more) = self.read(source, fill).await else {
+                    return Ok(Fed::End);
+                };
                 (source, fill, flow) = (more.source, more.fill, more.outcome?);
             }
         }
@@ -158,6 +185,16 @@ impl<R: Runtime, N: Network, L: Ledger, S: Source> Feeder<R, N, L, S> {
                 Ok(self.segment(fill, place, under_way, content_bytes))
             }
             Flow::Ended => self.last_content(source, fill).await,
+        }
+    }
+
+    /// Reads until the segment is full, the source ends or reading is stopped.
+    async fn read(&mut self, source: S, fill: SegmentFill) -> Option<Filled<S>> {
+        let runtime = self.owner.client.runtime();
+        tokio::select! {
+            biased;
+            () = stopped(&mut self.reading) => None,
+            filled = source.fill(runtime, fill) => Some(filled),
         }
     }
 

@@ -11,18 +11,19 @@ use cairn_runtime::Runtime;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::book::FinishedSegment;
 use crate::group_view::Freshness;
 use crate::key::{ContentKey, UploadId};
 use crate::link::Link;
-use crate::owner::writer::{UnderWay, Writer, lock};
-use crate::owner::{OwnerShared, ReviseError};
-use crate::segment::{Layout, SealedSegment};
-use crate::upload::feeder::{Fed, Feeder, ReadySegment};
+use crate::owner::OwnerShared;
+use crate::owner::writer::{Writer, lock};
+use crate::segment::Layout;
+use crate::upload::feeder::{Fed, Feeder, Reading, ReadySegment};
 use crate::upload::put::{PutJob, SegmentPut};
 use crate::upload::source::Source;
+use crate::upload::step::{Batch, Durable, Ended, Sealed, Step};
 use crate::upload::{
     Progress, ReviseAt, SealError, SlotTally, UploadError, UploadOptions, UploadProgress, Uploaded,
     resume,
@@ -40,51 +41,6 @@ const STARVED_AFTER: Duration = Duration::from_secs(3);
 /// Least number of puts that a node may have more than others before it counts as behind.
 const BEHIND_MIN: usize = 4;
 
-/// A step that is done.
-enum Step<R: Runtime, N: Network, L: Ledger, S> {
-    /// The source gave the next segment.
-    Fed(Box<Feeder<R, N, L, S>>, Result<Fed<R>, UploadError>),
-    /// Reading has waited for memory for a while.
-    Starved,
-    /// A segment is encrypted, encoded and hashed.
-    Sealed(Box<Result<Sealed<R>, UploadError>>),
-    /// A segment has w receipts.
-    Durable(Box<Result<Durable<R, N, L>, UploadError>>),
-    /// Every segment has been durable for a while.
-    Over,
-    /// The puts beyond w of a segment have ended.
-    Rest(GroupId, Box<SegmentPut<R, N, L>>),
-    /// Segments are in the book.
-    Remembered(Batch<R>, Result<(), UploadError>),
-    /// The groups are revised.
-    Revised(Result<(), ReviseError>),
-}
-
-struct Sealed<R: Runtime> {
-    segment: SealedSegment,
-    under_way: UnderWay<R::Disk>,
-    position: u64,
-    content_bytes: u64,
-}
-
-struct Durable<R: Runtime, N: Network, L: Ledger> {
-    put: SegmentPut<R, N, L>,
-    ended: Ended<R>,
-}
-
-/// A segment that is durable and not yet in the book.
-struct Ended<R: Runtime> {
-    finished: FinishedSegment,
-    under_way: UnderWay<R::Disk>,
-    content_bytes: u64,
-}
-
-/// Segments that went into the book together.
-struct Batch<R: Runtime> {
-    under_way: Vec<UnderWay<R::Disk>>,
-    content_bytes: u64,
-}
-
 /// Whether the one step of its kind is under way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Activity {
@@ -100,6 +56,8 @@ struct Pipeline<'a, R: Runtime, N: Network, L: Ledger, S, P> {
     steps: FuturesUnordered<BoxFuture<'a, Step<R, N, L, S>>>,
     /// Here while it does not read.
     feeder: Option<Box<Feeder<R, N, L, S>>>,
+    /// Has it read no more.
+    stop: watch::Sender<Reading>,
     has_ended: bool,
     is_watching: bool,
     ending: Activity,
@@ -139,7 +97,8 @@ where
     let layout = owner.layout().map_err(crate::owner::OpenGroupError::from)?;
     let remembered = resume::begin(owner, options.source, layout.code()).await?;
     let upload = remembered.upload;
-    let feeder = Feeder::new(owner, layout, remembered, source);
+    let (stop, reading) = watch::channel(Reading::GoesOn);
+    let feeder = Feeder::new((owner, layout), remembered, source, reading);
     let mut pipeline = Pipeline {
         owner,
         upload,
@@ -147,6 +106,7 @@ where
         layout,
         steps: FuturesUnordered::new(),
         feeder: Some(Box::new(feeder)),
+        stop,
         has_ended: false,
         is_watching: false,
         ending: Activity::Idle,
@@ -182,11 +142,11 @@ where
     /// Starts what can be started and takes in one step; whether there is more.
     async fn advance(&mut self) -> bool {
         self.start();
-        let is_waiting_for_rest = self.rest_count > 0 && self.failure.is_none();
         let is_done = self.has_ended
+            && self.feeder.is_some()
             && self.ready.is_empty()
             && self.open_count == 0
-            && !is_waiting_for_rest
+            && self.rest_count == 0
             && self.revising == Activity::Idle;
         if is_done {
             return false;
@@ -195,13 +155,24 @@ where
             return false;
         };
         if let Err(error) = self.take(step).await {
-            tracing::debug!(%error, "an upload ends early");
-            self.failure.get_or_insert(error);
-            self.has_ended = true;
+            self.fail(error);
+        }
+        true
+    }
+
+    /// Reads no more. What is under way goes on to its end: an attempt that follows finds it
+    /// finished, and no put of this one comes after it has returned.
+    fn fail(&mut self, error: UploadError) {
+        tracing::debug!(%error, "an upload ends early");
+        // What was read in whole before the source broke is as good as what was put.
+        let is_of_source = matches!(error, UploadError::Source(_));
+        self.failure.get_or_insert(error);
+        self.has_ended = true;
+        self.stop.send_replace(Reading::Stopped);
+        if !is_of_source {
             self.open_count -= self.ready.len();
             self.ready.clear();
         }
-        true
     }
 
     async fn take(&mut self, step: Step<R, N, L, S>) -> Result<(), UploadError> {
@@ -288,7 +259,7 @@ where
 
     fn take_fed(&mut self, fed: Fed<R>) {
         match fed {
-            // Read before something else went wrong.
+            // Read after something else went wrong.
             Fed::Segment(_) if self.failure.is_some() => {}
             Fed::Segment(ready) => {
                 self.progress.bytes_read += ready.content_bytes;

@@ -116,9 +116,11 @@ pub(crate) async fn begin<R: Runtime, N: Network, L: Ledger>(
     let (on_disk, upload) = opened?;
     let mut kept = BTreeMap::new();
     for group in on_disk.groups.clone() {
-        // A group that can't be had now, for another process writes it, has nothing to give.
-        let Ok(writer) = owner.writer_of(group).await else {
-            continue;
+        let writer = match owner.writer_of(group).await {
+            Ok(writer) => writer,
+            // Another process writes it, or the ledger does not have it: nothing to be had there.
+            Err(error) if error.is_passing() => continue,
+            Err(error) => return Err(error.into()),
         };
         let found = writer
             .with_book(runtime, move |book| book.segments_of(upload))
