@@ -1,6 +1,7 @@
 //! Uploads and reads in a small world.
 
 mod crashes;
+mod faults;
 mod ranges;
 mod reads;
 mod resumes;

@@ -162,6 +162,12 @@ pub enum ReadError {
     Aborted,
 }
 
+/// Whether all of them refuse what the caller asks for, as with a stale capability.
+fn is_refused(missing: &[MissingSlot]) -> bool {
+    let mut failures = missing.iter().map(|missing| &missing.failure);
+    !missing.is_empty() && failures.all(|failure| failure.blame() == Blame::Caller)
+}
+
 fn reasons(missing: &[MissingSlot]) -> String {
     let each: Vec<String> = missing
         .iter()
@@ -179,7 +185,13 @@ impl ReadError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Group(error) => error.retry(),
-            Self::TooFewSlots { .. } => Retry::Later,
+            Self::TooFewSlots { missing, .. } => {
+                if is_refused(missing) {
+                    Retry::Never
+                } else {
+                    Retry::Later
+                }
+            }
             Self::Expired { .. }
             | Self::Open(_)
             | Self::Index(_)
@@ -197,10 +209,11 @@ impl ReadError {
         match self {
             Self::Group(error) => error.blame(),
             Self::TooFewSlots { missing, .. } => {
-                let refused = missing
-                    .iter()
-                    .all(|missing| missing.failure.blame() == Blame::Caller);
-                if refused { Blame::Caller } else { Blame::World }
+                if is_refused(missing) {
+                    Blame::Caller
+                } else {
+                    Blame::World
+                }
             }
             Self::Expired { .. }
             | Self::Open(_)

@@ -53,9 +53,22 @@ struct Part {
 struct UnderWay {
     wanted: Wanted,
     node: NodeId,
+    asked_at: Duration,
     /// When it counts as late.
     late_at: Duration,
     is_late: bool,
+}
+
+impl UnderWay {
+    /// When to look at it: when it becomes late, and when no hedge could be paid for then, once
+    /// it has been late for long.
+    fn look_at(&self, now: Duration) -> Duration {
+        if self.late_at > now {
+            self.late_at
+        } else {
+            self.late_at.saturating_add(HEDGE_UNPAID)
+        }
+    }
 }
 
 type Answer = (u64, Result<BytesMut, SlotReadFailure>);
@@ -177,12 +190,14 @@ impl<R: Runtime, N: Network, L: Ledger> Fetch<'_, R, N, L> {
         let id = self.next_id;
         self.next_id += 1;
         let delay = self.client.peers.hedge_delay(node, wanted.range.bytes);
+        let asked_at = self.now();
         self.under_way.insert(
             id,
             UnderWay {
                 wanted,
                 node,
-                late_at: self.now().saturating_add(delay),
+                asked_at,
+                late_at: asked_at.saturating_add(delay),
                 is_late: false,
             },
         );
@@ -211,7 +226,7 @@ impl<R: Runtime, N: Network, L: Ledger> Fetch<'_, R, N, L> {
                 }
             }
             let client = Arc::clone(self.client);
-            let wait = self.next_late().saturating_sub(self.now());
+            let wait = self.next_look().saturating_sub(self.now());
             let answer = tokio::select! {
                 biased;
                 answer = self.requests.next() => answer,
@@ -245,32 +260,33 @@ impl<R: Runtime, N: Network, L: Ledger> Fetch<'_, R, N, L> {
         }
     }
 
-    /// When the next request counts as late.
-    fn next_late(&self) -> Duration {
+    /// When the next request is to be looked at.
+    fn next_look(&self) -> Duration {
+        let now = self.now();
         self.under_way
             .values()
             .filter(|request| !request.is_late)
-            .map(|request| request.late_at)
+            .map(|request| request.look_at(now))
             .min()
             .unwrap_or(Duration::MAX)
-            .min(self.now().saturating_add(HEDGE_UNPAID))
+            .min(now.saturating_add(HEDGE_UNPAID))
     }
 
     /// Marks requests that are late, as far as the hedging budget allows, and the parts that
     /// wait for them.
     fn mark_late(&mut self) {
         let now = self.now();
-        let parity = self.segment.code.data_count();
+        let needed = self.segment.code.data_count();
         for request in self.under_way.values_mut() {
             if request.is_late || request.late_at > now {
                 continue;
             }
             let waited_long = now.saturating_sub(request.late_at) >= HEDGE_UNPAID;
             // A whole-segment read lacks one shard more; a range read needs k.
-            let shards = if self.parts.len() >= parity {
+            let shards = if self.parts.len() >= needed {
                 1
             } else {
-                parity
+                needed
             };
             let cost = u64::from(request.wanted.range.bytes)
                 .saturating_mul(u64::try_from(shards).unwrap_or(u64::MAX));
@@ -427,13 +443,26 @@ impl<R: Runtime, N: Network, L: Ledger> Fetch<'_, R, N, L> {
 
     fn too_few(&self, found: usize) -> ReadError {
         let code = self.segment.code;
+        let now = self.now();
+        let late: BTreeMap<SlotIndex, (NodeId, Duration)> = self
+            .under_way
+            .values()
+            .filter(|request| request.is_late)
+            .map(|request| {
+                let waited = now.saturating_sub(request.asked_at);
+                (request.wanted.slot, (request.node, waited))
+            })
+            .collect();
         let missing = code
             .slots()
             .filter_map(|slot| {
-                let (node, failure) = match self.failed.get(&slot) {
-                    Some((node, failure)) => (*node, failure.clone()),
-                    None if self.view.node(slot).is_none() => (None, SlotReadFailure::NoNode),
-                    None => return None,
+                let (node, failure) = match (self.failed.get(&slot), late.get(&slot)) {
+                    (Some((node, failure)), _) => (*node, failure.clone()),
+                    (None, Some((node, limit))) => {
+                        (Some(*node), SlotReadFailure::Timeout { limit: *limit })
+                    }
+                    (None, None) if self.view.node(slot).is_some() => return None,
+                    (None, None) => (None, SlotReadFailure::NoNode),
                 };
                 Some(MissingSlot {
                     slot,
@@ -556,6 +585,31 @@ mod tests {
             }
             assert!(most <= 65_536 * 12 / 10, "{profile:?}: {most}");
             assert!(most > 9 * FRAME_BYTES_MAX, "{profile:?}: {most}");
+        }
+    }
+
+    /// A late request that no hedge can be paid for is waited for, not looked at all the time.
+    #[test]
+    fn a_late_request_is_looked_at_twice() {
+        let owner = SecretKey::from_bytes(&[1; 32]);
+        let late_at = Duration::from_secs(7);
+        let request = UnderWay {
+            wanted: Wanted {
+                slot: SlotIndex::new(0),
+                range: ShardRange {
+                    offset: 0,
+                    bytes: 1,
+                },
+            },
+            node: NodeId::new(owner.public()),
+            asked_at: Duration::ZERO,
+            late_at,
+            is_late: false,
+        };
+        assert_eq!(request.look_at(Duration::ZERO), late_at);
+        let long = late_at + HEDGE_UNPAID;
+        for late in [late_at, late_at + HEDGE_UNPAID / 2] {
+            assert_eq!(request.look_at(late), long);
         }
     }
 
