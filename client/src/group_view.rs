@@ -46,13 +46,18 @@ impl GroupView {
         self.holders.get(slot.index())?.first().copied()
     }
 
+    /// The node of every slot; `None` while one has none.
+    pub(crate) fn nodes(&self) -> Option<Vec<NodeId>> {
+        self.code.slots().map(|slot| self.node(slot)).collect()
+    }
+
     /// Who may have a slot.
     #[must_use]
     pub fn holders(&self, slot: SlotIndex) -> &[NodeId] {
         self.holders.get(slot.index()).map_or(&[], Vec::as_slice)
     }
 
-    fn of_group(group: &Group) -> Self {
+    pub(crate) fn of_group(group: &Group) -> Self {
         let holders = group
             .deals
             .iter()
@@ -226,14 +231,14 @@ fn of_ledger(found: &Group, owner: AccountId) -> Result<GroupView, GroupError> {
     Ok(GroupView::of_group(found))
 }
 
-/// A hint from the DHT. Wrong hints cost time only: what nodes answer is verified.
+/// What the owner last published in the DHT: perhaps old, but nobody else's. Slots that have moved
+/// since cost time only: what nodes answer is verified.
 async fn of_dht<N: Network>(network: &N, group: GroupId, owner: AccountId) -> Option<GroupView> {
-    let bytes = network.find(RecordKey::Group(group)).await.ok()??;
+    let key = RecordKey::Group { group, owner };
+    let bytes = network.find(key).await.ok()??;
     let signed = Signed::<GroupRecord>::decode(&bytes).ok()?;
-    let record = signed.verify().ok()?;
-    let signer = signed.signer();
-    let named = record.slots.iter().any(|node| node.key() == signer);
-    if record.group != group || !(named || signer == owner.key()) {
+    let record = signed.verify_by(owner.key()).ok()?;
+    if record.group != group {
         return None;
     }
     Some(GroupView {
@@ -247,14 +252,12 @@ async fn of_dht<N: Network>(network: &N, group: GroupId, owner: AccountId) -> Op
     })
 }
 
-/// The DHT record of a placed group; `None` while a slot has no holder.
-pub(crate) fn dht_record(group: &Group, height: Height) -> Option<GroupRecord> {
-    let view = GroupView::of_group(group);
-    let slots: Option<Vec<NodeId>> = group.code.slots().map(|slot| view.node(slot)).collect();
+/// The DHT record of a group at a height; `None` while a slot has no holder.
+pub(crate) fn dht_record(view: &GroupView, height: Height) -> Option<GroupRecord> {
     Some(GroupRecord {
-        group: group.id,
+        group: view.group,
         height,
-        code: group.code,
-        slots: cairn_core::Bounded::new(slots?).ok()?,
+        code: view.code,
+        slots: cairn_core::Bounded::new(view.nodes()?).ok()?,
     })
 }

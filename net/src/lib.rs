@@ -13,7 +13,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use cairn_core::{Blame, Digest, NodeId, Retry};
+use cairn_core::{AccountId, Blame, Digest, GroupId, NodeId, Retry};
 pub use data::{DataConn, DataError, Pace, ServerConn, ShardGot, ShardWanted};
 pub use pool::{DataPool, PoolLimits, Pooled};
 pub use real::{
@@ -113,8 +113,14 @@ pub trait Network: Clone + fmt::Debug + Send + Sync + 'static {
 pub enum RecordKey {
     /// A [`cairn_core::NodeRecord`], signed by the node.
     Node(NodeId),
-    /// A [`cairn_core::GroupRecord`], signed by the owner or a node it names.
-    Group(cairn_core::GroupId),
+    /// A [`cairn_core::GroupRecord`], signed by the owner. The owner is part of the key, so that
+    /// nobody else's record can be under it.
+    Group {
+        /// The group.
+        group: GroupId,
+        /// Its owner, whom the ledger and every link name.
+        owner: AccountId,
+    },
 }
 
 impl RecordKey {
@@ -123,8 +129,9 @@ impl RecordKey {
     pub fn digest(&self) -> Digest {
         match self {
             Self::Node(node) => Digest::keyed("cairn 1 dht key of a node record", node.as_bytes()),
-            Self::Group(group) => {
-                Digest::keyed("cairn 1 dht key of a group record", group.as_bytes())
+            Self::Group { group, owner } => {
+                let both = [*group.as_bytes(), *owner.key().as_bytes()].concat();
+                Digest::keyed("cairn 1 dht key of a group record", &both)
             }
         }
     }

@@ -1,10 +1,11 @@
-//! Publishing group records to the DHT, paced.
+//! Keeping group records in the DHT, paced: the owner signs and publishes one, and may be away for
+//! longer than the DHT keeps it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_core::{Bounded, GroupId, GroupRecord, NodeId, Record, Signed};
+use cairn_core::{GroupId, NodeId};
 use cairn_ledger::group::Group;
 use cairn_ledger::port::Ledger;
 use cairn_net::{Network, RecordKey};
@@ -16,8 +17,8 @@ use crate::groups::Age;
 /// Slots are looked through for groups to publish this often.
 const ROUND: Duration = Duration::from_secs(5);
 
-/// First wait after an attempt that failed; doubles up to the publish interval. A record that
-/// others know better is refused by every peer, so a failure is as usual as a success.
+/// First wait after an attempt that failed; doubles up to the publish interval. An owner that has
+/// published nothing yet is as usual as one that has.
 const RETRY: Duration = Duration::from_secs(300);
 /// The wait has grown beyond any interval after so many doublings.
 const DOUBLINGS_MAX: u32 = 12;
@@ -40,8 +41,8 @@ impl Attempt {
     }
 }
 
-/// Publishes the record of each group that we have a slot of, when its slots changed and from
-/// time to time, until the task is aborted.
+/// Publishes the owner's record of each group that we have a slot of again, when its slots changed
+/// and from time to time, until the task is aborted.
 pub(crate) async fn publish<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>) {
     let mut attempts: BTreeMap<GroupId, Attempt> = BTreeMap::new();
     loop {
@@ -63,7 +64,7 @@ pub(crate) async fn publish<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R,
             if !is_due {
                 continue;
             }
-            let failures = match publish_one(&core, &group, slots.clone()).await {
+            let failures = match publish_one(&core, &group).await {
                 Ok(()) => 0,
                 Err(error) => {
                     tracing::debug!(group = %id, error, "publishing fails");
@@ -84,23 +85,19 @@ pub(crate) async fn publish<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R,
     }
 }
 
+/// Publishes again what the owner last published. A node can't sign in the owner's place: its own
+/// word for where the slots are would be anybody's word.
 async fn publish_one<R: Runtime, N: Network, L: Ledger>(
     core: &Core<R, N, L>,
     group: &Group,
-    slots: Vec<NodeId>,
 ) -> Result<(), String> {
-    let status = core.ledger.status().await;
-    let height = status.map_err(|error| error.to_string())?.height;
-    let record = GroupRecord {
+    let key = RecordKey::Group {
         group: group.id,
-        height,
-        code: group.code,
-        slots: Bounded::new(slots).map_err(|error| error.to_string())?,
+        owner: group.owner,
     };
-    let value = Signed::sign(record, &core.key).encode();
-    let published = core
-        .network
-        .publish(RecordKey::Group(group.id), value)
-        .await;
+    let found = core.network.find(key).await;
+    let found = found.map_err(|error| error.to_string())?;
+    let value = found.ok_or("its owner has not published it")?;
+    let published = core.network.publish(key, value).await;
     published.map_err(|error| error.to_string())
 }

@@ -10,7 +10,7 @@ use cairn_net::{Network, RecordKey};
 use cairn_runtime::{Disk, Runtime};
 
 use crate::book::{Book, BookError, Opened};
-use crate::group_view::dht_record;
+use crate::group_view::{GroupView, dht_record};
 use crate::owner::writer::{Writer, lock};
 use crate::owner::{OpenGroupError, OwnerShared};
 
@@ -105,7 +105,7 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
         }
         let writer = Writer::new(book, layout, placed.relaxed.clone());
         *lock(&writer.revised_at) = self.client.runtime().monotonic();
-        self.publish(&placed).await;
+        self.publish(&writer, &GroupView::of_group(&placed)).await;
         Ok(Arc::new(writer))
     }
 
@@ -129,22 +129,30 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
         }
     }
 
-    /// Publishes where the slots are. A hint only: that it fails is said and has no effect.
-    async fn publish(&self, group: &Group) {
+    /// Publishes where the slots are, unless that was done. A hint only: that it fails is said and
+    /// has no effect.
+    pub(super) async fn publish(&self, writer: &Writer<R::Disk>, view: &GroupView) {
+        let Some(nodes) = view.nodes() else {
+            return;
+        };
+        // Once, even when it fails: a DHT that does not answer must not slow every revision.
+        let before = std::mem::replace(&mut *lock(&writer.published), nodes.clone());
+        if before == nodes {
+            return;
+        }
         let Ok(status) = self.client.ledger().status().await else {
             return;
         };
-        let Some(record) = dht_record(group, status.height) else {
+        let Some(record) = dht_record(view, status.height) else {
             return;
         };
+        let (group, owner) = (view.group, writer.opened.owner);
         let value = Signed::sign(record, self.keys.identity()).encode();
-        let publish = self
-            .client
-            .network()
-            .publish(RecordKey::Group(group.id), value);
+        let key = RecordKey::Group { group, owner };
+        let publish = self.client.network().publish(key, value);
         let done = self.client.runtime().timeout(PUBLISH_LIMIT, publish).await;
         if !matches!(done, Ok(Ok(()))) {
-            tracing::debug!(group = %group.id, ?done, "group record not published");
+            tracing::debug!(%group, ?done, "group record not published");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cairn_core::SegmentNumber;
+use cairn_core::{NodeId, SegmentNumber};
 use cairn_ledger::RelaxedCap;
 use cairn_runtime::{Disk, Runtime};
 
@@ -25,6 +25,8 @@ pub(crate) struct Writer<D: Disk> {
     pub(crate) revising: tokio::sync::Mutex<()>,
     /// Monotonic time of the last revision.
     pub(crate) revised_at: Mutex<Duration>,
+    /// The slots' nodes that the DHT was last told of by this process.
+    pub(crate) published: Mutex<Vec<NodeId>>,
 }
 
 impl<D: Disk> fmt::Debug for Writer<D> {
@@ -45,6 +47,7 @@ impl<D: Disk> Writer<D> {
             orphans: Mutex::default(),
             revising: tokio::sync::Mutex::new(()),
             revised_at: Mutex::default(),
+            published: Mutex::default(),
         }
     }
 

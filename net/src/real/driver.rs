@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::behaviour::{Behaviour, BehaviourEvent, CONTROL_TIME_MAX, DHT_PROTOCOL};
 use super::control::Request;
 use super::keeper::Save;
-use super::records::check::newer;
+use super::records::check::{is_valid, newer};
 use super::records::{self, Origin};
 use super::streams::Open;
 use super::{Shared, identity};
@@ -378,8 +378,10 @@ impl Driver {
         if let Ok(kad::GetRecordOk::FoundRecord(found)) = result
             && records::digest(&found.record.key) == Some(find.key)
         {
-            find.found += 1;
-            find.best = newer(find.key, find.best.take(), found.record.value, now);
+            let value = found.record.value;
+            // One that is not valid must not end the search before those that are.
+            find.found += usize::from(is_valid(find.key, &value, now));
+            find.best = newer(find.key, find.best.take(), value, now);
         }
         if step.last {
             if let Some(find) = self.state.finds.remove(&id) {

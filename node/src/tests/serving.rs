@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cairn_consensus::Sequencer;
 use cairn_core::message::{ControlRequest, ControlResponse, ShardRange};
-use cairn_core::{ErrorCode, NodeId, Record, Right, Signed, SlotIndex, UnixMillis};
+use cairn_core::{Bounded, ErrorCode, NodeId, Record, Right, Signed, SlotIndex, UnixMillis};
 use cairn_ledger::{Ledger, RemoteLedger};
 use cairn_net::data::{DataConn, DataError};
 use cairn_net::pool::{DataPool, PoolLimits};
@@ -158,21 +158,53 @@ fn capabilities_are_checked_for_holder_right_and_time() {
 }
 
 #[test]
-fn group_records_are_published_and_signed_by_a_holder() {
+fn a_group_record_outlives_its_owner_and_is_usurped_by_nobody() {
     run(5, async |sim| {
         let mut cluster = Cluster::new(sim, 4, dev4()).await;
         cluster.upload(100, &[]).await;
-        let key = RecordKey::Group(cluster.owner.group);
+        let group = cluster.owner.group;
+        let owner = cluster.owner.key.public().into();
+        let key = RecordKey::Group { group, owner };
+        let record = |height, slots: Vec<NodeId>| cairn_core::GroupRecord {
+            group,
+            height: cairn_core::Height::new(height),
+            code: dev4(),
+            slots: Bounded::new(slots).unwrap(),
+        };
+        let holders = cluster.holders().await;
+        let genuine = Signed::sign(record(1, holders.clone()), &cluster.owner.key).encode();
+        // Only one slot's node hears of it.
+        let first = cluster.nodes[0].id();
         cluster
-            .wait("a group record is found", async || {
-                cluster.owner.peer.find(key).await.unwrap().is_some()
-            })
-            .await;
-        let value = cluster.owner.peer.find(key).await.unwrap().unwrap();
-        let signed = Signed::<cairn_core::GroupRecord>::decode(&value).unwrap();
-        let record = signed.verify().unwrap();
-        assert_eq!(record.slots.to_vec(), cluster.holders().await);
-        assert!(record.slots.contains(&NodeId::new(signed.signer())));
+            .net
+            .part(&[&[NodeId::new(cluster.owner.key.public()), first]]);
+        let publish = cluster.owner.peer.publish(key, genuine.clone());
+        publish.await.unwrap();
+        cluster.net.heal();
+        // A stranger and a holder would have every reader come to them.
+        for usurper in [
+            super::cluster::key("usurper", 0),
+            cluster.nodes[0].key.clone(),
+        ] {
+            let everywhere = vec![NodeId::new(usurper.public()); 4];
+            let signed = Signed::sign(record(u64::MAX, everywhere), &usurper).encode();
+            let refused = cluster.owner.peer.publish(key, signed.clone()).await;
+            assert!(refused.is_err(), "{refused:?}");
+            let own = RecordKey::Group {
+                group,
+                owner: usurper.public().into(),
+            };
+            cluster.owner.peer.publish(own, signed).await.unwrap();
+        }
+        let found = cluster.owner.peer.find(key).await.unwrap();
+        assert_eq!(found, Some(genuine.clone()));
+        // The owner does nothing more: the nodes keep it, also when that one goes.
+        for _ in 0..40 {
+            cluster.sim.sleep(Duration::from_secs(30)).await;
+        }
+        cluster.net.part(&[&[first]]);
+        let found = cluster.owner.peer.find(key).await.unwrap();
+        assert_eq!(found, Some(genuine));
     });
 }
 
@@ -218,7 +250,7 @@ fn a_ledger_request_is_refused_by_a_node_that_serves_none() {
     run(7, async |sim| {
         let cluster = Cluster::new(sim, 4, dev4()).await;
         let holder = cluster.holders().await[0];
-        let request = ControlRequest::Ledger(cairn_core::Bounded::empty()).encode();
+        let request = ControlRequest::Ledger(Bounded::empty()).encode();
         let limit = Duration::from_secs(5);
         let answer = cluster.owner.peer.request(holder, request, limit).await;
         match ControlResponse::decode(&answer.unwrap()).unwrap() {

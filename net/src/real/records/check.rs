@@ -1,16 +1,15 @@
 //! Which DHT records are believed, and which of two is newer.
 //!
-//! A node record is signed by the node itself. A group record is a hint whose authority is the
-//! ledger: who may sign it can't be known here, since the DHT does not know a group's owner. One
-//! signed by a node that it names outranks one signed by anybody else, so that a stranger can't
-//! displace a slot's node; within a rank the higher ledger height wins.
+//! A node record is signed by the node itself. A group record is signed by the group's owner, whom
+//! the DHT does not know; but the owner is part of the key that the record is under, so that a
+//! record of anybody else is under another key, where nobody looks for it.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::time::Duration;
 
 use cairn_core::{
-    DecodeError, Digest, GroupRecord, NodeId, NodeRecord, Record, RecordKind, SignatureError,
+    AccountId, DecodeError, Digest, GroupRecord, NodeRecord, Record, RecordKind, SignatureError,
     Signed, UnixMillis,
 };
 
@@ -55,8 +54,8 @@ pub(crate) enum RecordError {
 /// What is known of a record that may be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Checked {
-    /// Rank, then what makes it newer.
-    order: (u8, u64),
+    /// What makes it newer.
+    order: u64,
     /// Not kept at or after this time.
     pub(super) expires_at: UnixMillis,
 }
@@ -71,7 +70,8 @@ impl Checked {
 /// A record of either kind, verified.
 enum Verified {
     Node(NodeRecord),
-    Group(GroupRecord, NodeId),
+    /// And who signed it.
+    Group(GroupRecord, AccountId),
 }
 
 /// Checks a record that was found or sent under `key`.
@@ -88,19 +88,24 @@ pub(super) fn check(key: Digest, value: &[u8], now: UnixMillis) -> Result<Checke
                 return Err(RecordError::Expired { made_at });
             }
             Ok(Checked {
-                order: (0, made_at.get()),
+                order: made_at.get(),
                 expires_at,
             })
         }
-        Verified::Group(record, signer) => {
-            in_place(key, RecordKey::Group(record.group))?;
-            let rank = u8::from(record.slots.contains(&signer));
+        Verified::Group(record, owner) => {
+            let group = record.group;
+            in_place(key, RecordKey::Group { group, owner })?;
             Ok(Checked {
-                order: (rank, record.height.get()),
+                order: record.height.get(),
                 expires_at: now.saturating_add(RECORD_TTL),
             })
         }
     }
+}
+
+/// Whether a value found under `key` may be believed.
+pub(crate) fn is_valid(key: Digest, value: &[u8], now: UnixMillis) -> bool {
+    check(key, value, now).is_ok()
 }
 
 /// The better of two values found under `key`; those that don't check are passed over.
@@ -142,7 +147,7 @@ fn verify(value: &[u8]) -> Result<Verified, RecordError> {
         Ok(Verified::Node(signed.verify_by(node.key())?.clone()))
     } else if number == RecordKind::Group.number() {
         let signed = Signed::<GroupRecord>::decode(value)?;
-        let signer = NodeId::new(signed.signer());
+        let signer = AccountId::from(signed.signer());
         Ok(Verified::Group(signed.verify()?.clone(), signer))
     } else {
         Err(RecordError::Kind)

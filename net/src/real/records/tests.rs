@@ -1,7 +1,8 @@
 //! The record store: what it keeps, refuses and forgets.
 
 use cairn_core::{
-    Bounded, Code, GroupId, GroupRecord, Height, NodeId, NodeRecord, Record, SecretKey, Signed,
+    AccountId, Bounded, Code, GroupId, GroupRecord, Height, NodeId, NodeRecord, Record, SecretKey,
+    Signed,
 };
 use cairn_runtime::{RealDisk, RealRuntime};
 
@@ -45,7 +46,8 @@ fn group_record(height: u64, signer: &SecretKey, slots: &[&SecretKey]) -> (Diges
         code: Code::new(1, 2).unwrap(),
         slots: Bounded::new(slots.iter().map(|key| node(key)).collect()).unwrap(),
     };
-    let digest = RecordKey::Group(group).digest();
+    let owner = AccountId::from(signer.public());
+    let digest = RecordKey::Group { group, owner }.digest();
     (digest, Signed::sign(record, signer).encode())
 }
 
@@ -117,20 +119,30 @@ async fn records_from_other_times_are_refused() {
 }
 
 #[tokio::test]
-async fn a_stranger_does_not_displace_a_slots_node() {
+async fn a_group_record_of_anybody_but_the_owner_is_under_another_key() {
     let runtime = RealRuntime::current();
     let mut kept = records(&runtime);
     let slots = [&secret(1), &secret(2)];
-    let (key, genuine) = group_record(5, &secret(1), &slots);
-    let (_, strange) = group_record(9, &secret(7), &slots);
-    kept.insert(key, &strange, Origin::Others).unwrap();
+    let owner = secret(5);
+    let (key, genuine) = group_record(5, &owner, &slots);
     kept.insert(key, &genuine, Origin::Others).unwrap();
+    // A stranger, and a node that the record names, each with itself in every slot.
+    for usurper in [&secret(7), &secret(1)] {
+        let (other, false_one) = group_record(u64::MAX, usurper, &[usurper, usurper]);
+        assert_ne!(other, key);
+        assert_eq!(
+            kept.insert(key, &false_one, Origin::Others),
+            Err(RecordError::Key)
+        );
+        kept.insert(other, &false_one, Origin::Others).unwrap();
+    }
+    assert_eq!(kept.value(key), Some(genuine.as_slice()));
+    let (_, newer) = group_record(6, &owner, &slots);
+    kept.insert(key, &newer, Origin::Others).unwrap();
     assert_eq!(
-        kept.insert(key, &strange, Origin::Others),
+        kept.insert(key, &genuine, Origin::Others),
         Err(RecordError::Older)
     );
-    let (_, newer) = group_record(6, &secret(2), &slots);
-    kept.insert(key, &newer, Origin::Others).unwrap();
     assert_eq!(kept.value(key), Some(newer.as_slice()));
 }
 

@@ -1,6 +1,6 @@
 //! The DHT over real networks.
 
-use cairn_core::{Code, GroupRecord, Height};
+use cairn_core::{AccountId, Code, GroupRecord, Height};
 
 use super::*;
 
@@ -50,7 +50,8 @@ fn group_record(height: u64, signer: u8) -> (RecordKey, Vec<u8>) {
         slots: Bounded::new(vec![id(1), id(2)]).unwrap(),
     };
     let signed = Signed::sign(record, &secret(signer));
-    (RecordKey::Group(group), signed.encode())
+    let owner = AccountId::from(secret(signer).public());
+    (RecordKey::Group { group, owner }, signed.encode())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,12 +62,15 @@ async fn records_are_published_replaced_and_refused() {
     found(&third, RecordKey::Node(id(2))).await;
 
     let (key, old) = group_record(4, 1);
-    let (_, new) = group_record(5, 2);
+    let (_, new) = group_record(5, 1);
+    let (_, strange) = group_record(6, 2);
     assert_eq!(second.publish(key, old.clone()).await, Ok(()));
     assert_eq!(found(&third, key).await, old);
     assert_eq!(third.publish(key, new.clone()).await, Ok(()));
     assert_eq!(found(&first, key).await, new);
 
+    let usurped = second.publish(key, strange).await;
+    assert!(matches!(usurped, Err(NetError::Dht { .. })), "{usurped:?}");
     let stale = second.publish(key, old).await;
     assert!(matches!(stale, Err(NetError::Dht { .. })), "{stale:?}");
     let mut forged = group_record(9, 1).1;
