@@ -277,8 +277,8 @@ impl<D: Disk> ShardStore<D> {
         }
     }
 
-    /// Takes a damaged shard out of the index and its bytes off the disk: it is lacking now, and
-    /// is caught up from others.
+    /// Takes a damaged shard out of the index: it is lacking now, and is caught up from others.
+    /// Its bytes go too, unless the disk can't read them: it may after the next start.
     fn mark_damaged(&self, shard: ShardPlace, entry: &Entry, damage: Damage) -> StoreError {
         tracing::warn!(%shard, %damage, "a kept shard is damaged and counts as lacking");
         let _writer = lock(&self.writer);
@@ -290,7 +290,8 @@ impl<D: Disk> ShardStore<D> {
                 None
             }
         };
-        if let (Some(entry), Ok(())) = (taken, self.check_usable())
+        let is_wrong = !matches!(damage, Damage::Unreadable(_));
+        if let (Some(entry), true, Ok(())) = (taken, is_wrong, self.check_usable())
             && let Err(error) = self.release(&[entry.location])
         {
             tracing::warn!(%shard, %error, "a damaged shard could not be dropped");

@@ -293,7 +293,10 @@ impl<D: Disk> Recovery<'_, D> {
             None => {
                 let walk = walk(self.packs, &self.key, number)?;
                 self.report.strange_page_count += walk.strange_pages;
-                self.cache_walk(number, &walk);
+                // What can't be read now may be there the next time.
+                if walk.is_readable {
+                    self.cache_walk(number, &walk);
+                }
                 walk.headers.iter().map(PackEntry::from).collect()
             }
         };

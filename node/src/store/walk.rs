@@ -21,6 +21,8 @@ pub(super) struct Walk {
     pub(super) bytes: u32,
     /// Pages where a header should have been and was not.
     pub(super) strange_pages: u32,
+    /// Whether the disk could read all of it.
+    pub(super) is_readable: bool,
 }
 
 impl Walk {
@@ -50,11 +52,13 @@ pub(super) fn walk<D: Disk>(
         file_bytes: bytes,
         start: 0,
         bytes: Vec::new(),
+        is_readable: true,
     };
     let mut walk = Walk {
         headers: Vec::new(),
         bytes,
         strange_pages: 0,
+        is_readable: true,
     };
     let mut offset = PAGE_BYTES;
     let mut next_bytes = WINDOW_BYTES;
@@ -78,6 +82,7 @@ pub(super) fn walk<D: Disk>(
             }
         }
     }
+    walk.is_readable = window.is_readable;
     Ok(walk)
 }
 
@@ -108,6 +113,8 @@ struct Window<'a, F> {
     file_bytes: u32,
     start: u32,
     bytes: Vec<u8>,
+    /// No page could not be read so far.
+    is_readable: bool,
 }
 
 impl<F: DiskFile> Window<'_, F> {
@@ -137,6 +144,7 @@ impl<F: DiskFile> Window<'_, F> {
         match self.file.read_exact_at(&mut self.bytes, u64::from(offset)) {
             Ok(()) => Some(&self.bytes),
             Err(_) => {
+                self.is_readable = false;
                 self.bytes.clear();
                 None
             }

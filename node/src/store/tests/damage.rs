@@ -295,6 +295,28 @@ fn a_bad_sector_is_damage_of_its_shard() {
 }
 
 #[test]
+fn i1_a_shard_that_can_not_be_read_for_now_is_not_destroyed() {
+    Sim::new(8).run(async |sim: Sim| {
+        let machine = sim.machine("node");
+        let runtime = machine.runtime();
+        let (store, _) = open(runtime.disk(), config("/store")).unwrap();
+        for segment in [0, 1] {
+            put_one(&store, shard(1, segment), 0).unwrap();
+            machine.plan_disk_fault(0, cairn_runtime::sim::DiskFault::Error);
+            let error = store.read_shard(shard(1, segment), Check::No).unwrap_err();
+            assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        }
+        // One has come back from others meanwhile.
+        put_one(&store, shard(1, 1), 0).unwrap();
+        drop(store);
+        let (store, report) = open(runtime.disk(), config("/store")).unwrap();
+        assert_eq!(report.shard_count, 2);
+        assert_version(&store, shard(1, 0), 0);
+        assert_version(&store, shard(1, 1), 0);
+    });
+}
+
+#[test]
 fn i1_a_pack_that_can_not_be_opened_for_now_loses_no_shard() {
     on_machine(9, |runtime| {
         let mut small = config("/store");
