@@ -62,7 +62,9 @@ pub struct Pacing {
     pub shards_at_once: usize,
     /// Bytes that scrub reads in a second.
     pub scrub_bytes_per_second: u64,
-    /// A scrub of everything begins this long after the one before.
+    /// The first scrub begins this long after the start.
+    pub scrub_delay: Duration,
+    /// A scrub of everything begins this long after the one before has ended.
     pub scrub_interval: Duration,
     /// Shards that no revision covers are dropped after this.
     pub unrevised_expiry: Duration,
@@ -83,6 +85,7 @@ impl Default for Pacing {
             slots_at_once: 2,
             shards_at_once: 4,
             scrub_bytes_per_second: 8 << 20,
+            scrub_delay: Duration::from_secs(3600),
             scrub_interval: Duration::from_secs(7 * 24 * 3600),
             unrevised_expiry: Duration::from_secs(48 * 3600),
             publish_gap: Duration::from_millis(250),

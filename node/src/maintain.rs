@@ -30,13 +30,16 @@ pub struct ScrubReport {
     pub damaged: Vec<ShardPlace>,
 }
 
-/// Reads and verifies every shard, at most at the rate that is set.
+/// Reads and verifies every shard once, at most at the rate that is set: those from `first` on, then
+/// those before it.
 pub(crate) async fn scrub_all<R: Runtime, N: Network, L: Ledger>(
     core: &Arc<Core<R, N, L>>,
+    first: Option<ScrubCursor>,
 ) -> Result<ScrubReport, StoreError> {
     let mut report = ScrubReport::default();
     let mut bytes: u64 = 0;
-    let mut cursor: Option<ScrubCursor> = None;
+    let mut cursor = first;
+    let mut wrapped = first.is_none();
     loop {
         let step = core
             .store
@@ -52,13 +55,38 @@ pub(crate) async fn scrub_all<R: Runtime, N: Network, L: Ledger>(
             }
             core.look_at(shard.slot);
         }
-        cursor = step.next;
-        if cursor.is_none() {
+        let is_end = step.next.is_none() || (wrapped && step.next >= first && first.is_some());
+        if is_end && wrapped {
             return Ok(report);
         }
+        wrapped |= is_end;
+        cursor = step.next;
         core.runtime
             .sleep(at_rate(step.bytes, core.pacing.scrub_bytes_per_second))
             .await;
+    }
+}
+
+/// Scrubs from time to time, until the task is aborted. Begins soon and at a place drawn by lot, so
+/// that a node that is often started again reads every shard in the end.
+pub(crate) async fn scrub_on<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>) {
+    core.runtime.sleep(core.pacing.scrub_delay).await;
+    let mut lot = [0; 8];
+    core.runtime.fill(&mut lot);
+    let mut first = core.store.store().scrub_from(u64::from_le_bytes(lot));
+    loop {
+        let wait = match scrub_all(&core, first).await {
+            Ok(report) => {
+                tracing::info!(?report, "scrubbed");
+                core.pacing.scrub_interval
+            }
+            Err(error) => {
+                tracing::warn!(%error, "scrub fails");
+                core.pacing.scrub_delay
+            }
+        };
+        core.runtime.sleep(wait).await;
+        first = None;
     }
 }
 
@@ -70,7 +98,6 @@ fn at_rate(bytes: u64, per_second: u64) -> Duration {
 
 /// Does what is due, until the task is aborted.
 pub(crate) async fn maintain<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>) {
-    let mut scrubbed_at = core.runtime.monotonic();
     loop {
         core.runtime.sleep(ROUND).await;
         if let Err(error) = expire(&core).await {
@@ -79,15 +106,6 @@ pub(crate) async fn maintain<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R
         if let Err(error) = compact(&core).await {
             tracing::warn!(%error, "compacting packs fails");
         }
-        let now = core.runtime.monotonic();
-        if now.saturating_sub(scrubbed_at) < core.pacing.scrub_interval {
-            continue;
-        }
-        match scrub_all(&core).await {
-            Ok(report) => tracing::info!(?report, "scrubbed"),
-            Err(error) => tracing::warn!(%error, "scrub fails"),
-        }
-        scrubbed_at = core.runtime.monotonic();
     }
 }
 

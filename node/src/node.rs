@@ -19,7 +19,7 @@ use crate::follow::{
     Acknowledgements, LOOKS_AT_ONCE, acknowledge, catch_slots_up, follow, tend, wake,
 };
 use crate::groups::Groups;
-use crate::maintain::{ScrubReport, maintain, scrub_all};
+use crate::maintain::{ScrubReport, maintain, scrub_all, scrub_on};
 use crate::memory::ShardMemory;
 use crate::publish::publish;
 use crate::serve::serve_stream;
@@ -126,6 +126,7 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
         runtime.spawn("acknowledgements", acknowledge(Arc::clone(&core))),
         runtime.spawn("retries", wake(Arc::clone(&core))),
         runtime.spawn("maintenance", maintain(Arc::clone(&core))),
+        runtime.spawn("scrub", scrub_on(Arc::clone(&core))),
         runtime.spawn("group records", publish(Arc::clone(&core))),
     ];
     for _ in 0..LOOKS_AT_ONCE {
@@ -267,7 +268,7 @@ impl<R: Runtime, N: Network, L: Ledger> NodeHandle<R, N, L> {
     ///
     /// Dropping it ends the scrub where it is.
     pub async fn scrub(&self) -> Result<ScrubReport, NodeError> {
-        Ok(scrub_all(&self.core).await?)
+        Ok(scrub_all(&self.core, None).await?)
     }
 
     /// Leaves the network gracefully: the ledger draws successors, which copy from here. Keep the

@@ -12,7 +12,7 @@ use super::{ShardStore, lock};
 pub const SCRUB_STEP_BYTES: u64 = 8 << 20;
 
 /// Where a scrub goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ScrubCursor {
     slot: SlotRef,
     segment: SegmentNumber,
@@ -70,6 +70,25 @@ impl<D: Disk> ShardStore<D> {
                 segment: SegmentNumber::new(shard.segment.get() + 1),
             });
         }
+    }
+
+    /// The place of the shard that `lot` falls on; `None` when there is none.
+    #[must_use]
+    pub fn scrub_from(&self, lot: u64) -> Option<ScrubCursor> {
+        let state = lock(&self.index);
+        let counts = state.slots.values().map(|slot| u64::from(slot.shard_count));
+        let mut left = lot.checked_rem(counts.sum())?;
+        for (place, slot) in &state.slots {
+            let count = u64::from(slot.shard_count);
+            if left < count {
+                let nth = usize::try_from(left).ok()?;
+                let (segment, _) = slot.entries(SegmentNumber::ZERO).nth(nth)?;
+                let slot = *place;
+                return Some(ScrubCursor { slot, segment });
+            }
+            left -= count;
+        }
+        None
     }
 
     /// The first shard at or after the cursor.

@@ -238,6 +238,27 @@ fn i2_scrub_finds_flipped_bits_and_the_shards_come_back() {
 }
 
 #[test]
+fn i1_rot_is_found_and_put_right_by_itself() {
+    run(11, async |sim| {
+        let mut cluster = Cluster::new(sim, 4, dev4()).await;
+        for bytes in [20_000, 50_000, 90_000] {
+            cluster.upload(bytes, &[]).await;
+        }
+        let detail = cluster.revise(&[], &[]).await;
+        cluster.wait_acknowledged().await;
+        // Started a while after its disk began to rot, and often: nobody asks for a scrub.
+        cluster.restart(0).await;
+        let machine = &cluster.nodes[0].machine;
+        let pack = std::path::Path::new("/store/packs/00000001.pack");
+        machine.flip_bits(pack, 4096..90_000, 3).unwrap();
+        cluster.sim.sleep(Duration::from_secs(400)).await;
+        cluster.check_all(&detail).await;
+        let handle = cluster.nodes[0].handle.as_ref().unwrap();
+        assert_eq!(handle.scrub().await.unwrap().damaged_count, 0);
+    });
+}
+
+#[test]
 fn a_node_that_was_called_lost_offers_itself_again() {
     run(10, async |sim| {
         let mut cluster = Cluster::new(sim, 4, dev4()).await;

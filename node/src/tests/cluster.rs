@@ -68,6 +68,7 @@ pub(super) struct Owner {
 pub(super) fn pacing() -> Pacing {
     Pacing {
         scrub_bytes_per_second: 1 << 30,
+        scrub_delay: Duration::from_secs(300),
         retry_delay_max: Duration::from_secs(4),
         ..Pacing::default()
     }
