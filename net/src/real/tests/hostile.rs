@@ -131,6 +131,57 @@ async fn a_greedy_peer_is_refused_and_another_served() {
     }
 }
 
+/// Streams that one peer opens in the tests of a flood.
+const FLOOD: usize = 10_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i9_ten_thousand_streams_of_one_peer_cost_no_other() {
+    let mut config = RealConfig::loopback(secret(1), DhtMode::Server);
+    config.data_listen = None;
+    let server = start(config).await;
+    let _serving = serve(&server);
+    let greedy = client_of(&server, 2).await;
+    let modest = client_of(&server, 3).await;
+    let (mut held, mut refused) = (Vec::new(), 0);
+    while held.len() + refused < FLOOD {
+        let opening = (0..50).map(|_| greedy.connect(id(1), LIMIT));
+        for opened in futures::future::join_all(opening).await {
+            match opened {
+                Ok(stream) => held.push(stream),
+                Err(_) => refused += 1,
+            }
+        }
+        if refused % 1_000 < 50 {
+            put_and_get(&mut connect(&modest, id(1)).await).await;
+        }
+    }
+    let most = RealLimits::DEFAULT.peer_streams_max;
+    assert!(held.len() <= most, "{} streams are open", held.len());
+    put_and_get(&mut connect(&modest, id(1)).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i9_ten_thousand_silent_connections_cost_no_other() {
+    let limits = RealLimits {
+        handshake_time_max: Duration::from_secs(1),
+        ..RealLimits::DEFAULT
+    };
+    let (server, address) = limited(limits).await;
+    let _serving = serve(&server);
+    let modest = client_of(&server, 2).await;
+    let mut held = std::collections::VecDeque::new();
+    for number in 0..FLOOD {
+        held.push_back(TcpStream::connect(address).await.unwrap());
+        if held.len() > 500 {
+            held.pop_front();
+        }
+        if number % 1_000 == 999 {
+            // From the same address it may have to come over libp2p.
+            put_and_get(&mut connect(&modest, id(1)).await).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_never_reads_is_dropped() {
     let (server, _) = limited(RealLimits::DEFAULT).await;
