@@ -40,8 +40,9 @@ impl Record for GroupRevision {
 }
 
 /// What nodes need beside the revision: the n slot roots under its group root, and which leaves
-/// it empties. Sent to the slots by the writer and passed on among them; it proves itself against
-/// the ledger's group root, so it needs no signature.
+/// it empties. Sent to the slots by the writer and passed on among them. The slot roots prove
+/// themselves against the ledger's group root; the emptied leaves can't, so it is signed by the
+/// group's owner.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct RevisionDetail {
     /// The revision.
@@ -67,8 +68,8 @@ impl Record for RevisionDetail {
     }
 }
 
-/// DHT record: which node holds which slot of a group. A hint for finding them without asking a
-/// validator; the ledger is the authority. Signed by the owner or by one of the nodes it names.
+/// DHT record: which node holds which slot of a group. For finding them without asking a validator;
+/// the ledger is the authority. Signed by the owner, who is part of the key that it is under.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct GroupRecord {
     /// The group.

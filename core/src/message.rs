@@ -177,8 +177,8 @@ pub enum ControlRequest {
     Revise {
         /// The slot.
         slot: SlotIndex,
-        /// The detail.
-        detail: RevisionDetail,
+        /// The detail, signed by the group's owner.
+        detail: Signed<RevisionDetail>,
     },
     /// The newest detail known, for catching up. Answer: `Detail`.
     Detail {
@@ -207,8 +207,8 @@ impl Record for ControlRequest {
 pub enum ControlResponse {
     /// How the slot stands.
     Slot(SlotStatus),
-    /// A revision's detail.
-    Detail(RevisionDetail),
+    /// A revision's detail, signed by the group's owner.
+    Detail(Signed<RevisionDetail>),
     /// The ledger's answer in its own encoding.
     Ledger(Bounded<u8, LEDGER_MESSAGE_BYTES_MAX>),
     /// Refused or failed.
@@ -234,7 +234,7 @@ pub const DATA_MESSAGE_BYTES_MAX: usize = if DataResponse::BYTES_MAX > DataReque
 };
 
 // A revision's detail fits a control message.
-const _: () = assert!(RevisionDetail::BYTES_MAX + 64 <= ControlRequest::BYTES_MAX);
+const _: () = assert!(Signed::<RevisionDetail>::BYTES_MAX + 64 <= ControlRequest::BYTES_MAX);
 // The tree of a shard has at most 12 levels above its blocks: 24 siblings of 32 bytes.
 const _: () = assert!(RANGE_PROOF_BYTES_MAX >= 24 * 32);
 const _: () = assert!(SLOTS_MAX <= 255);

@@ -208,7 +208,7 @@ fn control_messages() -> Vec<(&'static str, String)> {
             "control request revise",
             hex(&ControlRequest::Revise {
                 slot,
-                detail: detail(),
+                detail: signed(detail(), 4),
             }),
         ),
         (
@@ -232,7 +232,7 @@ fn control_messages() -> Vec<(&'static str, String)> {
         ),
         (
             "control response detail",
-            hex(&ControlResponse::Detail(detail())),
+            hex(&ControlResponse::Detail(signed(detail(), 4))),
         ),
         (
             "control response ledger",
@@ -333,7 +333,7 @@ fn a_code_of_the_widest_records_stays_under_every_bound() {
     assert!(
         !hex(&ControlRequest::Revise {
             slot: SlotIndex::new(127),
-            detail
+            detail: signed(detail, 4)
         })
         .is_empty()
     );

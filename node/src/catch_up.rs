@@ -7,7 +7,8 @@
 //! ledger: group root -> detail: n slot roots -> records: n leaves a segment -> shards
 //! ```
 //!
-//! The detail must have the ledger's group root. The segment records must give every one of the n
+//! The detail must have the ledger's group root and its owner's signature. What it says of emptied
+//! leaves is a hint: the slot roots prove it, or the leaves are taken as siblings have them. The segment records must give every one of the n
 //! slot roots, so that each root in each record is the writer's, whoever sent it. Each shard must
 //! have the root of its record. The finished slot must have its slot root (I3), or it is not
 //! acknowledged. A peer that sends anything else is named in the log and asked no more.
@@ -23,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cairn_core::message::{ControlRequest, ControlResponse};
-use cairn_core::{NodeId, Record, RevisionDetail, SegmentNumber, SegmentRecord, Signed};
+use cairn_core::{ByteCount, NodeId, Record, RevisionDetail, SegmentNumber, SegmentRecord, Signed};
 use cairn_ledger::group::Group;
 use cairn_ledger::port::Ledger;
 use cairn_ledger::tx::SlotRef;
@@ -84,18 +85,24 @@ pub(crate) async fn catch_up<R: Runtime, N: Network, L: Ledger>(
         Err(StoreError::Lacking { .. } | StoreError::SlotRoot { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    let leaves = attempt.leaves(&detail).await?;
+    let asked = detail.clone();
+    let hinted = core
+        .store
+        .with(move |store| store.hinted(place, asked.unverified()))
+        .await;
+    let leaves = attempt.leaves(detail.unverified(), hinted).await?;
+    attempt.check_bytes(detail.unverified(), &leaves)?;
     let shard_count = attempt.fetch_lacking(&leaves).await?;
     let emptied = leaves.emptied();
     core.store
-        .with(move |store| store.reach(place, &detail, &emptied))
+        .with(move |store| store.reach_emptied(place, &detail, &emptied))
         .await?;
     Ok(CaughtUp { shard_count })
 }
 
 impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
     /// The detail of the revision on the ledger: ours, or the first that a sibling has.
-    async fn detail(&self) -> Result<RevisionDetail, CatchUpError> {
+    async fn detail(&self) -> Result<Signed<RevisionDetail>, CatchUpError> {
         let ours = self.core.store.store().newest(self.place);
         if let Some(ours) = ours
             && check_detail(&self.group, &ours).is_ok()
@@ -129,6 +136,22 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
             slot: self.place,
             revision: self.group.revision.number,
         })
+    }
+
+    /// That the slot has the bytes that the revision says, and no more than it may have: nothing is
+    /// fetched for a revision that will not be acknowledged.
+    fn check_bytes(&self, detail: &RevisionDetail, leaves: &Leaves) -> Result<(), CatchUpError> {
+        let (expected, found) = (ByteCount::new(leaves.bytes()), detail.revision.slot_bytes);
+        if expected == found && found <= self.group.slot_capacity {
+            return Ok(());
+        }
+        let slot = self.place;
+        let error = StoreError::SlotBytes {
+            slot,
+            expected: expected.min(self.group.slot_capacity),
+            found,
+        };
+        Err(error.into())
     }
 
     /// Fetches or rebuilds every shard that is not here or is another than it must be.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cairn_core::message::{ControlRequest, ControlResponse, SlotStatus};
 use cairn_core::{
-    Bounded, ErrorCode, GroupId, NodeId, Record, RevisionDetail, SlotIndex, SlotRoot, Text,
+    Bounded, ErrorCode, GroupId, NodeId, Record, RevisionDetail, Signed, SlotIndex, SlotRoot, Text,
 };
 use cairn_ledger::group::Group;
 use cairn_ledger::port::Ledger;
@@ -66,28 +66,34 @@ impl<R: Runtime, N: Network, L: Ledger> Core<R, N, L> {
         }
     }
 
-    /// Takes a revision's detail, from anyone: it proves itself against the ledger, but for the
-    /// emptied leaves, which the slot root proves.
+    /// Takes a revision's detail, from anyone: the group's owner signed it, and the slot roots
+    /// prove themselves against the ledger. One that is known costs nothing more.
     async fn revise(
         self: &Arc<Self>,
         peer: NodeId,
         slot: SlotIndex,
-        detail: RevisionDetail,
+        detail: Signed<RevisionDetail>,
     ) -> Result<SlotStatus, Refusal> {
+        let revision = detail.unverified().revision;
         let place = SlotRef {
-            group: detail.revision.group,
+            group: revision.group,
             slot,
         };
         let mut group = find(&self.groups, place.group, Age::Remembered).await?;
-        if group.revision.number < detail.revision.number {
+        if group.revision.number < revision.number {
             group = find(&self.groups, place.group, Age::Fresh).await?;
         }
         self.holds(&group, slot)?;
-        if detail.revision.number < group.revision.number {
+        let is_known = self
+            .store
+            .store()
+            .newest(place)
+            .is_some_and(|known| known == detail);
+        if is_known || revision.number < group.revision.number {
             return self.slot_status(place).await;
         }
         check_detail(&group, &detail)?;
-        tracing::debug!(%peer, %place, revision = %detail.revision.number, "a revision's detail");
+        tracing::debug!(%peer, %place, revision = %revision.number, "a revision's detail");
         let done = self
             .store
             .with(move |store| store.reach_or_expect(place, &detail))
@@ -109,7 +115,7 @@ impl<R: Runtime, N: Network, L: Ledger> Core<R, N, L> {
         let slots = group.code.slots().map(|slot| SlotRef { group: id, slot });
         let newest = slots
             .filter_map(|place| store.newest(place))
-            .max_by_key(|detail| detail.revision.number);
+            .max_by_key(|detail| detail.unverified().revision.number);
         newest.map(ControlResponse::Detail).ok_or_else(|| {
             Refusal::new(
                 ErrorCode::Lagging,
@@ -132,14 +138,12 @@ impl<R: Runtime, N: Network, L: Ledger> Core<R, N, L> {
             reached
                 .as_ref()
                 .map_or((cairn_core::RevisionNumber::ZERO, empty), |reached| {
-                    let root = reached.detail.slot_roots.get(place.slot.index());
-                    (
-                        reached.detail.revision.number,
-                        root.copied().unwrap_or(empty),
-                    )
+                    let detail = reached.detail.unverified();
+                    let root = detail.slot_roots.get(place.slot.index());
+                    (detail.revision.number, root.copied().unwrap_or(empty))
                 });
         let newest = store.newest(place);
-        let count = newest.map_or(0, |detail| detail.revision.segment_count);
+        let count = newest.map_or(0, |detail| detail.unverified().revision.segment_count);
         let lacking_count = store.lacking_count(place, count);
         Ok(SlotStatus {
             revision,
@@ -151,8 +155,9 @@ impl<R: Runtime, N: Network, L: Ledger> Core<R, N, L> {
     }
 }
 
-/// That a detail is the one of the group's revision on the ledger.
-pub(crate) fn check_detail(group: &Group, detail: &RevisionDetail) -> Result<(), Refusal> {
+/// That a detail is the one of the group's revision on the ledger, and signed by its owner.
+pub(crate) fn check_detail(group: &Group, signed: &Signed<RevisionDetail>) -> Result<(), Refusal> {
+    let detail = signed.unverified();
     let (expected, found) = (group.revision.number, detail.revision.number);
     if found > expected {
         let text = format!("the ledger has revision {expected}, found {found}");
@@ -162,10 +167,12 @@ pub(crate) fn check_detail(group: &Group, detail: &RevisionDetail) -> Result<(),
     let same = detail.revision == group.revision
         && detail.slot_roots.len() == group.code.shard_count()
         && roots == Ok(group.revision.group_root);
-    if same {
-        Ok(())
-    } else {
+    if !same {
         let text = format!("not revision {expected} of group {}", group.id);
-        Err(Refusal::new(ErrorCode::BadRecord, text))
+        return Err(Refusal::new(ErrorCode::BadRecord, text));
     }
+    let verified = signed.verify_by(group.owner.key());
+    verified
+        .map(|_| ())
+        .map_err(|error| Refusal::new(ErrorCode::BadRecord, error.to_string()))
 }

@@ -192,7 +192,7 @@ fn has_lost<R: Runtime, N: Network, L: Ledger>(
 ) -> bool {
     let reached = core.store.store().reached(slot);
     let whole = reached.filter(|reached| reached.whole);
-    let number = whole.map_or(RevisionNumber::ZERO, |whole| whole.detail.revision.number);
+    let number = whole.map_or(RevisionNumber::ZERO, |whole| whole.number());
     deal.acknowledged > number
 }
 
@@ -354,8 +354,9 @@ async fn look<R: Runtime, N: Network, L: Ledger>(
         return Ok(Looked::Done);
     }
     let reached = core.store.store().reached(slot);
-    let is_there =
-        reached.is_some_and(|reached| reached.whole && reached.detail.revision == group.revision);
+    let is_there = reached.is_some_and(|reached| {
+        reached.whole && reached.detail.unverified().revision == group.revision
+    });
     if !is_there && !reach(core, &group, slot).await? {
         return Ok(Looked::Behind);
     }
@@ -382,7 +383,7 @@ async fn reach<R: Runtime, N: Network, L: Ledger>(
     };
     let reached = core
         .store
-        .with(move |store| store.reach(slot, &detail, &[]))
+        .with(move |store| store.reach(slot, &detail))
         .await;
     match reached {
         Ok(_) => Ok(true),

@@ -119,3 +119,10 @@ pub(crate) fn is_catching_up(group: &Group, node: NodeId) -> bool {
         .iter()
         .any(|deal| deal.node == node && deal.acknowledged < group.revision.number)
 }
+
+/// Whether a node has acknowledged the group's revision for a slot of it.
+pub(crate) fn has_acknowledged(group: &Group, node: NodeId) -> bool {
+    let revision = group.revision.number;
+    let mut deals = group.deals.iter();
+    deals.any(|deal| deal.node == node && deal.acknowledged == revision)
+}

@@ -233,9 +233,7 @@ impl<R: Runtime, N: Network, L: Ledger> NodeHandle<R, N, L> {
             let slot_lag = |slot| {
                 let seen = core.lags.of(slot);
                 let figures = store.slot_figures(slot);
-                let reached = store
-                    .reached(slot)
-                    .map(|reached| reached.detail.revision.number);
+                let reached = store.reached(slot).map(|reached| reached.number());
                 SlotLag {
                     slot,
                     revision: seen.revision,

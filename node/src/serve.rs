@@ -388,6 +388,7 @@ pub(crate) fn refusal_of(error: &StoreError) -> Refusal {
         | StoreError::OutOfRange { .. }
         | StoreError::Lacking { .. }
         | StoreError::SlotRoot { .. }
+        | StoreError::SlotBytes { .. }
         | StoreError::Closed => error.to_string(),
     };
     Refusal::new(error.code(), text)

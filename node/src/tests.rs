@@ -3,4 +3,5 @@
 mod adversary;
 mod catch_up;
 mod cluster;
+mod details;
 mod serving;

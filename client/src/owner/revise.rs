@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_core::message::{ControlRequest, ControlResponse};
-use cairn_core::{Record, RevisionDetail, RevisionNumber, SlotIndex};
+use cairn_core::{Record, RevisionDetail, RevisionNumber, Signed, SlotIndex};
 use cairn_ledger::{Ledger, LedgerError, TxBody, TxError};
 use cairn_net::Network;
 use cairn_runtime::Runtime;
@@ -127,6 +127,7 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
     async fn deliver(&self, writer: &Arc<Writer<R::Disk>>, detail: RevisionDetail) -> usize {
         let client = &self.client.shared;
         let opened = &writer.opened;
+        let detail = Signed::sign(detail, self.keys.identity());
         let view = client
             .view(opened.group, opened.owner, Freshness::Kept)
             .await;
@@ -147,6 +148,7 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
             })
             .collect();
         let answers: Vec<_> = requests.collect().await;
+        self.publish(writer, &view).await;
         answers
             .into_iter()
             .filter(|(slot, answer)| took(*slot, answer.as_deref().ok()))

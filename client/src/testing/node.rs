@@ -336,6 +336,7 @@ impl<R: Runtime> TestNode<R> {
         while let Some(request) = network.next_request().await {
             let answer = match ControlRequest::decode(&request.message) {
                 Ok(ControlRequest::Revise { slot, detail }) => {
+                    let detail = detail.into_unverified();
                     let group = detail.revision.group;
                     let mut kept = self.lock();
                     for number in detail.emptied.iter() {

@@ -51,9 +51,10 @@ impl CatchUpError {
             Self::NoDetail { .. } | Self::NoRecords { .. } | Self::NoSources { .. } => Retry::Later,
             Self::Unrebuildable { .. } => Retry::Never,
             Self::Store(error) => match error {
-                StoreError::Disk(_) | StoreError::Closed | StoreError::Foreign { .. } => {
-                    Retry::Never
-                }
+                StoreError::Disk(_)
+                | StoreError::Closed
+                | StoreError::Foreign { .. }
+                | StoreError::SlotBytes { .. } => Retry::Never,
                 StoreError::Full { .. }
                 | StoreError::Conflict { .. }
                 | StoreError::Absent { .. }

@@ -1,10 +1,14 @@
 //! What each shard of the revision must be, from segment records that prove themselves.
+//!
+//! Which leaves are emptied is in no record. Two guesses are tried beside each other: what the
+//! owner's details say, and what the siblings say; the n slot roots prove the right one.
 
 use std::collections::BTreeMap;
 
 use cairn_core::message::{RECORDS_PAGE_MAX, RecordEntry};
 use cairn_core::{
     Digest, NodeId, Record, RevisionDetail, SegmentNumber, SegmentRecord, ShardRoot, Signed,
+    SlotIndex,
 };
 use cairn_ledger::port::Ledger;
 use cairn_net::Network;
@@ -13,11 +17,13 @@ use cairn_runtime::Runtime;
 
 use super::source::{CONNECT_LIMIT, own_capability};
 use super::{Attempt, CatchUpError};
+use crate::groups::has_acknowledged;
 
 /// The leaves of our slot at a revision.
 #[derive(Debug)]
 pub(super) struct Leaves {
     by_number: Vec<Option<Expected>>,
+    bytes: u64,
 }
 
 /// A shard of ours that the revision has.
@@ -39,6 +45,11 @@ impl Leaves {
         self.by_number.get(index)?.as_ref()
     }
 
+    /// Bytes of our slot.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Root of our shard; `None` for an emptied leaf.
     pub(super) fn root(&self, number: SegmentNumber) -> Option<ShardRoot> {
         self.at(number).map(|leaf| leaf.root)
@@ -58,36 +69,90 @@ impl Leaves {
     }
 }
 
+/// Which leaves are taken to be empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guess {
+    /// Those that siblings say are.
+    Told,
+    /// Those and the ones that the owner's details say are.
+    Hinted,
+}
+
+/// The trees of all n slots under one guess.
+struct Trees {
+    guess: Guess,
+    frontiers: Vec<Frontier>,
+}
+
+impl Trees {
+    fn new(guess: Guess, slots: usize) -> Self {
+        Self {
+            guess,
+            frontiers: vec![Frontier::default(); slots],
+        }
+    }
+
+    /// Appends a segment's leaf to every tree; whether there was room.
+    fn append(&mut self, record: Option<&SegmentRecord>) -> bool {
+        let slots = (0_u8..).map(SlotIndex::new);
+        slots.zip(&mut self.frontiers).all(|(slot, frontier)| {
+            let leaf = record.map_or(Ok(Leaf::EMPTY), |record| Leaf::of(record, slot));
+            leaf.is_ok_and(|leaf| frontier.append(leaf).is_ok())
+        })
+    }
+
+    /// Whether they have every slot root of the detail.
+    fn are_right(&self, detail: &RevisionDetail) -> bool {
+        let roots = self.frontiers.iter().map(Frontier::root);
+        roots.eq(detail.slot_roots.iter().copied())
+    }
+}
+
 /// Builds the trees of all n slots from records, and keeps what is ours.
 struct Builder<'a> {
     detail: &'a RevisionDetail,
+    /// Leaves that the owner's details say are emptied, rising.
+    hinted: &'a [SegmentNumber],
     slot: usize,
-    frontiers: Vec<Frontier>,
+    trees: Vec<Trees>,
     leaves: Vec<Option<Expected>>,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    fn new(detail: &'a RevisionDetail, hinted: &'a [SegmentNumber], slot: usize) -> Self {
+        let slots = detail.slot_roots.len();
+        let mut trees = vec![Trees::new(Guess::Told, slots)];
+        if !hinted.is_empty() {
+            trees.push(Trees::new(Guess::Hinted, slots));
+        }
+        Self {
+            detail,
+            hinted,
+            slot,
+            trees,
+            leaves: Vec::new(),
+        }
+    }
+
     /// Takes the entry of the next number; whether it is one.
     fn take(&mut self, entry: &RecordEntry) -> bool {
+        let is_hinted = self.hinted.binary_search(&self.next()).is_ok();
         let record = match entry {
-            RecordEntry::Missing(_) => return false,
+            RecordEntry::Missing(_) if !is_hinted => return false,
+            RecordEntry::Missing(_) => {
+                // Only the hint says what this leaf is.
+                self.trees.retain(|trees| trees.guess == Guess::Hinted);
+                None
+            }
             RecordEntry::Emptied(_) => None,
             RecordEntry::Kept(signed) => Some(signed.unverified()),
         };
-        for (slot, frontier) in (0_u8..).zip(&mut self.frontiers) {
-            let leaf = match record {
-                None => Leaf::EMPTY,
-                Some(record) => {
-                    let slot = cairn_core::SlotIndex::new(slot);
-                    let Ok(leaf) = Leaf::of(record, slot) else {
-                        return false;
-                    };
-                    leaf
-                }
-            };
-            if frontier.append(leaf).is_err() {
-                return false;
-            }
+        let appended = self.trees.iter_mut().all(|trees| {
+            let leaf = record.filter(|_| !(is_hinted && trees.guess == Guess::Hinted));
+            trees.append(leaf)
+        });
+        if !appended {
+            return false;
         }
         let expected = record.and_then(|record| {
             let root = record.shard_roots.get(self.slot).copied()?;
@@ -108,37 +173,51 @@ impl Builder<'_> {
         self.next().get() == self.detail.revision.segment_count
     }
 
-    /// Whether the records give every slot root of the detail.
-    fn is_right(&self) -> bool {
-        let roots = self.frontiers.iter().map(Frontier::root);
-        roots.eq(self.detail.slot_roots.iter().copied())
+    /// The leaves under the guess whose records give every slot root of the detail.
+    fn finish(self) -> Option<Leaves> {
+        let right = self
+            .trees
+            .into_iter()
+            .find(|trees| trees.are_right(self.detail))?;
+        let mut by_number = self.leaves;
+        if right.guess == Guess::Hinted {
+            for number in self.hinted {
+                let index = usize::try_from(number.get()).expect("u32 fits in usize");
+                by_number[index] = None;
+            }
+        }
+        let ours = right.frontiers.get(self.slot);
+        Some(Leaves {
+            by_number,
+            bytes: ours.map_or(0, Frontier::sum),
+        })
     }
 }
 
 impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
     /// What each of our shards must be. Every source is tried as the one who leads; what it lacks
     /// is asked of the others.
-    pub(super) async fn leaves(&self, detail: &RevisionDetail) -> Result<Leaves, CatchUpError> {
+    pub(super) async fn leaves(
+        &self,
+        detail: &RevisionDetail,
+        hinted: Vec<SegmentNumber>,
+    ) -> Result<Leaves, CatchUpError> {
         for leader in self.sources.all() {
-            let mut builder = Builder {
-                detail,
-                slot: self.place.slot.index(),
-                frontiers: vec![Frontier::default(); self.group.code.shard_count()],
-                leaves: Vec::new(),
-            };
+            let mut builder = Builder::new(detail, &hinted, self.place.slot.index());
             let mut asked: BTreeMap<NodeId, u32> = BTreeMap::new();
             while !builder.is_complete() && self.page(leader, &mut builder, &mut asked).await {}
             if !builder.is_complete() {
                 continue;
             }
-            if builder.is_right() {
-                return Ok(Leaves {
-                    by_number: builder.leaves,
-                });
+            if let Some(leaves) = builder.finish() {
+                return Ok(leaves);
             }
-            // Of several who gave pages, we can't tell who was wrong; one alone is named.
+            // One that has said that it has the revision is wrong. Of several who gave pages we
+            // can't tell who was, and one that lags may still have what was emptied.
             match asked.keys().copied().collect::<Vec<_>>().as_slice() {
-                [only] => self.accuse(*only, "its segment records do not give the slot roots"),
+                [only] if has_acknowledged(&self.group, *only) => {
+                    self.accuse(*only, "its segment records do not give the slot roots");
+                }
                 _ => self.sources.rest(leader),
             }
         }

@@ -120,6 +120,16 @@ pub enum StoreError {
         /// The root of what is kept.
         found: SlotRoot,
     },
+    /// The revision says that each slot has other bytes than its shards have.
+    #[error("{slot} has {expected} at the revision's slot root, the revision says {found}")]
+    SlotBytes {
+        /// Which.
+        slot: SlotRef,
+        /// The sum of the slot tree that has the revision's slot root.
+        expected: ByteCount,
+        /// What the revision says.
+        found: ByteCount,
+    },
     /// A disk call failed. After a failed mutation every later one returns the first cause, until
     /// the store is reopened.
     #[error("{0}")]
@@ -141,7 +151,7 @@ impl StoreError {
     pub const fn retry(&self) -> Retry {
         match self {
             Self::Conflict { .. } | Self::Emptied { .. } | Self::OutOfRange { .. } => Retry::Never,
-            Self::Foreign { .. } => Retry::Never,
+            Self::Foreign { .. } | Self::SlotBytes { .. } => Retry::Never,
             Self::Lacking { .. } | Self::SlotRoot { .. } => Retry::Later,
             Self::Full { .. }
             | Self::Absent { .. }
@@ -159,7 +169,8 @@ impl StoreError {
             | Self::Absent { .. }
             | Self::Emptied { .. }
             | Self::OutOfRange { .. }
-            | Self::SlotRoot { .. } => Blame::Caller,
+            | Self::SlotRoot { .. }
+            | Self::SlotBytes { .. } => Blame::Caller,
             Self::Full { .. } | Self::Damaged { .. } | Self::Disk(_) | Self::Lacking { .. } => {
                 Blame::World
             }
@@ -177,6 +188,7 @@ impl StoreError {
             Self::Damaged { .. } => ErrorCode::Damaged,
             Self::OutOfRange { .. } => ErrorCode::OutOfRange,
             Self::Lacking { .. } | Self::SlotRoot { .. } => ErrorCode::Lagging,
+            Self::SlotBytes { .. } => ErrorCode::BadRecord,
             Self::Disk(_) => ErrorCode::DiskFailed,
             Self::Foreign { .. } => ErrorCode::Internal,
             Self::Closed => ErrorCode::ShuttingDown,

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use cairn_core::{ByteCount, RevisionDetail, SegmentNumber, ShardRoot, UnixMillis};
+use cairn_core::{ByteCount, RevisionDetail, SegmentNumber, ShardRoot, Signed, UnixMillis};
 use cairn_ledger::tx::SlotRef;
 use cairn_proofs::{Leaf, SlotTree};
 
 use super::error::{ShardPlace, StoreError};
 use super::format::{PackEntry, index, pages};
-use super::state::SlotState;
+use super::state::{NumberSet, SlotState};
 
 /// Shards in one page of a slot's array. Small, so that a writer who scatters numbers costs no
 /// more memory (4 KiB) than the page on disk that each shard takes.
@@ -106,6 +106,7 @@ impl Slot {
         let fixed_count = fixed
             .into_iter()
             .flatten()
+            .map(Signed::unverified)
             .map(|detail| detail.revision.segment_count)
             .max()
             .unwrap_or(0);
@@ -226,57 +227,52 @@ impl Slot {
         })
     }
 
-    /// The tree at `detail`, of what is kept; `emptied` are further leaves that revisions since
-    /// the reached one emptied.
+    /// The tree at `detail`, of what is kept, with those leaves empty.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Lacking`], [`StoreError::SlotRoot`].
+    /// [`StoreError::Lacking`], [`StoreError::SlotRoot`], [`StoreError::SlotBytes`].
     pub(super) fn tree_at(
         &self,
         detail: &RevisionDetail,
-        emptied: &[SegmentNumber],
+        emptied: &NumberSet,
     ) -> Result<SlotTree, StoreError> {
-        let all = self
-            .state
-            .emptied
-            .with(detail.emptied.iter().chain(emptied).copied());
-        let mut lacking = Lacking::default();
-        let leaf = |number: SegmentNumber, lacking: &mut Lacking| {
-            if all.contains(number) {
-                return Leaf::EMPTY;
-            }
-            self.get(number).map_or_else(
-                || {
-                    lacking.add(number);
-                    Leaf::EMPTY
-                },
-                Entry::leaf,
-            )
-        };
         let count = detail.revision.segment_count;
-        let grown = self.tree.as_ref().filter(|tree| {
-            tree.count() <= count && detail.emptied.is_empty() && emptied.is_empty()
-        });
-        // Leaves that do not change need no hashing again, but their shards must be here.
+        self.check_whole(count, emptied)?;
+        // Leaves that do not change need no hashing again.
+        let grown = self.tree.as_ref().filter(|tree| tree.count() <= count);
         let mut tree = grown.cloned().unwrap_or_default();
-        for number in (0..tree.count()).map(SegmentNumber::new) {
-            leaf(number, &mut lacking);
-        }
+        let fresh: Vec<SegmentNumber> = emptied
+            .numbers()
+            .take_while(|number| number.get() < tree.count())
+            .filter(|number| !self.state.emptied.contains(*number))
+            .collect();
+        tree.set_all_empty(&fresh)
+            .expect("they rise and are below the tree's count");
         for number in (tree.count()..count).map(SegmentNumber::new) {
-            let leaf = leaf(number, &mut lacking);
+            let entry = self.get(number).filter(|_| !emptied.contains(number));
+            let leaf = entry.map_or(Leaf::EMPTY, Entry::leaf);
             tree.append(leaf).map_err(|_| StoreError::OutOfRange {
                 shard: ShardPlace::new(self.place(), number),
             })?;
         }
-        if let Some(first) = lacking.first {
-            return Err(StoreError::Lacking {
-                slot: self.place(),
-                first,
-                count: lacking.count,
-            });
-        }
         self.check_root(detail, tree)
+    }
+
+    /// That every number below `count` is here, or among the emptied ones.
+    fn check_whole(&self, count: u32, emptied: &NumberSet) -> Result<(), StoreError> {
+        let mut lacking = (0..count)
+            .map(SegmentNumber::new)
+            .filter(|number| !emptied.contains(*number) && self.get(*number).is_none());
+        let Some(first) = lacking.next() else {
+            return Ok(());
+        };
+        let more = u32::try_from(lacking.count()).expect("segment numbers are u32");
+        Err(StoreError::Lacking {
+            slot: self.place(),
+            first,
+            count: 1 + more,
+        })
     }
 
     fn check_root(&self, detail: &RevisionDetail, tree: SlotTree) -> Result<SlotTree, StoreError> {
@@ -290,29 +286,22 @@ impl Slot {
                     shard: ShardPlace::new(place, SegmentNumber::ZERO),
                 })?;
         let found = tree.root();
-        if found == expected {
-            Ok(tree)
-        } else {
-            Err(StoreError::SlotRoot {
+        if found != expected {
+            return Err(StoreError::SlotRoot {
                 slot: place,
                 expected,
                 found,
-            })
+            });
         }
-    }
-}
-
-/// Counts what lacks.
-#[derive(Debug, Default)]
-struct Lacking {
-    first: Option<SegmentNumber>,
-    count: u32,
-}
-
-impl Lacking {
-    fn add(&mut self, number: SegmentNumber) {
-        self.first.get_or_insert(number);
-        self.count += 1;
+        let bytes = ByteCount::new(tree.sum());
+        if bytes != detail.revision.slot_bytes {
+            return Err(StoreError::SlotBytes {
+                slot: place,
+                expected: bytes,
+                found: detail.revision.slot_bytes,
+            });
+        }
+        Ok(tree)
     }
 }
 

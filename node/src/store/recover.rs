@@ -465,7 +465,7 @@ impl<D: Disk> Recovery<'_, D> {
     fn build_trees(&mut self) {
         for slot in self.index.slots.values_mut() {
             if let Some(detail) = slot.state.reached.clone() {
-                match slot.tree_at(&detail, &[]) {
+                match slot.tree_at(detail.unverified(), &slot.state.emptied) {
                     Ok(tree) => slot.tree = Some(tree),
                     Err(error) => tracing::warn!(%error, "a slot is not whole"),
                 }

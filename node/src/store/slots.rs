@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use cairn_core::{ByteCount, RevisionDetail, RevisionNumber, SegmentNumber, SlotRoot, UnixMillis};
+use cairn_core::{
+    ByteCount, RevisionDetail, RevisionNumber, SegmentNumber, Signed, SlotRoot, UnixMillis,
+};
 use cairn_ledger::tx::SlotRef;
 use cairn_proofs::SlotTree;
 use cairn_runtime::Disk;
@@ -11,79 +13,108 @@ use cairn_runtime::Disk;
 use super::error::StoreError;
 use super::format::{length, pages};
 use super::index::{Index, Kept, Location, Slot, SlotFigures};
-use super::state::SlotState;
+use super::state::{NumberSet, SlotState};
 use super::{ShardStore, lock};
 
 /// A revision that a slot has, or had, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotReached {
     /// Its detail.
-    pub detail: RevisionDetail,
+    pub detail: Signed<RevisionDetail>,
     /// Whether every shard of it is still here.
     pub whole: bool,
 }
 
+impl SlotReached {
+    /// Its number.
+    #[must_use]
+    pub const fn number(&self) -> RevisionNumber {
+        self.detail.unverified().revision.number
+    }
+}
+
 impl<D: Disk> ShardStore<D> {
-    /// Remembers durably that `detail`, which the caller has checked against the ledger, is the
-    /// newest revision known. Shards under its numbers are not replaced by their writer any more.
+    /// Remembers durably that `detail`, which the caller has checked against the ledger and its
+    /// owner's key, is the newest revision known. Shards under its numbers are not replaced by
+    /// their writer any more.
     ///
     /// # Errors
     ///
     /// [`StoreError::Disk`], [`StoreError::Full`].
-    pub fn expect(&self, place: SlotRef, detail: &RevisionDetail) -> Result<(), StoreError> {
+    pub fn expect(
+        &self,
+        place: SlotRef,
+        detail: &Signed<RevisionDetail>,
+    ) -> Result<(), StoreError> {
         let _writer = lock(&self.writer);
         self.check_usable()?;
-        let mut state = {
+        let expecting = {
             let mut index = lock(&self.index);
             let slot = index.slot_mut(place);
-            slot.fixed_count = slot.fixed_count.max(detail.revision.segment_count);
-            slot.state.clone()
+            let count = detail.unverified().revision.segment_count;
+            slot.fixed_count = slot.fixed_count.max(count);
+            slot.state.expecting(detail)
         };
-        let known = [&state.reached, &state.pending].into_iter().flatten();
-        if known
-            .map(|known| known.revision.number)
-            .any(|number| number >= detail.revision.number)
-        {
+        let Some(state) = expecting else {
             return Ok(());
-        }
-        state.pending = Some(detail.clone());
+        };
         self.write_state(&state)?;
         lock(&self.index).slot_mut(place).state = state;
         Ok(())
     }
 
     /// Brings the slot to a revision: every shard of it is here and the slot tree has its root.
-    /// Durable on return. `emptied` are the leaves that revisions since the reached one emptied
-    /// beside those of `detail`.
+    /// Durable on return. Which leaves are emptied is taken from the details since the reached
+    /// one, and proved by the root.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Lacking`], [`StoreError::SlotRoot`]: nothing has changed.
-    /// [`StoreError::Disk`], [`StoreError::Full`].
+    /// [`StoreError::Lacking`], [`StoreError::SlotRoot`], [`StoreError::SlotBytes`]: nothing has
+    /// changed. [`StoreError::Disk`], [`StoreError::Full`].
     pub fn reach(
         &self,
         place: SlotRef,
-        detail: &RevisionDetail,
+        detail: &Signed<RevisionDetail>,
+    ) -> Result<SlotRoot, StoreError> {
+        self.reach_with(place, detail, |state| state.emptied_by(detail.unverified()))
+    }
+
+    /// As [`Self::reach`], with `emptied` as the leaves that revisions since the reached one
+    /// emptied, whatever details say.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::reach`].
+    pub fn reach_emptied(
+        &self,
+        place: SlotRef,
+        detail: &Signed<RevisionDetail>,
         emptied: &[SegmentNumber],
     ) -> Result<SlotRoot, StoreError> {
+        self.reach_with(place, detail, |state| {
+            state.emptied.with(emptied.iter().copied())
+        })
+    }
+
+    fn reach_with(
+        &self,
+        place: SlotRef,
+        signed: &Signed<RevisionDetail>,
+        emptied: impl FnOnce(&SlotState) -> NumberSet,
+    ) -> Result<SlotRoot, StoreError> {
+        let detail = signed.unverified();
         // Held throughout, so that no put changes what the tree was made of.
         let _writer = lock(&self.writer);
         self.check_usable()?;
         let (tree, state) = {
             let mut index = lock(&self.index);
             let slot = index.slot_mut(place);
-            let tree = slot.tree_at(detail, emptied)?;
-            let mut state = slot.state.clone();
-            if state.reached_number() > detail.revision.number {
+            let emptied = emptied(&slot.state);
+            let tree = slot.tree_at(detail, &emptied)?;
+            if slot.state.reached_number() > detail.revision.number {
                 return Ok(tree.root());
             }
-            let gone = detail.emptied.iter().chain(emptied).copied();
-            state.emptied = state.emptied.with(gone);
-            state.pending = state
-                .pending
-                .filter(|known| known.revision.number > detail.revision.number);
-            state.reached = Some(detail.clone());
-            (tree, state)
+            (tree, slot.state.reaching(signed, emptied))
         };
         self.write_state(&state)?;
         Ok(self.enter_reached(place, tree, state))
@@ -98,9 +129,9 @@ impl<D: Disk> ShardStore<D> {
     pub fn reach_or_expect(
         &self,
         place: SlotRef,
-        detail: &RevisionDetail,
+        detail: &Signed<RevisionDetail>,
     ) -> Result<SlotRoot, StoreError> {
-        let reached = self.reach(place, detail, &[]);
+        let reached = self.reach(place, detail);
         if let Err(StoreError::Lacking { .. } | StoreError::SlotRoot { .. }) = &reached {
             self.expect(place, detail)?;
         }
@@ -287,11 +318,21 @@ impl<D: Disk> ShardStore<D> {
 
     /// The newest revision known of the slot, reached or not.
     #[must_use]
-    pub fn newest(&self, place: SlotRef) -> Option<RevisionDetail> {
+    pub fn newest(&self, place: SlotRef) -> Option<Signed<RevisionDetail>> {
         self.with_slot(place, |slot| {
             let state = &slot.state;
             state.pending.clone().or_else(|| state.reached.clone())
         })?
+    }
+
+    /// Leaves below `count` that the newest detail and those before it say are empty, rising.
+    #[must_use]
+    pub fn hinted(&self, place: SlotRef, detail: &RevisionDetail) -> Vec<SegmentNumber> {
+        let count = detail.revision.segment_count;
+        let known = self.with_slot(place, |slot| slot.state.emptied_by(detail));
+        let numbers = known.unwrap_or_else(|| SlotState::new(place).emptied_by(detail));
+        let numbers = numbers.numbers().take_while(|number| number.get() < count);
+        numbers.collect()
     }
 
     /// What is under each of `count` numbers from `from` on.

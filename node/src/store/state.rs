@@ -3,7 +3,8 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::group::SEGMENTS_MAX;
 use cairn_core::{
-    Bounded, GroupId, Record, RecordKind, RevisionDetail, RevisionNumber, SegmentNumber, SlotIndex,
+    Bounded, GroupId, Record, RecordKind, RevisionDetail, RevisionNumber, SegmentNumber, Signed,
+    SlotIndex,
 };
 use cairn_ledger::tx::SlotRef;
 
@@ -37,6 +38,27 @@ impl NumberSet {
         bits + rest
     }
 
+    /// The numbers in it, rising.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = SegmentNumber> {
+        let end = u32::try_from(self.0.len() * 8).expect("at most SEGMENTS_MAX");
+        (0..end)
+            .map(SegmentNumber::new)
+            .filter(|number| self.contains(*number))
+    }
+
+    /// This set and `other`.
+    pub(super) fn and(&self, other: &Self) -> Self {
+        let (mut long, short) = if self.0.len() >= other.0.len() {
+            (self.0.to_vec(), &other.0)
+        } else {
+            (other.0.to_vec(), &self.0)
+        };
+        for (byte, more) in long.iter_mut().zip(short.iter()) {
+            *byte |= more;
+        }
+        Self(Bounded::new(long).expect("no longer than the longer one"))
+    }
+
     /// This set and `numbers`, each below [`SEGMENTS_MAX`].
     pub(super) fn with(&self, numbers: impl IntoIterator<Item = SegmentNumber>) -> Self {
         let mut bytes = self.0.to_vec();
@@ -51,6 +73,11 @@ impl NumberSet {
     }
 }
 
+/// Which revision a detail is of.
+pub(super) const fn number_of(detail: &Signed<RevisionDetail>) -> RevisionNumber {
+    detail.unverified().revision.number
+}
+
 /// What a slot has reached. In the folder `slots`.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub(super) struct SlotState {
@@ -59,9 +86,11 @@ pub(super) struct SlotState {
     /// Shards up to this sequence number are dropped.
     pub(super) dropped_to: u64,
     /// The newest revision that the slot had whole.
-    pub(super) reached: Option<RevisionDetail>,
+    pub(super) reached: Option<Signed<RevisionDetail>>,
     /// A newer one that is known.
-    pub(super) pending: Option<RevisionDetail>,
+    pub(super) pending: Option<Signed<RevisionDetail>>,
+    /// Leaves that details since the reached one say are emptied; the slot root proves it or not.
+    pub(super) hinted: NumberSet,
     /// Every leaf that a reached revision emptied.
     pub(super) emptied: NumberSet,
     /// The bytes of leaves that revisions up to this emptied may be dropped.
@@ -71,12 +100,13 @@ pub(super) struct SlotState {
 impl Record for SlotState {
     const KIND: RecordKind = RecordKind::SlotState;
     const VERSION: u8 = 1;
-    const BYTES_MAX: usize = 128 + 2 * RevisionDetail::BYTES_MAX + EMPTIED_BYTES_MAX;
+    const BYTES_MAX: usize = 128 + 2 * Signed::<RevisionDetail>::BYTES_MAX + 2 * EMPTIED_BYTES_MAX;
 
     fn is_well_formed(&self) -> bool {
         [&self.reached, &self.pending]
             .into_iter()
             .flatten()
+            .map(Signed::unverified)
             .all(|detail| detail.is_well_formed() && detail.revision.group == self.group)
     }
 }
@@ -90,6 +120,7 @@ impl SlotState {
             dropped_to: 0,
             reached: None,
             pending: None,
+            hinted: NumberSet(Bounded::empty()),
             emptied: NumberSet(Bounded::empty()),
             released: RevisionNumber::ZERO,
         }
@@ -107,14 +138,54 @@ impl SlotState {
     pub(super) fn reached_number(&self) -> RevisionNumber {
         self.reached
             .as_ref()
-            .map_or(RevisionNumber::ZERO, |detail| detail.revision.number)
+            .map_or(RevisionNumber::ZERO, number_of)
     }
 
     /// Leaves of that revision.
     pub(super) fn reached_count(&self) -> u32 {
         self.reached
             .as_ref()
-            .map_or(0, |detail| detail.revision.segment_count)
+            .map_or(0, |detail| detail.unverified().revision.segment_count)
+    }
+
+    /// With `detail` as the newest that is known; `None` when one as new is.
+    pub(super) fn expecting(&self, detail: &Signed<RevisionDetail>) -> Option<Self> {
+        let known = [&self.reached, &self.pending].into_iter().flatten();
+        if known
+            .map(number_of)
+            .any(|number| number >= number_of(detail))
+        {
+            return None;
+        }
+        let hints = detail.unverified().emptied.iter().copied();
+        Some(Self {
+            pending: Some(detail.clone()),
+            hinted: self.hinted.with(hints),
+            ..self.clone()
+        })
+    }
+
+    /// At `detail`, which has those leaves empty.
+    pub(super) fn reaching(&self, detail: &Signed<RevisionDetail>, emptied: NumberSet) -> Self {
+        let newer = |known: &&Signed<RevisionDetail>| number_of(known) > number_of(detail);
+        let pending = self.pending.as_ref().filter(newer).cloned();
+        let hinted = match &pending {
+            Some(_) => self.hinted.clone(),
+            None => NumberSet::default(),
+        };
+        Self {
+            reached: Some(detail.clone()),
+            pending,
+            hinted,
+            emptied,
+            ..self.clone()
+        }
+    }
+
+    /// Leaves that the newest revision has empty, as far as its writer says.
+    pub(super) fn emptied_by(&self, detail: &RevisionDetail) -> NumberSet {
+        let hints = detail.emptied.iter().copied();
+        self.emptied.and(&self.hinted).with(hints)
     }
 
     /// Name of its file.

@@ -279,36 +279,54 @@ impl Cluster {
     /// Revises the group to what was uploaded, with further leaves emptied. Sends the detail to
     /// all but the slots skipped.
     pub(super) async fn revise(&mut self, emptied: &[u32], skipped: &[u8]) -> RevisionDetail {
+        let detail = self.submit_revision(emptied).await;
+        let signed = Signed::sign(detail.clone(), &self.owner.key);
+        for slot in self.owner.code.slots() {
+            if !skipped.contains(&slot.get()) {
+                let answer = self.deliver(&self.owner.peer, slot, &signed).await;
+                let taken = matches!(answer, None | Some(ControlResponse::Slot(_)));
+                assert!(taken, "{answer:?}");
+            }
+        }
+        detail
+    }
+
+    /// Revises the group on the ledger to what was uploaded, and tells no slot.
+    pub(super) async fn submit_revision(&mut self, emptied: &[u32]) -> RevisionDetail {
         for number in emptied {
             self.owner.segments[usize::try_from(*number).unwrap()] = None;
         }
         self.owner.revision += 1;
         let detail = self.owner.detail(emptied);
+        self.submit_detail(&detail).await;
+        detail
+    }
+
+    /// Revises the group on the ledger to what a detail says.
+    pub(super) async fn submit_detail(&self, detail: &RevisionDetail) {
         let body = TxBody::GroupRevise {
             revision: detail.revision,
         };
         submit_body(&self.ledger, &self.owner.key, body)
             .await
             .unwrap();
-        for (slot, holder) in (0..).zip(self.holders().await) {
-            if !skipped.contains(&slot) {
-                let request = ControlRequest::Revise {
-                    slot: SlotIndex::new(slot),
-                    detail: detail.clone(),
-                };
-                let limit = Duration::from_secs(5);
-                let answer = self
-                    .owner
-                    .peer
-                    .request(holder, request.encode(), limit)
-                    .await;
-                if let Ok(answer) = answer {
-                    let answer = ControlResponse::decode(&answer).unwrap();
-                    assert!(matches!(answer, ControlResponse::Slot(_)), "{answer:?}");
-                }
-            }
-        }
-        detail
+    }
+
+    /// Hands a detail to a slot's node; `None` when it does not answer.
+    pub(super) async fn deliver(
+        &self,
+        from: &SimPeer,
+        slot: SlotIndex,
+        detail: &Signed<RevisionDetail>,
+    ) -> Option<ControlResponse> {
+        let holder = self.holders().await[slot.index()];
+        let request = ControlRequest::Revise {
+            slot,
+            detail: detail.clone(),
+        };
+        let limit = Duration::from_secs(5);
+        let answer = from.request(holder, request.encode(), limit).await.ok()?;
+        Some(ControlResponse::decode(&answer).unwrap())
     }
 
     /// Waits until every slot has acknowledged the group's revision.

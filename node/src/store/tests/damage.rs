@@ -75,7 +75,7 @@ proptest! {
                 put_one(&store, shard(1, segment), 0).unwrap();
             }
             let first = detail(slot(1), 1, &[Some(0); 12], &[]);
-            store.reach(slot(1), &first, &[]).unwrap();
+            store.reach(slot(1), &first).unwrap();
             let machine = runtime.machine();
             let files = machine.disk_files();
             let files: Vec<_> = files.iter().filter(|(_, bytes)| *bytes > 0).collect();
@@ -102,7 +102,7 @@ proptest! {
             for segment in 0..SHARDS {
                 put_one(&store, shard(1, segment), 0).unwrap();
             }
-            store.reach(slot(1), &first, &[]).unwrap();
+            store.reach(slot(1), &first).unwrap();
             assert_eq!(right_or_named(&store, &flipped), SHARDS);
             assert!(store.reached(slot(1)).unwrap().whole);
         });
@@ -239,7 +239,7 @@ fn scrub_finds_every_damaged_shard_and_they_are_lacking() {
             put_one(&store, shard(2, segment), 0).unwrap();
         }
         let first = detail(slot(1), 1, &[Some(0); 12], &[]);
-        store.reach(slot(1), &first, &[]).unwrap();
+        store.reach(slot(1), &first).unwrap();
         let machine = runtime.machine();
         let packs: Vec<(PathBuf, u64)> = machine
             .disk_files()

@@ -88,7 +88,7 @@ pub(super) fn detail(
     number: u64,
     leaves: &[Option<u8>],
     emptied: &[u32],
-) -> RevisionDetail {
+) -> Signed<RevisionDetail> {
     let tree = SlotTree::from_leaves(leaves.iter().zip(0..).map(|(version, segment)| {
         let shard = ShardPlace::new(place, SegmentNumber::new(segment));
         version.map_or(Leaf::EMPTY, |version| {
@@ -100,7 +100,7 @@ pub(super) fn detail(
     .unwrap();
     let mut roots = vec![SlotRoot::new(Digest::of(b"another slot")); 4];
     roots[place.slot.index()] = tree.root();
-    RevisionDetail {
+    let detail = RevisionDetail {
         revision: GroupRevision {
             group: place.group,
             number: RevisionNumber::new(number),
@@ -110,7 +110,8 @@ pub(super) fn detail(
         },
         slot_roots: Bounded::new(roots).unwrap(),
         emptied: Bounded::new(emptied.iter().copied().map(SegmentNumber::new).collect()).unwrap(),
-    }
+    };
+    Signed::sign(detail, &SecretKey::from_bytes(&[7; 32]))
 }
 
 pub(super) fn config(folder: &str) -> StoreConfig {

@@ -165,7 +165,7 @@ impl World {
         model.leaves = leaves;
         model.revision += 1;
         let next = detail(slot(1), model.revision, &model.leaves, &[]);
-        self.store.reach(slot(1), &next, &[]).unwrap();
+        self.store.reach(slot(1), &next).unwrap();
     }
 
     fn empty(&mut self, number: u32) {
@@ -177,6 +177,6 @@ impl World {
         model.shards.remove(&number);
         model.revision += 1;
         let next = detail(slot(1), model.revision, &model.leaves, &[number]);
-        self.store.reach(slot(1), &next, &[]).unwrap();
+        self.store.reach(slot(1), &next).unwrap();
     }
 }

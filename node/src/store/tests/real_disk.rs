@@ -72,14 +72,14 @@ fn i9_used_bytes_agree_with_the_file_system() {
     assert_accounts(&store, folder.path());
     let full = store.figures().unwrap().used;
     store
-        .reach(slot(1), &detail(slot(1), 1, &[Some(0); 160], &[]), &[])
+        .reach(slot(1), &detail(slot(1), 1, &[Some(0); 160], &[]))
         .unwrap();
     let leaves: Vec<_> = (0..160_u32)
         .map(|number| (number % 3 == 0).then_some(0))
         .collect();
     let emptied: Vec<u32> = (0..160).filter(|number| number % 3 != 0).collect();
     store
-        .reach(slot(1), &detail(slot(1), 2, &leaves, &emptied), &[])
+        .reach(slot(1), &detail(slot(1), 2, &leaves, &emptied))
         .unwrap();
     store
         .release_emptied(slot(1), RevisionNumber::new(2))

@@ -1,6 +1,6 @@
 //! What each call promises, one by one.
 
-use cairn_core::{RevisionNumber, UnixMillis};
+use cairn_core::{ByteCount, RevisionNumber, SecretKey, SegmentNumber, Signed, UnixMillis};
 use cairn_runtime::{Runtime, SimRuntime};
 
 use super::fixture::{
@@ -67,12 +67,12 @@ fn i1_catching_up_replaces_a_wrong_shard_but_never_a_reached_one() {
         put_one(&store, shard(1, 0), 0).unwrap();
         let first = detail(slot(1), 1, &[Some(1)], &[]);
         store.expect(slot(1), &first).unwrap();
-        let error = store.reach(slot(1), &first, &[]).unwrap_err();
+        let error = store.reach(slot(1), &first).unwrap_err();
         assert!(matches!(error, StoreError::SlotRoot { .. }), "{error}");
         let mut caught_up = put_of(shard(1, 0), 1);
         caught_up.replace = Replace::Unreached;
         store.put(&[caught_up]).pop().unwrap().unwrap();
-        store.reach(slot(1), &first, &[]).unwrap();
+        store.reach(slot(1), &first).unwrap();
         let mut other = put_of(shard(1, 0), 2);
         other.replace = Replace::Unreached;
         let error = store.put(&[other]).pop().unwrap().unwrap_err();
@@ -87,14 +87,14 @@ fn i3_a_revision_is_reached_with_its_root_or_not_at_all() {
             put_one(&store, shard(1, segment), 0).unwrap();
         }
         let all = detail(slot(1), 1, &[Some(0); 4], &[]);
-        match store.reach(slot(1), &all, &[]).unwrap_err() {
+        match store.reach(slot(1), &all).unwrap_err() {
             StoreError::Lacking { first, count, .. } => assert_eq!((first.get(), count), (2, 1)),
             error => panic!("{error}"),
         }
         assert_eq!(store.reached(slot(1)), None);
         put_one(&store, shard(1, 2), 0).unwrap();
-        let root = store.reach(slot(1), &all, &[]).unwrap();
-        assert_eq!(root, all.slot_roots[1]);
+        let root = store.reach(slot(1), &all).unwrap();
+        assert_eq!(root, all.unverified().slot_roots[1]);
         let store = reopen(runtime, store);
         let reached = store.reached(slot(1)).unwrap();
         assert_eq!((reached.detail, reached.whole), (all, true));
@@ -109,14 +109,14 @@ fn emptied_leaves_go_when_their_revision_is_acknowledged() {
             put_one(&store, shard(1, segment), 0).unwrap();
         }
         store
-            .reach(slot(1), &detail(slot(1), 1, &[Some(0); 8], &[]), &[])
+            .reach(slot(1), &detail(slot(1), 1, &[Some(0); 8], &[]))
             .unwrap();
         let full = store.figures().unwrap().used;
         let mut leaves = [Some(0); 8];
         leaves[3] = None;
         leaves[7] = None;
         let second = detail(slot(1), 2, &leaves, &[3, 7]);
-        store.reach(slot(1), &second, &[]).unwrap();
+        store.reach(slot(1), &second).unwrap();
         let store = reopen(runtime, store);
         let used = store.figures().unwrap().used;
         assert!(used >= full, "nothing goes before it may");
@@ -168,7 +168,7 @@ fn a_dropped_slot_is_gone_and_may_come_again() {
             put_one(&store, shard(2, segment), 0).unwrap();
         }
         store
-            .reach(slot(1), &detail(slot(1), 1, &[Some(0); 12], &[]), &[])
+            .reach(slot(1), &detail(slot(1), 1, &[Some(0); 12], &[]))
             .unwrap();
         store.drop_slot(slot(1)).unwrap();
         assert_eq!(store.slots(), [slot(2)]);
@@ -197,12 +197,12 @@ fn mostly_dead_packs_are_copied_and_removed() {
         store.drop_slot(slot(1)).unwrap();
         let leaves: Vec<Option<u8>> = (0..60).map(|_| Some(0)).collect();
         store
-            .reach(slot(2), &detail(slot(2), 1, &leaves, &[]), &[])
+            .reach(slot(2), &detail(slot(2), 1, &leaves, &[]))
             .unwrap();
         let emptied: Vec<u32> = (0..60).filter(|segment| !keep(*segment)).collect();
         let leaves: Vec<Option<u8>> = (0..60).map(|segment| keep(segment).then_some(0)).collect();
         store
-            .reach(slot(2), &detail(slot(2), 2, &leaves, &emptied), &[])
+            .reach(slot(2), &detail(slot(2), 2, &leaves, &emptied))
             .unwrap();
         store
             .release_emptied(slot(2), RevisionNumber::new(2))
@@ -225,7 +225,7 @@ fn mostly_dead_packs_are_copied_and_removed() {
 fn i9_a_store_takes_no_more_than_its_capacity() {
     on_machine(2, |runtime| {
         let mut small = config("/store");
-        small.capacity = cairn_core::ByteCount::new(1 << 20);
+        small.capacity = ByteCount::new(1 << 20);
         let (store, _) = open(runtime.disk(), small.clone()).unwrap();
         let mut stored = 0;
         let mut refused = 0;
@@ -277,7 +277,7 @@ fn a_closed_store_reads_and_takes_nothing() {
 fn i9_a_full_store_can_still_make_room() {
     on_machine(3, |runtime| {
         let mut small = config("/store");
-        small.capacity = cairn_core::ByteCount::new(2 << 20);
+        small.capacity = ByteCount::new(2 << 20);
         let (store, _) = open(runtime.disk(), small).unwrap();
         // Tiny shards, every second of a slot that goes: holes give nothing back within heads.
         let mut count = 0;
@@ -292,5 +292,55 @@ fn i9_a_full_store_can_still_make_room() {
         for number in (0..count).step_by(2) {
             assert_version(&store, shard(2, number * 4), 0);
         }
+    });
+}
+
+#[test]
+fn i3_leaves_emptied_by_a_revision_that_was_never_whole_are_remembered() {
+    with_store(|runtime, store| {
+        for segment in [0, 1, 2] {
+            put_one(&store, shard(1, segment), 0).unwrap();
+        }
+        let first = detail(slot(1), 1, &[Some(0); 3], &[]);
+        store.reach(slot(1), &first).unwrap();
+        let second = detail(slot(1), 2, &[Some(0), None, Some(0), Some(0)], &[1]);
+        let error = store.reach_or_expect(slot(1), &second).unwrap_err();
+        assert!(matches!(error, StoreError::Lacking { .. }), "{error}");
+        let store = reopen(runtime, store);
+        let third = detail(slot(1), 3, &[Some(0), None, Some(0), None], &[3]);
+        let hinted = store.hinted(slot(1), third.unverified());
+        assert_eq!(hinted, [1, 3].map(SegmentNumber::new));
+        store.reach(slot(1), &third).unwrap();
+        assert_eq!(store.kept(slot(1), shard(1, 1).segment, 1), [Kept::Emptied]);
+    });
+}
+
+#[test]
+fn i3_a_false_hint_is_overruled_and_forgotten() {
+    with_store(|runtime, store| {
+        for segment in [0, 1] {
+            put_one(&store, shard(1, segment), 0).unwrap();
+        }
+        let first = detail(slot(1), 1, &[Some(0); 2], &[1]);
+        let error = store.reach_or_expect(slot(1), &first).unwrap_err();
+        assert!(matches!(error, StoreError::SlotRoot { .. }), "{error}");
+        store.reach_emptied(slot(1), &first, &[]).unwrap();
+        let store = reopen(runtime, store);
+        let reached = store.reached(slot(1)).unwrap();
+        assert_eq!((reached.detail, reached.whole), (first, true));
+        assert_version(&store, shard(1, 1), 0);
+    });
+}
+
+#[test]
+fn a_revision_that_says_other_bytes_is_not_reached() {
+    with_store(|_, store| {
+        put_one(&store, shard(1, 0), 0).unwrap();
+        let mut less = detail(slot(1), 1, &[Some(0)], &[]).into_unverified();
+        less.revision.slot_bytes = ByteCount::new(less.revision.slot_bytes.get() - 1);
+        let less = Signed::sign(less, &SecretKey::from_bytes(&[7; 32]));
+        let error = store.reach(slot(1), &less).unwrap_err();
+        assert!(matches!(error, StoreError::SlotBytes { .. }), "{error}");
+        assert_eq!(store.reached(slot(1)), None);
     });
 }

@@ -49,6 +49,7 @@ fn vectors() -> BTreeMap<&'static str, String> {
         reached: Some(detail(slot(1), 1, &[Some(0), None], &[1])),
         pending: Some(detail(slot(1), 2, &[Some(0), None, Some(0)], &[])),
         emptied: NumberSet::default().with([SegmentNumber::new(1)]),
+        hinted: NumberSet::default().with([SegmentNumber::new(9)]),
         released: RevisionNumber::new(1),
         ..SlotState::new(slot(1))
     };
