@@ -7,10 +7,10 @@
 //! connection, hole-punched or relayed, when none of them answers. Addresses come from the
 //! configuration, from what peers say of themselves, and from signed node records in the DHT.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use cairn_core::{NodeId, NodeRecord, Record, SecretKey, SignatureError, Signed, UnixMillis};
@@ -80,6 +80,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     connected: BTreeSet<NodeId>,
+    /// Peers that somebody looks up, and some whose lookup is over.
+    lookups: BTreeMap<NodeId, Weak<AsyncMutex<()>>>,
     listen: Vec<Multiaddr>,
     external: Vec<Multiaddr>,
 }
@@ -121,6 +123,19 @@ impl Shared {
 
     fn is_connected(&self, node: NodeId) -> bool {
         self.state().connected.contains(&node)
+    }
+
+    /// The turn of a peer's lookups: who wants one that is under way waits for it and uses what it
+    /// brought.
+    fn lookup_turn(&self, peer: NodeId) -> Arc<AsyncMutex<()>> {
+        let mut state = self.state();
+        state.lookups.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = state.lookups.get(&peer).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(AsyncMutex::new(()));
+        state.lookups.insert(peer, Arc::downgrade(&turn));
+        turn
     }
 
     fn wants_rewrite(&self) -> bool {
@@ -279,8 +294,10 @@ impl RealNetwork {
     }
 
     /// Looks the peer up in the DHT, unless that was done a moment ago; whether that told anything
-    /// new.
+    /// new. Waits for a lookup that is under way.
     async fn refresh(&self, peer: NodeId) -> bool {
+        let turn = self.shared.lookup_turn(peer);
+        let _turn = turn.lock().await;
         let runtime = &self.shared.runtime;
         let may = self.shared.book.may_look_up(peer, runtime.monotonic());
         may && runtime

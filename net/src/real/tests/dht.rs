@@ -25,6 +25,24 @@ async fn five_nodes_find_each_other_through_the_dht() {
     assert_eq!(client.find(RecordKey::Node(id(77))).await, Ok(None));
 }
 
+/// Those who ask while the record is being looked up must not take the slow way meanwhile: the pool
+/// would keep it for as long as there is traffic.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_opened_at_once_all_wait_for_the_data_address() {
+    const STREAMS: usize = 8;
+    let first = node(1, &[]).await;
+    let second = node(2, &[&first]).await;
+    let _serving: Vec<_> = [&first, &second].into_iter().map(serve).collect();
+    found(&second, RecordKey::Node(id(1))).await;
+    let mut config = RealConfig::new(secret(9), DhtMode::Client);
+    config.bootstrap = vec![address(&first)];
+    let client = start(config).await;
+    let opening = (0..STREAMS).map(|_| client.connect(id(1), LIMIT));
+    for stream in futures::future::join_all(opening).await {
+        assert_eq!(stream.unwrap().carrier(), Carrier::Tls);
+    }
+}
+
 /// Waits until the DHT has a record.
 async fn found(network: &RealNetwork, key: RecordKey) -> Vec<u8> {
     let runtime = RealRuntime::current();
