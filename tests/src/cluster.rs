@@ -21,10 +21,12 @@ use cairn_node::store::{NoCache, StoreConfig};
 use cairn_node::{NodeConfig, NodeHandle, Pacing};
 use cairn_runtime::{Machine, Runtime, Sim, SimRuntime, Task};
 
-/// The ledger as nodes and clients of a cluster reach it: over the network.
+use crate::adversary::{Face, LyingNode, Mask};
+
+/// The ledger as clients of a cluster reach it: over the network.
 pub type ClusterLedger = RemoteLedger<ControlTransport<SimPeer>>;
-/// A node of a cluster.
-pub type ClusterNode = NodeHandle<SimRuntime, SimPeer, ClusterLedger>;
+/// A node of a cluster, behind the face that it may turn into a liar's.
+pub type ClusterNode = NodeHandle<SimRuntime, Face, RemoteLedger<ControlTransport<Face>>>;
 /// A client of a cluster.
 pub type ClusterClient = Client<SimRuntime, SimPeer, ClusterLedger>;
 /// An owner on a cluster.
@@ -63,6 +65,7 @@ pub struct Member {
     pub machine: Machine,
     /// The node's identity.
     pub id: NodeId,
+    mask: Mask,
     key: SecretKey,
     handle: Option<ClusterNode>,
 }
@@ -122,6 +125,12 @@ pub fn key_of(name: &str) -> SecretKey {
     SecretKey::from_bytes(Digest::of(name.as_bytes()).as_bytes())
 }
 
+/// The keys of the owner `name`, the same in every world.
+#[must_use]
+pub fn owner_keys(name: &str) -> OwnerKeys {
+    OwnerKeys::from_seed(Digest::of(name.as_bytes()).as_bytes())
+}
+
 impl Cluster {
     /// Starts the ledger and all nodes, and waits until the nodes are registered.
     ///
@@ -139,6 +148,7 @@ impl Cluster {
                 Member {
                     machine: sim.machine(&name),
                     id: NodeId::new(key.public()),
+                    mask: Mask::default(),
                     key,
                     handle: None,
                 }
@@ -226,6 +236,8 @@ impl Cluster {
         let member = &mut self.members[index];
         let runtime = member.machine.runtime();
         let peer = self.world.net.join(&runtime, member.id, DhtMode::Server);
+        let key = member.key.clone();
+        let peer = Face::new(peer, runtime.clone(), key, member.mask.clone());
         let ledger = remote_ledger(peer.clone(), &[ledger_peer], self.world.ledger);
         let mut store = StoreConfig::new("/node".into(), config.capacity);
         store.floor = ByteCount::new(1 << 20);
@@ -258,6 +270,14 @@ impl Cluster {
     pub fn kill(&mut self, index: usize) {
         self.members[index].machine.kill();
         self.members[index].handle = None;
+    }
+
+    /// Turns a node into a liar from its next start on, and starts it again: no stream of the
+    /// honest node is left.
+    pub async fn corrupt(&mut self, index: usize, liar: Arc<dyn LyingNode>) {
+        self.kill(index);
+        self.members[index].mask.put_on(liar);
+        self.restart(index).await;
     }
 
     /// Starts a crashed node again over the same disk.
@@ -347,7 +367,7 @@ impl World {
         let folder = Path::new("/owner");
         let made = client.runtime().disk().create_dir_all(folder);
         made.expect("the owner's folder is made");
-        let keys = OwnerKeys::from_seed(Digest::of(name.as_bytes()).as_bytes());
+        let keys = owner_keys(name);
         let mut config = OwnerConfig::new(profile);
         config.slot_capacity = ByteCount::new(64 << 20);
         Owner::new(client, keys, folder, config)

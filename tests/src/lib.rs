@@ -3,8 +3,10 @@
 //! [`Cluster`] is the one way to get a network in a test: machines of a simulated world that run
 //! the real ledger, nodes and clients. Tests with real processes and sockets are in `tests/`.
 
+pub mod adversary;
 pub mod cluster;
 pub mod content;
+pub mod roots;
 pub mod schedule;
 pub mod system;
 

@@ -12,8 +12,8 @@ use cairn_net::sim::SimPeer;
 use cairn_proofs::group_root;
 
 use super::actors::read_back;
-use super::{Board, IMPAIRED_MAX};
-use crate::cluster::Cluster;
+use super::{Board, IMPAIRED_MAX, PROFILES};
+use crate::cluster::{Cluster, owner_keys};
 
 /// How long the network has to become quiet once every fault is mended.
 const QUIET_LIMIT: Duration = Duration::from_secs(2 * 3600);
@@ -57,7 +57,8 @@ pub(super) async fn quiet(cluster: &Cluster, board: &Board) {
     quiet.await;
 }
 
-/// I3: the slot roots that nodes have make the group root that the ledger has.
+/// I3: the slot roots that nodes have, and those of the bytes that they serve, make the group
+/// root that the ledger has.
 pub(super) async fn roots(cluster: &Cluster, board: &Board) {
     let (_machine, client) = cluster.world.client("checker");
     let groups = board.lock().groups.clone();
@@ -80,6 +81,10 @@ pub(super) async fn roots(cluster: &Cluster, board: &Board) {
         }
         let root = group_root(&slot_roots).expect("a group's worth of slots");
         assert_eq!(root, group.revision.group_root, "I3: group {id}");
+        let mut owners = (0..PROFILES.len()).map(|index| owner_keys(&format!("owner {index}")));
+        let owner = owners.find(|keys| keys.account() == group.owner);
+        let owner = owner.expect("an owner of the day");
+        crate::roots::check_group(cluster, owner.identity(), id).await;
     }
 }
 
