@@ -342,8 +342,10 @@ impl<D: Disk> Book<D> {
         })
     }
 
-    /// The next revision, written down, ready to be submitted; `None` when nothing changed. When
-    /// there are more emptied leaves than one revision takes, another follows it.
+    /// The next revision, written down, ready to be submitted; `None` when nothing changed. Its
+    /// detail names the leaves that it empties, and those of the last one as long as too few slots
+    /// have that. When there are more than one detail takes, another revision follows, as soon as
+    /// this one is delivered.
     ///
     /// # Errors
     ///
@@ -364,22 +366,23 @@ impl<D: Disk> Book<D> {
             .current
             .as_ref()
             .map(|detail| detail.revision);
-        let emptied: Vec<SegmentNumber> = self
-            .pending
-            .range(..count)
-            .map(|number| SegmentNumber::new(*number))
-            .collect();
-        if emptied.is_empty() && before.map_or(0, |revision| revision.segment_count) == count {
+        let carried = self.carried();
+        let fresh: Vec<u32> = self.pending.range(..count).copied().collect();
+        let (fresh, later) = fresh.split_at(fresh.len().min(EMPTIED_MAX - carried.len()));
+        let edges = if later.is_empty() {
+            &self.edges
+        } else {
+            let later = later.iter().copied().collect();
+            let now: BTreeSet<u32> = self.emptied.difference(&later).copied().collect();
+            &self.build(&now, count)?
+        };
+        let covered = before.map_or(0, |revision| revision.segment_count);
+        if fresh.is_empty() && covered == edges.count() {
             return Ok(None);
         }
-        let (edges, emptied) = if emptied.len() > EMPTIED_MAX {
-            let part = emptied[..EMPTIED_MAX].to_vec();
-            let later: BTreeSet<u32> = emptied[EMPTIED_MAX..].iter().map(|n| n.get()).collect();
-            let now: BTreeSet<u32> = self.emptied.difference(&later).copied().collect();
-            (&self.build(&now, count)?, part)
-        } else {
-            (&self.edges, emptied)
-        };
+        let fresh: BTreeSet<u32> = fresh.iter().copied().collect();
+        let emptied = carried.union(&fresh).copied();
+        let emptied: Vec<_> = emptied.map(SegmentNumber::new).collect();
         let slot_roots: Vec<_> = edges.slots.iter().map(Frontier::root).collect();
         let number = self
             .current_number()
@@ -403,6 +406,15 @@ impl<D: Disk> Book<D> {
             self.revisions.submitted.push(detail.clone());
         }
         Ok(Some(detail))
+    }
+
+    /// Leaves of the newest revision's detail that too few slots have: the next detail names them
+    /// again, else no slot could ever tell that they are empty.
+    fn carried(&self) -> BTreeSet<u32> {
+        let undelivered = self.undelivered().into_iter();
+        undelivered
+            .flat_map(|detail| detail.emptied.iter().map(|number| number.get()))
+            .collect()
     }
 
     /// The newest revision that the ledger has and too few slots have the detail of.

@@ -49,7 +49,8 @@ pub struct RevisionDetail {
     pub revision: GroupRevision,
     /// Root of each slot tree, by slot; n of them.
     pub slot_roots: Bounded<SlotRoot, SLOTS_MAX>,
-    /// Leaves that this revision empties, rising.
+    /// Leaves that this revision empties, and those of earlier ones whose details too few slots
+    /// took, rising.
     pub emptied: Bounded<SegmentNumber, EMPTIED_MAX>,
 }
 

@@ -123,6 +123,25 @@ fn the_whole_network_comes_back_after_kill_9() {
     assert_same(&network.cat(&more).stdout, &bytes_of(5, MIB));
 }
 
+/// A put that fails for want of nodes leaves no slot behind once they are back.
+#[test]
+fn slots_catch_up_after_a_put_without_any_node() {
+    let network = DevNetwork::start(4);
+    let content = bytes_of(7, MIB);
+    let link = network.put("first", &content);
+    network.wait_complete(&link);
+    network.nodes("kill", &[1, 2, 3, 4]);
+    let path = network.path("second");
+    std::fs::write(&path, &content).expect("the file is written");
+    let ran = network.run(&["--quiet", "put", &path.to_string_lossy()]);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    network.nodes("start", &[1, 2, 3, 4]);
+    let again = network.put("second", &content);
+    network.wait_complete(&again);
+    network.wait_complete(&link);
+    assert_same(&network.cat(&again).stdout, &content);
+}
+
 #[test]
 fn a_folder_of_many_small_files_comes_back_as_it_was() {
     let network = DevNetwork::start(4);

@@ -130,6 +130,7 @@ fn numbers_go_up_and_revisions_cover_what_is_finished_without_a_gap() {
         segments.remove(&numbers[0]);
         let third = book.revise().unwrap().unwrap();
         check(&third, &segments);
+        assert_eq!(third.emptied.to_vec(), [numbers[0], numbers[2]]);
         book.settle(&third.revision).unwrap();
         assert_eq!(book.segments_of(UploadId::new([1; 16])).unwrap().len(), 2);
     });
@@ -199,6 +200,33 @@ fn a_clean_close_leaves_nothing_to_empty() {
     });
 }
 
+/// A leaf whose emptying no slot was told of would keep every slot behind for ever.
+#[test]
+fn a_detail_names_what_the_last_one_did_not_get_to_the_slots() {
+    simulated(|runtime| {
+        let disk = runtime.disk();
+        let mut book = Book::create(disk, &folder(), opened()).unwrap();
+        let empty_next = |book: &mut Book<_>| {
+            let number = book.allocate(60).unwrap().unwrap();
+            book.abandon(&[number]).unwrap();
+            let detail = book.revise().unwrap().unwrap();
+            book.settle(&detail.revision).unwrap();
+            (number, detail)
+        };
+        let (first, _) = empty_next(&mut book);
+        let (second, _) = empty_next(&mut book);
+        drop(book);
+        let mut book = Book::open(disk, &folder()).unwrap();
+        let (third, detail) = empty_next(&mut book);
+        assert_eq!(detail.emptied.to_vec()[..2], [first, second]);
+        assert_eq!(detail.emptied.last(), Some(&third));
+        check(&detail, &BTreeMap::new());
+        book.delivered(detail.revision.number).unwrap();
+        let (fourth, detail) = empty_next(&mut book);
+        assert_eq!(detail.emptied.to_vec(), [fourth]);
+    });
+}
+
 #[test]
 fn more_emptied_leaves_than_a_revision_takes_need_two() {
     simulated(|runtime| {
@@ -213,6 +241,8 @@ fn more_emptied_leaves_than_a_revision_takes_need_two() {
         let first = book.revise().unwrap().unwrap();
         assert_eq!(first.emptied.len(), EMPTIED_MAX);
         book.settle(&first.revision).unwrap();
+        assert_eq!(book.revise().unwrap(), None, "the next detail has no room");
+        book.delivered(first.revision.number).unwrap();
         let second = book.revise().unwrap().unwrap();
         assert_eq!(second.emptied.len(), 10);
         check(&first, &BTreeMap::new());

@@ -21,6 +21,15 @@ const ROUNDS_MAX: usize = 32;
 /// Longest wait for a slot to take a revision's detail. Slots pass details on among themselves.
 const DETAIL_LIMIT: Duration = Duration::from_secs(5);
 
+/// Whether a detail was handed to enough slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delivery {
+    /// In this call.
+    Now,
+    /// Not in this call: there is none to deliver, or too few took it.
+    None,
+}
+
 impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
     /// Makes revisions until all that is finished without a gap and all emptied leaves are
     /// covered. Returns the newest revision's number.
@@ -45,7 +54,10 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
                 .await
                 .map_err(failed)?;
             let Some(detail) = detail else {
-                self.deliver_last(writer).await?;
+                if self.deliver_last(writer).await? == Delivery::Now {
+                    // Leaves may have waited for room in a detail.
+                    continue;
+                }
                 *lock(&writer.revised_at) = runtime.monotonic();
                 return writer
                     .with_book(runtime, |book| Ok(book.current_number()))
@@ -98,7 +110,7 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
     }
 
     /// Hands the newest revision's detail to the slots, when too few have it.
-    async fn deliver_last(&self, writer: &Arc<Writer<R::Disk>>) -> Result<(), ReviseError> {
+    async fn deliver_last(&self, writer: &Arc<Writer<R::Disk>>) -> Result<Delivery, ReviseError> {
         let group = writer.opened.group;
         let failed = |cause: BookError| ReviseError::Book { group, cause };
         let runtime = self.client.runtime();
@@ -107,7 +119,7 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
             .await
             .map_err(failed)?;
         let Some(detail) = detail else {
-            return Ok(());
+            return Ok(Delivery::None);
         };
         let number = detail.revision.number;
         let taken = self.deliver(writer, detail).await;
@@ -117,10 +129,11 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
                 .with_book(runtime, move |book| book.delivered(number))
                 .await
                 .map_err(failed)?;
+            Ok(Delivery::Now)
         } else {
             tracing::warn!(%group, %number, taken, "few slots took the revision's detail");
+            Ok(Delivery::None)
         }
-        Ok(())
     }
 
     /// How many slots took the detail.

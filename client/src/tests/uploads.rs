@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cairn_core::{Blame, Bounded, ByteCount, Digest, ErrorCode, Retry, SlotIndex};
+use cairn_core::{Blame, Bounded, ByteCount, Digest, ErrorCode, Retry, SegmentNumber, SlotIndex};
 use cairn_runtime::{RealRuntime, Runtime};
 
 use crate::client::ClientConfig;
@@ -185,6 +185,45 @@ fn too_few_receipts_name_the_slots() {
             download(&world.client(9), &done.link).await.unwrap(),
             b"again"
         );
+    });
+}
+
+/// The nodes went away while a segment was put: its leaf is emptied by a revision that none of
+/// them is told of, and the next detail tells them.
+#[test]
+fn slots_are_told_later_what_was_emptied_while_they_were_away() {
+    run(8, async |world, folder| {
+        let owner = world.owner(folder);
+        let first = upload(&owner, b"opens the group").await;
+        let group = first.link.groups().next().unwrap();
+        let ids: Vec<_> = world.nodes.keys().copied().collect();
+        ids.iter().for_each(|id| world.kill(*id));
+        let source = reader_source(file("a"), Cursor::new(noise(100, 4)));
+        let failed = owner.upload(source, UploadOptions::default(), quiet).await;
+        let error = failed.unwrap_err();
+        assert!(matches!(error, UploadError::NotDurable(_)), "{error}");
+        owner.sync().await.unwrap();
+        let emptied = SegmentNumber::new(1);
+        assert_eq!(
+            world
+                .ledger
+                .group_now(group)
+                .unwrap()
+                .revision
+                .segment_count,
+            2
+        );
+        for id in &ids {
+            world.hub.bring_up(*id);
+        }
+        upload(&owner, b"again").await;
+        for (slot, deal) in (0..)
+            .map(SlotIndex::new)
+            .zip(&world.ledger.group_now(group).unwrap().deals)
+        {
+            let detail = world.node(deal.node).detail(group, slot).unwrap();
+            assert_eq!(detail.emptied.to_vec(), [emptied], "slot {slot}");
+        }
     });
 }
 
