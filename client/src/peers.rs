@@ -69,6 +69,8 @@ struct Peer {
     /// Failures since the last success.
     failures: u32,
     away_until: Duration,
+    /// Passed over until then whatever it answers: it served wrong bytes.
+    wrong_until: Duration,
     /// Puts under way.
     puts: usize,
     used_at: Duration,
@@ -81,6 +83,7 @@ impl Peer {
             large: Estimate::first(LARGE_FIRST),
             failures: 0,
             away_until: Duration::ZERO,
+            wrong_until: Duration::ZERO,
             puts: 0,
             used_at: Duration::ZERO,
         }
@@ -146,11 +149,12 @@ impl Peers {
         });
     }
 
-    /// The node served wrong bytes.
+    /// The node served wrong bytes. A right answer to another question does not undo that: it may
+    /// have been under way, or be what the node gains its trust by.
     pub(crate) fn lied(&self, node: NodeId, now: Duration) {
         self.change(node, now, |peer| {
             peer.failures = peer.failures.saturating_add(1);
-            peer.away_until = now.saturating_add(WRONG_AWAY);
+            peer.wrong_until = now.saturating_add(WRONG_AWAY);
         });
     }
 
@@ -158,7 +162,7 @@ impl Peers {
     pub(crate) fn is_away(&self, node: NodeId, now: Duration) -> bool {
         self.lock()
             .get(&node)
-            .is_some_and(|peer| peer.away_until > now)
+            .is_some_and(|peer| peer.away_until.max(peer.wrong_until) > now)
     }
 
     /// After which time without an answer of `bytes` another source is asked.
@@ -257,7 +261,9 @@ mod tests {
         peers.served(node(1), at(5_000));
         assert!(!peers.is_away(node(1), at(5_000)));
         peers.lied(node(1), at(5_000));
+        peers.answered(node(1), at(5_001), 65_536, at(2));
         assert!(peers.is_away(node(1), at(500_000)));
+        assert!(!peers.is_away(node(1), at(606_000)));
     }
 
     #[test]
