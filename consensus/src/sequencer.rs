@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, SecretKey, Signed};
 use cairn_ledger::{
-    Account, BlockEffects, Genesis, Group, Ledger, LedgerError, LedgerStatus, NodeEntry, SlotRef,
-    Tx, TxOutcome,
+    Account, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError, LedgerStatus,
+    NodeEntry, SlotRef, Tx, TxOutcome,
 };
 use cairn_runtime::{Runtime, Task};
 
@@ -223,6 +223,17 @@ impl<R: Runtime> Ledger for Sequencer<R> {
             .owner
             .core
             .read(|state| state.slots_of(node, None).collect()))
+    }
+
+    async fn challenge_page(
+        &self,
+        node: NodeId,
+        after: Option<SlotRef>,
+    ) -> Result<Option<ChallengePage>, LedgerError> {
+        Ok(self
+            .owner
+            .core
+            .read(|state| state.challenge_page(node, after)))
     }
 
     async fn status(&self) -> Result<LedgerStatus, LedgerError> {

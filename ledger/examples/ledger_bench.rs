@@ -75,6 +75,7 @@ impl Bench {
             seed: Digest::of(&height.get().to_le_bytes()),
             lost: Bounded::empty(),
             txs: Bounded::new(txs).unwrap(),
+            verdicts: Bounded::empty(),
         }
     }
 

@@ -12,8 +12,8 @@ pub const LOST_MAX: usize = 64;
 /// Most bytes of a block: so few that its effects always fit one response, see the assertion in
 /// [`crate::effect`].
 pub const BLOCK_BYTES_MAX: usize = 256 << 10;
-/// Bytes of a block without nodes and transactions.
-pub const BLOCK_HEADER_BYTES: usize = 3 + 8 + 32 + 8 + 32 + 4 + 4;
+/// Most bytes of a block without nodes and transactions.
+pub const BLOCK_HEADER_BYTES: usize = 3 + 8 + 32 + 8 + 32 + 4 + 4 + 4 + TXS_MAX;
 
 /// Transactions in their order. Made by whoever drives the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -32,6 +32,21 @@ pub struct Block {
     /// The transactions. Those that the state does not do pay their fee, or change nothing when
     /// their account can't be charged.
     pub txs: Bounded<Signed<Tx>, TXS_MAX>,
+    /// What the proofs say that its `ProofSubmit`s stand for, in their order; the rest of a list
+    /// that is too short is [`Verdict::Missing`]. The witnesses travel beside the block, and who
+    /// has them checks it by [`crate::State::check_verdicts`].
+    pub verdicts: Bounded<Verdict, TXS_MAX>,
+}
+
+/// What a proof says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+pub enum Verdict {
+    /// Nobody has shown the proof: the transaction is refused.
+    Missing,
+    /// It does not answer the challenge.
+    Invalid,
+    /// It answers the challenge.
+    Valid,
 }
 
 impl Record for Block {
@@ -74,6 +89,16 @@ pub enum BlockError {
         expected: UnixMillis,
         /// The block's.
         found: UnixMillis,
+    },
+    /// More verdicts than proofs.
+    #[error("block {height}: expected at most {expected} verdicts, found {found}")]
+    Verdicts {
+        /// The block's height.
+        height: Height,
+        /// Its proofs.
+        expected: usize,
+        /// Its verdicts.
+        found: usize,
     },
     /// The last height is reached.
     #[error("no block can follow height {height}")]

@@ -1,15 +1,15 @@
 //! What a block changed, for those who follow the ledger.
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_core::{GroupId, Height, NodeId, RevisionNumber, TxId, UnixMillis};
+use cairn_core::{EpochNumber, GroupId, Height, NodeId, RevisionNumber, TxId, UnixMillis};
 
-use crate::block::{BLOCK_BYTES_MAX, LOST_MAX};
+use crate::block::{BLOCK_BYTES_MAX, LOST_MAX, Verdict};
 use crate::state::SLOTS_DRAWN_MAX;
 use crate::tx::SlotRef;
 use crate::tx_error::TxError;
 use crate::wire::EFFECTS_BYTES_MAX;
 
-/// One change. Within a block they come in the order in which they happened: draws, then nodes
+/// One change. Within a block they come in the order in which they happened: the epoch, draws, then nodes
 /// called lost, then each transaction's followed by its [`Effect::TxDone`].
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Effect {
@@ -70,6 +70,20 @@ pub enum Effect {
     },
     /// A node has lost a slot's bytes and catches up from nothing.
     LossDeclared(SlotRef),
+    /// An epoch began: what had been acknowledged before this block is what is to be proven in it.
+    /// Its seed is not known yet.
+    EpochBegan(EpochNumber),
+    /// The seed of the epoch is known: its challenges can be drawn, and answered until it ends.
+    EpochOpened(EpochNumber),
+    /// A node's proof of an epoch was judged.
+    Judged {
+        /// The node.
+        node: NodeId,
+        /// The epoch.
+        epoch: EpochNumber,
+        /// What the proof says.
+        verdict: Verdict,
+    },
 }
 
 /// The changes of one block.

@@ -10,13 +10,11 @@
 use std::sync::LazyLock;
 
 use borsh::BorshDeserialize;
-use cairn_core::{Record, Signed, UnixMillis};
+use cairn_core::{Bounded, Digest, Record, Signed, UnixMillis};
 
-use crate::block::Block;
-use crate::genesis::Genesis;
-use crate::sample::{
-    OWNER, World, acknowledge, declare_loss, node, open, register, revise, slot, terms,
-};
+use crate::block::{Block, Verdict};
+use crate::genesis::{Genesis, Parameters};
+use crate::sample::{OWNER, World, acknowledge, declare_loss, node, open, revise, slot, terms};
 use crate::state::State;
 use crate::tx::{Tx, TxBody};
 use crate::wire::{LedgerRequest, LedgerResponse};
@@ -24,7 +22,11 @@ use crate::wire::{LedgerRequest, LedgerResponse};
 /// A ledger with deals held, leaving, vacant and waiting, and bodies that would be done.
 static BUSY: LazyLock<(World, Vec<(u8, TxBody)>)> = LazyLock::new(|| {
     let places = [(1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 4, 4), (5, 5, 5)];
-    let mut world = World::with_nodes(8, &places);
+    let parameters = Parameters {
+        epoch_millis: 14,
+        ..Parameters::default()
+    };
+    let mut world = World::with_nodes_on(parameters, 8, &places);
     let id = world.place(2, 4);
     let other = world.place(2, 4);
     world.accept(OWNER, revise(id, 1, 5));
@@ -43,11 +45,18 @@ static BUSY: LazyLock<(World, Vec<(u8, TxBody)>)> = LazyLock::new(|| {
         (successor, acknowledge(slot(id, 0), 1)),
         (holder, declare_loss(slot(other, 3))),
         (holder, TxBody::NodeDrain),
-        (60, register(60, OWNER, terms(9, (6, 6, 6)))),
+        (60, world.registration(60, terms(9, (6, 6, 6)))),
         (
             holder,
             TxBody::NodeUpdate {
                 terms: terms(9, (7, 7, 7)),
+            },
+        ),
+        (
+            successor,
+            TxBody::ProofSubmit {
+                epoch: world.state.epoch().number,
+                witness: Digest::of(b"a proof"),
             },
         ),
     ];
@@ -135,9 +144,12 @@ fn follow(world: &World, from: u8, body: TxBody) {
         body,
         ..world.signed(from, TxBody::NodeDrain).into_unverified()
     };
+    let is_proof = matches!(tx.body, TxBody::ProofSubmit { .. });
+    let verdicts = [Verdict::Invalid].into_iter().filter(|_| is_proof);
+    let verdicts = Bounded::new(verdicts.collect()).expect("one");
     let tx = world.sign(tx, from);
     let block = world.next_block(&[], vec![tx]);
-    world.apply(block);
+    world.apply(Block { verdicts, ..block });
     for _ in 0..3 {
         world.pass();
     }
@@ -163,7 +175,6 @@ fn edited(valid: &[u8], edits: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::genesis::Parameters;
     use crate::sample::{account, genesis};
 
     /// Inputs of each target: enough to reach every refusal, few enough for every run.

@@ -3,6 +3,8 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{AccountId, Amount, Bounded, ByteCount, LedgerId, Record, RecordKind, UnixMillis};
 
+use crate::epoch::REVISIONS_KEPT;
+
 /// Most accounts that a genesis endows.
 pub const ENDOWED_MAX: usize = 4096;
 
@@ -12,13 +14,35 @@ pub const STATE_BYTES_MAX: u64 = 4 << 30;
 const STATE_FIXED_BYTES_MAX: u64 = 1024;
 /// Most bytes of an account with its key.
 const ACCOUNT_BYTES_MAX: u64 = 32 + 8 + 8;
-/// Most bytes of a node with its key: ids, numbers, three labels, status.
-const NODE_BYTES_MAX: u64 = 32 + 32 + 32 + 8 + 8 + 8 + 3 * (4 + 64) + 1;
+/// Most bytes of a node with its key: ids, numbers, three labels, status, standing.
+const NODE_BYTES_MAX: u64 = 32 + 32 + 32 + 8 + 8 + 8 + 3 * (4 + 64) + 1 + 36;
 /// Most bytes of a group with its key and its place in the queue, its deals aside: ids, code,
-/// numbers, revision, four relaxed caps.
-const GROUP_BYTES_MAX: u64 = 32 + 32 + 32 + 2 + 8 + 8 + 4 + 8 + 8 + 84 + 4 + 4 + 4 * 3 + 33;
-/// Most bytes of a deal and its slot's place in the queue or among the waiting.
-const SLOT_BYTES_MAX: u64 = 32 + 33 + 8 + 8 + 1 + 41 + 34;
+/// numbers, revision, four relaxed caps, the newest revisions before.
+const GROUP_BYTES_MAX: u64 = 32
+    + 32
+    + 32
+    + 2
+    + 8
+    + 8
+    + 4
+    + 8
+    + 8
+    + 84
+    + 4
+    + 4
+    + 4 * 3
+    + 33
+    + 4
+    + KEPT_BYTES * REVISIONS_KEPT;
+/// Bytes of a revision that is kept.
+const KEPT_BYTES: u64 = 8 + 4 + 8 + 32;
+/// Most bytes of a deal and its slot's place in the queue or among the waiting; of the revisions
+/// that its holder and its leaver refer to, two each; and of the two nodes that had acknowledged
+/// it when the epoch began and have left it since.
+const SLOT_BYTES_MAX: u64 =
+    32 + 33 + 8 + 8 + 16 + 1 + 41 + 16 + 34 + 4 * KEPT_BYTES + 2 * DEPARTED_BYTES;
+/// Bytes of a slot that left a node: node, slot, what was frozen.
+const DEPARTED_BYTES: u64 = 32 + 33 + 84 + 1 + 1;
 
 /// The numbers a ledger runs by. Part of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -46,6 +70,8 @@ pub struct Parameters {
     pub groups_max: u64,
     /// Most slots of all groups.
     pub slots_max: u64,
+    /// Length of an epoch; 0 for a ledger without epochs, on which nobody proves.
+    pub epoch_millis: u64,
 }
 
 impl Default for Parameters {
@@ -66,6 +92,7 @@ impl Default for Parameters {
             groups_max: 1 << 20,
             // 64 EiB at 16 GiB each.
             slots_max: 1 << 22,
+            epoch_millis: 0,
         }
     }
 }

@@ -3,9 +3,11 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::code::SLOTS_MAX;
 use cairn_core::{
-    AccountId, Amount, ByteCount, Code, GroupId, GroupRevision, GroupRoot, Height, NodeId,
-    RevisionNumber, SlotIndex,
+    AccountId, Amount, ByteCount, Code, EpochNumber, GroupId, GroupRevision, GroupRoot, Height,
+    NodeId, RevisionNumber, SlotIndex,
 };
+
+use crate::epoch::{Frozen, FrozenSlot, KeptRevision};
 
 /// A group as the ledger knows it.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -28,6 +30,8 @@ pub struct Group {
     pub opened: Height,
     /// Its current revision; number 0 is the empty group, whose root is all zeros.
     pub revision: GroupRevision,
+    /// Revisions before it that are still needed, rising; none while there are no epochs.
+    pub kept: Vec<KeptRevision>,
     /// The deal of each slot; n of them, or none while the group is not drawn.
     pub deals: Vec<Deal>,
     /// Caps that its nodes exceeded at the last draw, rising by [`Cap`].
@@ -56,12 +60,40 @@ impl Group {
         self.deals.iter().filter(current).count()
     }
 
+    /// The revision of this number; `None` when it is to come or no longer kept.
+    #[must_use]
+    pub fn revision_at(&self, number: RevisionNumber) -> Option<GroupRevision> {
+        if number == self.revision.number {
+            return Some(self.revision);
+        }
+        if number == RevisionNumber::ZERO {
+            return Some(empty_revision(self.id));
+        }
+        let found = self.kept.binary_search_by_key(&number, |kept| kept.number);
+        let kept = self.kept.get(found.ok()?)?;
+        Some(kept.in_group(self.id))
+    }
+
+    /// What `epoch`, which runs, froze of a slot for a node that holds or leaves it; `None` for
+    /// another node.
+    #[must_use]
+    pub fn frozen(&self, slot: SlotIndex, node: NodeId, epoch: EpochNumber) -> Option<FrozenSlot> {
+        let deal = self.deal(slot)?;
+        let number = deal.frozen_of(node, epoch)?;
+        Some(FrozenSlot {
+            revision: self.revision_at(number)?,
+            slot,
+            slot_count: self.code.n(),
+        })
+    }
+
     /// Structural rules: n deals or none, and at most one entry for each cap.
     #[must_use]
     pub fn is_well_formed(&self) -> bool {
         let drawn = self.deals.len();
         (drawn == 0 || drawn == self.code.shard_count())
             && self.relaxed.is_sorted_by(|a, b| a.cap < b.cap)
+            && self.kept.is_sorted_by(|a, b| a.number < b.number)
     }
 }
 
@@ -107,10 +139,56 @@ pub struct Deal {
     pub since: Height,
     /// Newest revision that `node` says it holds whole.
     pub acknowledged: RevisionNumber,
+    /// What it had acknowledged when the epoch of the last change began.
+    pub frozen: Frozen,
     /// Whether it goes on.
     pub state: DealState,
     /// The draining node that holds the slot too until `node` has what it had.
     pub leaver: Option<Leaver>,
+}
+
+impl Deal {
+    /// The node that holds the slot; `None` when nobody does.
+    #[must_use]
+    pub const fn holder(&self) -> Option<NodeId> {
+        match self.state {
+            DealState::Held | DealState::Leaving => Some(self.node),
+            DealState::Vacant => None,
+        }
+    }
+
+    /// Changes what is acknowledged, in the epoch that runs.
+    pub(crate) fn acknowledge(&mut self, revision: RevisionNumber, epoch: EpochNumber) {
+        self.frozen = Frozen {
+            epoch,
+            revision: self.frozen.at(epoch, self.acknowledged),
+        };
+        self.acknowledged = revision;
+    }
+
+    /// The revision that `epoch`, which runs, froze for a node that holds or leaves the slot;
+    /// `None` for nothing, and for another node.
+    #[must_use]
+    pub fn frozen_of(&self, node: NodeId, epoch: EpochNumber) -> Option<RevisionNumber> {
+        let number = match self.leaver {
+            Some(leaver) if leaver.node == node => leaver.frozen.at(epoch, leaver.acknowledged),
+            _ if self.holder() == Some(node) => self.frozen.at(epoch, self.acknowledged),
+            _ => return None,
+        };
+        (number > RevisionNumber::ZERO).then_some(number)
+    }
+
+    /// Revisions that it refers to.
+    pub(crate) fn revisions(&self, epoch: EpochNumber) -> impl Iterator<Item = RevisionNumber> {
+        let held = self
+            .holder()
+            .map(|_| [self.acknowledged, self.frozen.at(epoch, self.acknowledged)]);
+        let left = self.leaver.map(|leaver| {
+            let frozen = leaver.frozen.at(epoch, leaver.acknowledged);
+            [leaver.acknowledged, frozen]
+        });
+        held.into_iter().chain(left).flatten()
+    }
 }
 
 /// Whether a deal goes on.
@@ -132,6 +210,8 @@ pub struct Leaver {
     pub node: NodeId,
     /// What it had acknowledged when its successor was drawn; at least 1.
     pub acknowledged: RevisionNumber,
+    /// What it had acknowledged when the epoch of the last change began.
+    pub frozen: Frozen,
 }
 
 /// A cap on how many slots of a group share something. Rising order is the order of relaxing: the

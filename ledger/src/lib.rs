@@ -16,6 +16,7 @@
 
 pub mod block;
 pub mod effect;
+pub mod epoch;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod genesis;
@@ -33,14 +34,17 @@ pub mod tx_error;
 mod vectors;
 pub mod wire;
 
-pub use block::{Block, BlockError};
+pub use block::{Block, BlockError, Verdict};
 pub use effect::{BlockEffects, Effect};
+pub use epoch::{ChallengePage, Epoch, Frozen, FrozenSlot, FrozenStanding, KeptRevision, Standing};
 pub use genesis::{Genesis, Parameters};
 pub use group::{Cap, Deal, DealState, Group, Leaver, RelaxedCap};
 pub use node::{NodeEntry, NodeStatus};
-pub use port::{Ledger, LedgerError, LedgerStatus, TransportError, TxOutcome, submit_body};
+pub use port::{
+    Ledger, LedgerError, LedgerStatus, TransportError, TxOutcome, challenge_of, submit_body,
+};
 pub use remote::{LedgerTransport, RemoteLedger};
-pub use state::{Account, Expected, State, check_signature};
+pub use state::{Account, Expected, State, VerdictError, check_signature};
 pub use tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, operator_consent, tx_id};
 pub use tx_error::{TableKind, TxError};
 pub use wire::{Answer, LedgerRequest, LedgerResponse};

@@ -5,6 +5,7 @@ use std::fmt;
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{AccountId, ByteCount, NodeId};
 
+use crate::epoch::Standing;
 use crate::tx::NodeTerms;
 
 /// How a node stands.
@@ -42,6 +43,8 @@ pub struct NodeEntry {
     pub used: ByteCount,
     /// How it stands.
     pub status: NodeStatus,
+    /// How it stands with its proofs.
+    pub standing: Standing,
 }
 
 impl NodeEntry {

@@ -5,11 +5,13 @@ use std::future::Future;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{
-    AccountId, Amount, Blame, Digest, ErrorCode, GroupId, Height, LedgerId, NodeId, Retry,
-    SecretKey, Signed, TxId, UnixMillis,
+    AccountId, Amount, Blame, Digest, EpochNumber, ErrorCode, GroupId, Height, LedgerId, NodeId,
+    Retry, SecretKey, Signed, TxId, UnixMillis,
 };
+use cairn_proofs::{AcknowledgedSlot, Challenge, Draw};
 
 use crate::effect::BlockEffects;
+use crate::epoch::{ChallengePage, FROZEN_PAGE_MAX, FrozenSlot};
 use crate::genesis::Parameters;
 use crate::group::Group;
 use crate::node::NodeEntry;
@@ -74,6 +76,18 @@ pub trait Ledger: Clone + fmt::Debug + Send + Sync + 'static {
         node: NodeId,
     ) -> impl Future<Output = Result<Vec<SlotRef>, LedgerError>> + Send;
 
+    /// A page of what a node must prove in the epoch that runs, as
+    /// [`crate::State::challenge_page`]. For all of it see [`challenge_of`].
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`].
+    fn challenge_page(
+        &self,
+        node: NodeId,
+        after: Option<SlotRef>,
+    ) -> impl Future<Output = Result<Option<ChallengePage>, LedgerError>> + Send;
+
     /// How the ledger stands.
     ///
     /// # Errors
@@ -119,6 +133,8 @@ pub struct LedgerStatus {
     pub ledger: LedgerId,
     /// Digest of the last final block.
     pub tip: Digest,
+    /// The epoch that runs; 0 without epochs.
+    pub epoch: EpochNumber,
     /// Nodes ever registered.
     pub node_count: u64,
     /// Nodes that are drawn for slots.
@@ -278,4 +294,48 @@ pub async fn submit_body<L: Ledger>(
     };
     let signed = Signed::sign_for(tx, ledger.id(), key);
     ledger.submit(signed).await
+}
+
+/// Most pages of one node's challenge: 16 million slots, above any node's.
+const PAGES_MAX: usize = 2_048;
+
+/// What a node must prove in the epoch that runs, drawn from what the ledger answers, with the
+/// epoch's number. `None` when there is nothing to prove (yet), see [`crate::State::challenge`].
+///
+/// # Errors
+///
+/// [`LedgerError`]; `Answer` too when another epoch began meanwhile: the caller asks again.
+///
+/// # Cancel safety
+///
+/// Dropping it is safe.
+pub async fn challenge_of<L: Ledger>(
+    ledger: &L,
+    node: NodeId,
+) -> Result<Option<(EpochNumber, Challenge)>, LedgerError> {
+    let mut slots: Vec<FrozenSlot> = Vec::new();
+    let mut first = None;
+    for _ in 0..PAGES_MAX {
+        let after = slots.last().map(FrozenSlot::slot_ref);
+        let Some(page) = ledger.challenge_page(node, after).await? else {
+            return Ok(None);
+        };
+        let draw = Draw {
+            seed: page.seed,
+            node,
+            epoch: page.epoch,
+            sample_count: page.sample_count,
+        };
+        if *first.get_or_insert(draw) != draw {
+            return Err(LedgerError::Answer);
+        }
+        let is_last = page.slots.len() < FROZEN_PAGE_MAX;
+        slots.extend(page.slots.into_vec());
+        if is_last {
+            let slots: Vec<AcknowledgedSlot> = slots.into_iter().map(Into::into).collect();
+            let challenge = Challenge::draw(&draw, &slots).map_err(|_| LedgerError::Answer)?;
+            return Ok(Some((page.epoch, challenge)));
+        }
+    }
+    Err(LedgerError::Answer)
 }

@@ -6,6 +6,7 @@ use std::future::Future;
 use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, Record, Signed};
 
 use crate::effect::BlockEffects;
+use crate::epoch::ChallengePage;
 use crate::group::Group;
 use crate::node::NodeEntry;
 use crate::port::{Ledger, LedgerError, LedgerStatus, TransportError, TxOutcome};
@@ -67,7 +68,8 @@ impl<T: LedgerTransport> RemoteLedger<T> {
             | Answer::Group(_)
             | Answer::Slots(_)
             | Answer::Status(_)
-            | Answer::Effects(_)) => Ok(answer),
+            | Answer::Effects(_)
+            | Answer::Challenge(_)) => Ok(answer),
         }
     }
 }
@@ -134,6 +136,22 @@ impl<T: LedgerTransport> Ledger for RemoteLedger<T> {
             }
         }
         Err(LedgerError::Answer)
+    }
+
+    async fn challenge_page(
+        &self,
+        node: NodeId,
+        after: Option<SlotRef>,
+    ) -> Result<Option<ChallengePage>, LedgerError> {
+        let page = self.ask(LedgerRequest::Challenge { node, after }).await?;
+        let page = expect_answer!(page, Challenge)?;
+        let first = page.as_ref().and_then(|page| page.slots.first());
+        match first {
+            Some(first) if after.is_some_and(|after| first.slot_ref() <= after) => {
+                Err(LedgerError::Answer)
+            }
+            _ => Ok(page.map(|page| *page)),
+        }
     }
 
     async fn status(&self) -> Result<LedgerStatus, LedgerError> {

@@ -175,11 +175,21 @@ impl World {
 
     /// With nodes 10, 11, ... at these places, each its own operator with room for `slots` slots.
     pub fn with_nodes(slots: u64, places: &[Place]) -> Self {
-        let mut world = Self::new(Parameters::default());
+        Self::with_nodes_on(Parameters::default(), slots, places)
+    }
+
+    /// The same on a ledger of these parameters.
+    pub fn with_nodes_on(parameters: Parameters, slots: u64, places: &[Place]) -> Self {
+        let mut world = Self::new(parameters);
         for (number, place) in (10..).zip(places) {
-            world.accept(number, register(number, number, terms(slots, *place)));
+            world.accept(number, world.registration(number, terms(slots, *place)));
         }
         world
+    }
+
+    /// Registers the party as its own operator's node on this ledger.
+    pub fn registration(&self, number: u8, terms: NodeTerms) -> TxBody {
+        register_on(self.state.ledger_id(), number, number, terms)
     }
 
     /// A transaction with the right nonce.
@@ -209,6 +219,7 @@ impl World {
             seed: Digest::keyed("cairn 1 test seed", &height.get().to_le_bytes()),
             lost: Bounded::new(lost.to_vec()).expect("few nodes"),
             txs: Bounded::new(txs).expect("few transactions"),
+            verdicts: Bounded::empty(),
         }
     }
 

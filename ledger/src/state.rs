@@ -3,6 +3,8 @@
 mod apply;
 mod audit;
 mod check;
+mod epoch;
+mod prove;
 mod slots;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,7 +18,10 @@ use cairn_core::{
     UnixMillis,
 };
 pub use check::{Expected, check_signature};
+pub use epoch::BLOCKS_PER_EPOCH_MIN;
+pub use prove::VerdictError;
 
+use crate::epoch::{Epoch, FrozenSlot};
 use crate::genesis::{Genesis, Parameters};
 use crate::group::Group;
 use crate::node::{NodeEntry, NodeStatus};
@@ -53,6 +58,12 @@ pub struct State {
     draws: VecDeque<PendingDraw>,
     /// Slots that no node could take, until one has room.
     waiting: BTreeSet<SlotRef>,
+    /// Time of the genesis: epochs are counted from it.
+    began: UnixMillis,
+    epoch: Epoch,
+    /// Slots that the epoch that runs froze for a node which has left them since. At most two nodes
+    /// of each slot.
+    departed: BTreeMap<(NodeId, SlotRef), FrozenSlot>,
     #[borsh(skip)]
     index: Index,
 }
@@ -121,6 +132,9 @@ impl State {
             groups: BTreeMap::new(),
             draws: VecDeque::new(),
             waiting: BTreeSet::new(),
+            began: genesis.time,
+            epoch: Epoch::default(),
+            departed: BTreeMap::new(),
             index: Index::default(),
         };
         state.rebuild_index();
@@ -217,11 +231,11 @@ impl State {
             .flat_map(move |slots| slots.range((from, Bound::Unbounded)).copied())
     }
 
-    /// Whether the next block's seed has something to draw, so that a block is worth making even
-    /// without transactions.
+    /// Whether the next block's seed has something to draw, slots or challenges, so that a block is
+    /// worth making even without transactions.
     #[must_use]
     pub fn has_draws(&self) -> bool {
-        !self.draws.is_empty()
+        !self.draws.is_empty() || self.needs_seed()
     }
 
     /// How it stands.
@@ -232,6 +246,7 @@ impl State {
             time: self.time,
             ledger: self.id,
             tip: self.tip,
+            epoch: self.epoch.number,
             node_count: count(self.nodes.len()),
             active_node_count: self.index.active_count,
             group_count: count(self.groups.len()),
@@ -241,7 +256,8 @@ impl State {
         }
     }
 
-    /// Nodes that may be drawn for a slot of this capacity at this price, rising by id.
+    /// Nodes that may be drawn for a slot of this capacity at this price, rising by id: with epochs,
+    /// those that proved the last one, or have not had a whole one yet.
     fn candidates(
         &self,
         slot_capacity: ByteCount,
@@ -249,6 +265,7 @@ impl State {
     ) -> impl Iterator<Item = &NodeEntry> {
         self.nodes.values().filter(move |entry| {
             entry.status == NodeStatus::Active
+                && entry.standing.lapses(&self.epoch) == 0
                 && entry.terms.price <= price_max
                 && entry.free() >= slot_capacity
         })

@@ -2,9 +2,9 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{
-    AccountId, Amount, Bounded, ByteCount, Code, Digest, GroupId, GroupRevision, KeyError,
-    LedgerId, NodeId, Record, RecordKind, RevisionNumber, SecretKey, Signature, Signed, SlotIndex,
-    Text, TxId,
+    AccountId, Amount, Bounded, ByteCount, Code, Digest, EpochNumber, GroupId, GroupRevision,
+    KeyError, LedgerId, NodeId, Record, RecordKind, RevisionNumber, SecretKey, Signature, Signed,
+    SlotIndex, Text, TxId,
 };
 
 /// Most slots of one `Acknowledge` or `DeclareLoss`: a node with more sends several. One such
@@ -91,6 +91,14 @@ pub enum TxBody {
         /// Which.
         slots: Bounded<SlotRef, SLOTS_PER_TX_MAX>,
     },
+    /// The sending node has everything that it must prove in the epoch that runs. The proof travels
+    /// beside the block; once it is judged, only the verdict is needed.
+    ProofSubmit {
+        /// The epoch.
+        epoch: EpochNumber,
+        /// BLAKE3 of the proof's encoding, [`cairn_proofs::Proof`].
+        witness: Digest,
+    },
 }
 
 /// What a node offers.
@@ -163,7 +171,8 @@ impl Record for Tx {
             | TxBody::NodeDrain
             | TxBody::GroupOpen { .. }
             | TxBody::Acknowledge { .. }
-            | TxBody::DeclareLoss { .. } => true,
+            | TxBody::DeclareLoss { .. }
+            | TxBody::ProofSubmit { .. } => true,
         }
     }
 }
@@ -189,7 +198,8 @@ impl TxBody {
             | Self::NodeDrain
             | Self::GroupRevise { .. }
             | Self::Acknowledge { .. }
-            | Self::DeclareLoss { .. } => Amount::ZERO,
+            | Self::DeclareLoss { .. }
+            | Self::ProofSubmit { .. } => Amount::ZERO,
         }
     }
 }

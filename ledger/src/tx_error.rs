@@ -2,7 +2,8 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{
-    AccountId, Amount, Blame, ByteCount, GroupId, NodeId, PublicKey, Retry, RevisionNumber,
+    AccountId, Amount, Blame, ByteCount, Digest, EpochNumber, GroupId, NodeId, PublicKey, Retry,
+    RevisionNumber,
 };
 
 use crate::node::NodeStatus;
@@ -240,6 +241,42 @@ pub enum TxError {
         /// The transfer's amount.
         found: Amount,
     },
+    /// A proof of another epoch than the one that runs.
+    #[error("expected a proof of epoch {expected}, found {found}")]
+    Epoch {
+        /// The epoch that runs.
+        expected: EpochNumber,
+        /// The transaction's.
+        found: EpochNumber,
+    },
+    /// Nobody can know yet what is to be proven; never, on a ledger without epochs.
+    #[error("epoch {epoch} has no seed yet")]
+    NoSeed {
+        /// The epoch that runs.
+        epoch: EpochNumber,
+    },
+    /// The node's proof of the epoch is judged already.
+    #[error("node {node}: its proof of epoch {epoch} is judged")]
+    Judged {
+        /// The node.
+        node: NodeId,
+        /// The epoch.
+        epoch: EpochNumber,
+    },
+    /// The proof is not beside its transaction.
+    #[error("the proof of digest {witness} is not there")]
+    Unwitnessed {
+        /// Its digest.
+        witness: Digest,
+    },
+    /// The bytes beside the transaction are others than it names, or no proof.
+    #[error("expected a proof of digest {expected}, found bytes of digest {found}")]
+    Witness {
+        /// What the transaction names.
+        expected: Digest,
+        /// That of the bytes.
+        found: Digest,
+    },
 }
 
 impl TxError {
@@ -252,7 +289,9 @@ impl TxError {
             | Self::TableFull { .. }
             | Self::NodeCount { .. }
             | Self::UnknownGroup { .. }
-            | Self::NotPlaced { .. } => Retry::Later,
+            | Self::NotPlaced { .. }
+            | Self::NoSeed { .. }
+            | Self::Unwitnessed { .. } => Retry::Later,
             Self::Signer { .. }
             | Self::Signature { .. }
             | Self::Malformed
@@ -275,7 +314,10 @@ impl TxError {
             | Self::NotHolder { .. }
             | Self::Revision { .. }
             | Self::NoSlots
-            | Self::AccountMin { .. } => Retry::Never,
+            | Self::AccountMin { .. }
+            | Self::Epoch { .. }
+            | Self::Judged { .. }
+            | Self::Witness { .. } => Retry::Never,
         }
     }
 
@@ -283,7 +325,10 @@ impl TxError {
     #[must_use]
     pub const fn blame(&self) -> Blame {
         match self {
-            Self::TableFull { .. } | Self::NodeCount { .. } => Blame::World,
+            Self::TableFull { .. }
+            | Self::NodeCount { .. }
+            | Self::NoSeed { .. }
+            | Self::Unwitnessed { .. } => Blame::World,
             Self::Signer { .. }
             | Self::Signature { .. }
             | Self::Malformed
@@ -309,7 +354,10 @@ impl TxError {
             | Self::NotHolder { .. }
             | Self::Revision { .. }
             | Self::NoSlots
-            | Self::AccountMin { .. } => Blame::Caller,
+            | Self::AccountMin { .. }
+            | Self::Epoch { .. }
+            | Self::Judged { .. }
+            | Self::Witness { .. } => Blame::Caller,
         }
     }
 }

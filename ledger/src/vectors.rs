@@ -6,15 +6,17 @@
 
 use std::collections::BTreeMap;
 
-use cairn_core::{Amount, Bounded, Digest, Height, Record, Signed};
+use cairn_core::{Amount, Bounded, Digest, EpochNumber, Height, Record, Signed};
 use data_encoding::HEXLOWER;
 
+use crate::block::{Block, Verdict};
 use crate::effect::{BlockEffects, Effect};
+use crate::epoch::{ChallengePage, FrozenSlot};
 use crate::genesis::Parameters;
 use crate::port::{LedgerError, TxOutcome};
 use crate::sample::{
     OWNER, World, account, acknowledge, declare_loss, genesis, key, ledger, node, open, party,
-    register, revise, slot, terms,
+    register, revise, revision, slot, terms,
 };
 use crate::tx::{Tx, TxBody, group_id, tx_id};
 use crate::tx_error::TxError;
@@ -46,6 +48,10 @@ fn txs() -> Vec<(&'static str, Signed<Tx>)> {
     let update = TxBody::NodeUpdate {
         terms: terms(9, (4, 5, 6)),
     };
+    let proof = TxBody::ProofSubmit {
+        epoch: EpochNumber::new(5),
+        witness: Digest::of(b"a proof"),
+    };
     vec![
         (
             "tx transfer",
@@ -61,6 +67,7 @@ fn txs() -> Vec<(&'static str, Signed<Tx>)> {
         ("tx group revise", signed(OWNER, revise(id, 1, 9))),
         ("tx acknowledge", signed(10, acknowledge(slot(id, 39), 1))),
         ("tx declare loss", signed(10, declare_loss(slot(id, 39)))),
+        ("tx proof submit", signed(10, proof)),
     ]
 }
 
@@ -127,6 +134,17 @@ fn messages(world: &World) -> Vec<(&'static str, String)> {
         time: world.state.time(),
         effects,
     };
+    let frozen = FrozenSlot {
+        revision: revision(group.id, 3, 9),
+        slot: cairn_core::SlotIndex::new(1),
+        slot_count: 8,
+    };
+    let page = Box::new(ChallengePage {
+        epoch: EpochNumber::new(5),
+        seed: Digest::of(b"a seed"),
+        sample_count: 32,
+        slots: Bounded::new(vec![frozen]).unwrap(),
+    });
     let outcome = TxOutcome { id, height };
     let entry = world.state.node(holder).cloned();
     vec![
@@ -145,6 +163,17 @@ fn messages(world: &World) -> Vec<(&'static str, String)> {
             }),
         ),
         ("request status", hex(&LedgerRequest::Status)),
+        (
+            "request challenge",
+            hex(&LedgerRequest::Challenge {
+                node: holder,
+                after,
+            }),
+        ),
+        (
+            "response challenge",
+            response(Answer::Challenge(Some(page))),
+        ),
         (
             "request effects",
             hex(&LedgerRequest::Effects { from: height }),
@@ -180,6 +209,11 @@ fn vectors() -> BTreeMap<String, String> {
         .collect();
     let opened = signed(OWNER, open(20, 40));
     let placed = world.blocks.last().expect("blocks");
+    let proof = txs().pop().expect("the proof").1;
+    let judged = Block {
+        verdicts: Bounded::new(vec![Verdict::Valid]).unwrap(),
+        ..world.next_block(&[], vec![proof])
+    };
     let group = world.state.groups().find(|group| group.deals.len() == 8);
     let parties: Vec<String> = group
         .expect("the placed group")
@@ -191,6 +225,7 @@ fn vectors() -> BTreeMap<String, String> {
         ("tx id of tx group open", tx_id(&opened).to_string()),
         ("genesis", hex(&genesis(Parameters::default()))),
         ("block", hex(placed)),
+        ("block with a verdict", hex(&judged)),
         ("state", hex(&world.state)),
         ("digest of state", world.digest().to_string()),
         (

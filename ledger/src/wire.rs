@@ -9,6 +9,7 @@ use cairn_core::message::LEDGER_MESSAGE_BYTES_MAX;
 use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, Record, RecordKind, Signed};
 
 use crate::effect::BlockEffects;
+use crate::epoch::{ChallengePage, FROZEN_PAGE_MAX};
 use crate::group::Group;
 use crate::node::NodeEntry;
 use crate::port::{LedgerError, LedgerStatus, TxOutcome};
@@ -46,6 +47,13 @@ pub enum LedgerRequest {
         /// The height.
         from: Height,
     },
+    /// A page of what a node must prove in the epoch that runs. Answer: `Challenge`.
+    Challenge {
+        /// The node.
+        node: NodeId,
+        /// The last slot of the page before; `None` for the first page.
+        after: Option<SlotRef>,
+    },
 }
 
 impl Record for LedgerRequest {
@@ -61,7 +69,8 @@ impl Record for LedgerRequest {
             | Self::Group(_)
             | Self::Slots { .. }
             | Self::Status
-            | Self::Effects { .. } => true,
+            | Self::Effects { .. }
+            | Self::Challenge { .. } => true,
         }
     }
 }
@@ -96,6 +105,8 @@ pub enum Answer {
     Effects(Vec<BlockEffects>),
     /// Refused or failed.
     Error(LedgerError),
+    /// The page; none when there is nothing to prove (yet).
+    Challenge(Option<Box<ChallengePage>>),
 }
 
 impl Record for LedgerResponse {
@@ -117,10 +128,15 @@ impl Record for LedgerResponse {
             | Answer::Node(_)
             | Answer::Group(None)
             | Answer::Status(_)
-            | Answer::Error(_) => true,
+            | Answer::Error(_)
+            | Answer::Challenge(None) => true,
+            Answer::Challenge(Some(page)) => {
+                page.slots.is_sorted_by(|a, b| a.slot_ref() < b.slot_ref())
+            }
         }
     }
 }
 
 const _: () = assert!(<LedgerRequest as Record>::BYTES_MAX <= LEDGER_MESSAGE_BYTES_MAX);
 const _: () = assert!(SLOTS_PAGE_MAX * 33 + 128 <= LEDGER_MESSAGE_BYTES_MAX);
+const _: () = assert!(FROZEN_PAGE_MAX * 86 + 256 <= LEDGER_MESSAGE_BYTES_MAX);

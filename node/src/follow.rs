@@ -233,7 +233,11 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
                 core.groups.forget(slot.group);
                 core.look_at(*slot);
             }
-            Effect::NodeChanged(_) | Effect::TxDone { .. } => {}
+            Effect::NodeChanged(_)
+            | Effect::TxDone { .. }
+            | Effect::EpochBegan(_)
+            | Effect::EpochOpened(_)
+            | Effect::Judged { .. } => {}
         }
     }
 }

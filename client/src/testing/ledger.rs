@@ -7,9 +7,9 @@ use cairn_core::{
     Signed, UnixMillis,
 };
 use cairn_ledger::{
-    Account, Block, BlockEffects, Effect, Genesis, Group, Ledger, LedgerError, LedgerStatus,
-    NodeEntry, NodeTerms, Parameters, SlotRef, State, TransportError, Tx, TxBody, TxOutcome,
-    operator_consent, tx_id,
+    Account, Block, BlockEffects, ChallengePage, Effect, Genesis, Group, Ledger, LedgerError,
+    LedgerStatus, NodeEntry, NodeTerms, Parameters, SlotRef, State, TransportError, Tx, TxBody,
+    TxOutcome, operator_consent, tx_id,
 };
 
 #[derive(Clone, Debug)]
@@ -102,6 +102,7 @@ impl MemoryLedger {
             seed: Digest::of(&height.get().to_le_bytes()),
             lost: Bounded::new(lost).unwrap(),
             txs: Bounded::new(txs).unwrap(),
+            verdicts: Bounded::empty(),
         };
         state.apply(&block).unwrap()
     }
@@ -165,6 +166,15 @@ impl Ledger for MemoryLedger {
         Ok(Vec::new())
     }
 
+    async fn challenge_page(
+        &self,
+        _node: NodeId,
+        _after: Option<SlotRef>,
+    ) -> Result<Option<ChallengePage>, LedgerError> {
+        drop(self.up()?);
+        Ok(None)
+    }
+
     async fn status(&self) -> Result<LedgerStatus, LedgerError> {
         let shared = self.up()?;
         let state = &shared.state;
@@ -173,6 +183,7 @@ impl Ledger for MemoryLedger {
             time: state.time(),
             ledger: state.ledger_id(),
             tip: state.tip(),
+            epoch: state.epoch().number,
             node_count: 0,
             active_node_count: 0,
             group_count: 0,

@@ -13,6 +13,7 @@ fn block(height: u64) -> Block {
         seed: Digest::default(),
         lost: cairn_core::Bounded::empty(),
         txs: cairn_core::Bounded::empty(),
+        verdicts: cairn_core::Bounded::empty(),
     }
 }
 

@@ -42,6 +42,7 @@ async fn admit<R: Runtime>(
         | LedgerRequest::Node(_)
         | LedgerRequest::Group(_)
         | LedgerRequest::Slots { .. }
+        | LedgerRequest::Challenge { .. }
         | LedgerRequest::Status => Wait::Answer,
     };
     match core.admission.enter(peer, wait, core.runtime.monotonic()) {
@@ -82,6 +83,11 @@ async fn respond<R: Runtime>(
             });
         }
         LedgerRequest::Status => return read(&|state| Answer::Status(state.status())),
+        LedgerRequest::Challenge { node, after } => {
+            return read(&|state| {
+                Answer::Challenge(state.challenge_page(node, after).map(Box::new))
+            });
+        }
     };
     match result {
         Ok(answer) => (sequencer.owner.core.read(State::height), answer),

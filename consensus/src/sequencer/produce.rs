@@ -86,6 +86,8 @@ fn assemble<R: Runtime>(core: &Core<R>, batch: &mut Batch) -> Option<Block> {
         seed: core.seeds.seed(height),
         lost: Bounded::new(batch.lost.keys().copied().collect()).ok()?,
         txs: Bounded::new(std::mem::take(&mut batch.txs)).ok()?,
+        // Nobody sends it proofs.
+        verdicts: Bounded::empty(),
     })
 }
 

@@ -27,6 +27,7 @@ fn entry(
         },
         used: ByteCount::ZERO,
         status: NodeStatus::Active,
+        standing: Default::default(),
     }
 }
 

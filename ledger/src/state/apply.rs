@@ -4,8 +4,9 @@ use cairn_core::{AccountId, Amount, Bounded, ByteCount, GroupId, NodeId, Record,
 
 use super::check::Signatures;
 use super::{Account, PendingDraw, State};
-use crate::block::{Block, BlockError};
+use crate::block::{Block, BlockError, Verdict};
 use crate::effect::Effect;
+use crate::epoch::Standing;
 use crate::group::{DealState, Group, empty_revision};
 use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::{NodeTerms, SlotRevision, Tx, TxBody, group_id, tx_id};
@@ -17,6 +18,15 @@ pub const SLOTS_DRAWN_MAX: usize = 2048;
 /// Most nodes that one block looks at in its draws, each attempt of a draw counted once: about a
 /// tenth of a second. Beyond 512 nodes it lowers [`SLOTS_DRAWN_MAX`], never below one group.
 pub const NODES_DRAWN_FROM_MAX: usize = 1 << 20;
+
+/// A transaction on its turn.
+struct Attempt<'a> {
+    id: TxId,
+    tx: &'a Signed<Tx>,
+    signatures: Signatures,
+    /// Of a proof: what the block says of it, or why it is refused.
+    verdict: Option<Result<Verdict, TxError>>,
+}
 
 impl State {
     /// Applies the next block: draws what earlier blocks left to be drawn, redraws the slots of
@@ -53,17 +63,35 @@ impl State {
         signatures: Signatures,
     ) -> Result<Vec<Effect>, BlockError> {
         self.check_header(block)?;
+        let mut verdicts = self.verdicts_of(block).into_iter();
+        if block.verdicts.len() > verdicts.len() {
+            return Err(BlockError::Verdicts {
+                height: block.height,
+                expected: verdicts.len(),
+                found: block.verdicts.len(),
+            });
+        }
         self.height = block.height;
-        self.time = block.time;
         self.tip = block.record_digest();
         let mut effects = Vec::new();
+        self.pass_time(block.time, block.seed, &mut effects);
         self.draw_pending(block.seed, &mut effects);
         for node in block.lost.iter() {
             self.lose_node(*node, &mut effects);
         }
         for tx in block.txs.iter() {
             let id = tx_id(tx);
-            let result = self.attempt(id, tx, signatures, &mut effects);
+            let verdict = match tx.unverified().body {
+                TxBody::ProofSubmit { .. } => verdicts.next(),
+                _ => None,
+            };
+            let tx = Attempt {
+                id,
+                tx,
+                signatures,
+                verdict,
+            };
+            let result = self.attempt(tx, &mut effects);
             effects.push(Effect::TxDone { id, result });
             self.assert_conserved();
         }
@@ -100,19 +128,19 @@ impl State {
     }
 
     /// Does a transaction, or takes what it pays when it can't be done (rule T2).
-    fn attempt(
-        &mut self,
-        id: TxId,
-        tx: &Signed<Tx>,
-        signatures: Signatures,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), TxError> {
-        self.check_charge(tx, signatures)?;
-        let tx = tx.unverified();
-        let checked = self.check_body(tx);
+    fn attempt(&mut self, attempt: Attempt<'_>, effects: &mut Vec<Effect>) -> Result<(), TxError> {
+        self.check_charge(attempt.tx, attempt.signatures)?;
+        let tx = attempt.tx.unverified();
+        let verdict = attempt.verdict.transpose();
+        let checked = self
+            .check_body(tx)
+            .and_then(|()| verdict.clone().map(|_| ()));
         if checked.is_ok() {
             self.charge(tx, tx.body.outgoing());
-            self.commit(id, tx, effects);
+            self.commit(attempt.id, tx, effects);
+            if let Ok(Some(verdict)) = verdict {
+                self.take_verdict(NodeId::new(tx.account.key()), verdict, effects);
+            }
         } else if self.accounts.contains_key(&tx.account) {
             self.charge(tx, Amount::ZERO);
         }
@@ -131,6 +159,7 @@ impl State {
             TxBody::NodeDrain => self.drain_node(node, effects),
             TxBody::GroupOpen { .. } => self.open(group_id(id), tx, effects),
             TxBody::GroupRevise { revision } => {
+                self.keep_revision(revision.group);
                 if let Some(group) = self.groups.get_mut(&revision.group) {
                     group.revision = *revision;
                 }
@@ -145,6 +174,8 @@ impl State {
                     self.declare_loss(node, *slot, effects);
                 }
             }
+            // The verdict says what it did.
+            TxBody::ProofSubmit { .. } => {}
         }
     }
 
@@ -188,12 +219,14 @@ impl State {
         terms: &NodeTerms,
         effects: &mut Vec<Effect>,
     ) {
+        let before = self.nodes.get(&node).map(|entry| entry.standing);
         let entry = NodeEntry {
             node,
             operator,
             terms: terms.clone(),
             used: ByteCount::ZERO,
             status: NodeStatus::Active,
+            standing: Standing::register(before, &self.epoch),
         };
         // One that was there is draining or lost and holds nothing.
         self.nodes.insert(node, entry);
@@ -231,6 +264,7 @@ impl State {
             escrow,
             opened: self.height,
             revision: empty_revision(id),
+            kept: Vec::new(),
             deals: Vec::new(),
             relaxed: Vec::new(),
         };
@@ -254,14 +288,18 @@ impl State {
         slots: &Bounded<SlotRevision, { crate::tx::SLOTS_PER_TX_MAX }>,
         effects: &mut Vec<Effect>,
     ) {
+        let epoch = self.epoch.number;
         for entry in slots.iter() {
             let slot = entry.slot_ref();
+            if self.is_forgotten(entry) {
+                continue;
+            }
             let Some(deal) = self.deal_mut(slot) else {
                 continue;
             };
             // A list may name a slot twice; the highest counts.
             if entry.revision > deal.acknowledged {
-                deal.acknowledged = entry.revision;
+                deal.acknowledge(entry.revision, epoch);
                 effects.push(Effect::Acknowledged {
                     slot,
                     revision: entry.revision,
@@ -271,12 +309,21 @@ impl State {
                 .leaver
                 .filter(|leaver| deal.acknowledged >= leaver.acknowledged);
             if let Some(leaver) = ended {
-                deal.leaver = None;
                 let node = leaver.node;
                 self.unbind(slot, node);
+                if let Some(deal) = self.deal_mut(slot) {
+                    deal.leaver = None;
+                }
                 effects.push(Effect::SlotReleased { slot, node });
             }
         }
+    }
+
+    /// Whether an acknowledged revision is neither referred to nor one of the newest any more. With
+    /// epochs such an entry counts for nothing: what it stands for could not be proven.
+    fn is_forgotten(&self, entry: &SlotRevision) -> bool {
+        let group = self.groups.get(&entry.group);
+        self.has_epochs() && group.is_none_or(|group| group.revision_at(entry.revision).is_none())
     }
 
     /// Slots of a node that drains: those it holds go to successors, and it keeps those that it
@@ -292,8 +339,8 @@ impl State {
             if has_something {
                 deal.state = DealState::Leaving;
             } else {
-                deal.state = DealState::Vacant;
                 self.unbind(slot, node);
+                self.set_vacant(slot);
             }
             self.draws.push_back(PendingDraw::Slot(slot));
         }

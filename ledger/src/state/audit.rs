@@ -2,11 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cairn_core::{AccountId, Amount, ByteCount, GroupId, NodeId};
+use cairn_core::{
+    AccountId, Amount, ByteCount, EpochNumber, GroupId, GroupRevision, NodeId, Record,
+    RevisionNumber,
+};
 
+use super::check::segment_bytes_max;
 use super::{Index, PendingDraw, State};
-use crate::group::{DealState, Group};
-use crate::node::NodeStatus;
+use crate::epoch::{Epoch, Frozen, FrozenSlot, KeptRevision};
+use crate::group::{Deal, DealState, Group};
+use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::SlotRef;
 
 /// What does not hold of a state: it was not made by applying blocks.
@@ -55,6 +60,9 @@ pub enum Unsound {
     /// A slot that needs a node is not queued once, or one that has a node is.
     #[error("the queue of draws does not follow from the deals")]
     Queue,
+    /// What is kept for the epoch that runs is not what can come about in one.
+    #[error("what is kept for the epoch is malformed")]
+    Epoch,
     /// A slot is held by a node that is unknown, lost or, if it is to stay, draining.
     #[error("{slot} is held by {node}, which can't hold it")]
     Holder {
@@ -89,7 +97,8 @@ impl State {
             self.audit_deals(group)?;
         }
         self.audit_used()?;
-        self.audit_queue()
+        self.audit_queue()?;
+        self.audit_epochs()
     }
 
     /// I4 by the sums kept beside the tables; [`Self::audit`] checks the sums.
@@ -219,6 +228,46 @@ impl State {
         Ok(())
     }
 
+    fn audit_epochs(&self) -> Result<(), Unsound> {
+        let number = self.epoch.number;
+        let stands = |entry: &NodeEntry| {
+            let standing = &entry.standing;
+            let judged = standing.verdict.map_or(number, |(epoch, _)| epoch);
+            standing.covered <= self.epoch.judged.saturating_add(1)
+                && standing.frozen.epoch <= number
+                && judged <= number
+        };
+        let are_sound = if self.has_epochs() {
+            number == self.epoch_at(self.time)
+                && self
+                    .groups
+                    .values()
+                    .all(|group| keeps_what_it_needs(group, number))
+                && self
+                    .departed
+                    .iter()
+                    .all(|(key, frozen)| self.has_departed(*key, frozen))
+        } else {
+            let keeps_nothing = |group: &Group| group.kept.is_empty();
+            self.epoch == Epoch::default()
+                && self.departed.is_empty()
+                && self.groups.values().all(keeps_nothing)
+        };
+        if are_sound && self.nodes.values().all(stands) {
+            Ok(())
+        } else {
+            Err(Unsound::Epoch)
+        }
+    }
+
+    fn has_departed(&self, (node, slot): (NodeId, SlotRef), frozen: &FrozenSlot) -> bool {
+        self.nodes.contains_key(&node)
+            && frozen.slot_ref() == slot
+            && slot.slot.index() < usize::from(frozen.slot_count)
+            && frozen.revision.number > RevisionNumber::ZERO
+            && is_provable(&frozen.revision)
+    }
+
     /// Fills in what is not part of the encoding.
     pub(super) fn rebuild_index(&mut self) {
         self.index = self.computed_index();
@@ -249,7 +298,32 @@ impl State {
     }
 }
 
-fn slots(group: &Group) -> impl Iterator<Item = (SlotRef, &crate::group::Deal)> {
+/// Whether a group has every revision that its deals refer to, and only ones that can be proven.
+fn keeps_what_it_needs(group: &Group, epoch: EpochNumber) -> bool {
+    let kept_max = group.deals.len().saturating_add(1).saturating_mul(4);
+    let is_old = |kept: &KeptRevision| {
+        kept.number > RevisionNumber::ZERO
+            && kept.number < group.revision.number
+            && is_provable(&kept.in_group(group.id))
+    };
+    let is_whole = |deal: &Deal| {
+        let is_past = |frozen: Frozen| frozen.epoch <= epoch;
+        let mut needed = deal.revisions(epoch);
+        is_past(deal.frozen)
+            && deal.leaver.is_none_or(|leaver| is_past(leaver.frozen))
+            && needed.all(|number| group.revision_at(number).is_some())
+    };
+    group.kept.len() <= kept_max
+        && is_provable(&group.revision)
+        && group.kept.iter().all(is_old)
+        && group.deals.iter().all(is_whole)
+}
+
+fn is_provable(revision: &GroupRevision) -> bool {
+    revision.is_well_formed() && revision.slot_bytes <= segment_bytes_max(revision)
+}
+
+fn slots(group: &Group) -> impl Iterator<Item = (SlotRef, &Deal)> {
     let slot_ref = |slot| SlotRef {
         group: group.id,
         slot,
@@ -258,8 +332,8 @@ fn slots(group: &Group) -> impl Iterator<Item = (SlotRef, &crate::group::Deal)> 
 }
 
 /// The nodes that a deal binds: its holder and its leaver.
-fn bound_nodes(deal: &crate::group::Deal) -> Vec<NodeId> {
-    super::check::holder(deal)
+fn bound_nodes(deal: &Deal) -> Vec<NodeId> {
+    deal.holder()
         .into_iter()
         .chain(deal.leaver.map(|leaver| leaver.node))
         .collect()

@@ -1,11 +1,12 @@
 //! Whether the state would do a transaction. Decides everything and changes nothing.
 
+use cairn_core::code::SHARD_BYTES_MAX;
 use cairn_core::{
     AccountId, Amount, ByteCount, GroupRevision, LedgerId, NodeId, Record, SignatureError, Signed,
 };
 
 use super::{State, count};
-use crate::group::{Deal, DealState, Group, term_price};
+use crate::group::{Deal, Group, term_price};
 use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, verify_consent};
 use crate::tx_error::{TableKind, TxError};
@@ -102,6 +103,7 @@ impl State {
             TxBody::GroupRevise { revision } => self.check_revise(tx.account, revision)?,
             TxBody::Acknowledge { slots } => self.check_acknowledge(node, slots)?,
             TxBody::DeclareLoss { slots } => self.check_loss(node, slots)?,
+            TxBody::ProofSubmit { epoch, .. } => self.check_proof(node, *epoch)?,
         }
         self.check_tables(tx)?;
         self.check_funds(tx, tx.cost())
@@ -171,7 +173,8 @@ impl State {
             | TxBody::NodeDrain
             | TxBody::GroupRevise { .. }
             | TxBody::Acknowledge { .. }
-            | TxBody::DeclareLoss { .. } => {}
+            | TxBody::DeclareLoss { .. }
+            | TxBody::ProofSubmit { .. } => {}
         }
         let limits = &self.parameters;
         let tables = [
@@ -316,9 +319,10 @@ impl State {
                 found: revision.number,
             });
         }
-        if revision.slot_bytes > group.slot_capacity {
+        let max = self.slot_bytes_max(group, revision);
+        if revision.slot_bytes > max {
             return Err(TxError::SlotBytes {
-                max: group.slot_capacity,
+                max,
                 found: revision.slot_bytes,
             });
         }
@@ -331,6 +335,15 @@ impl State {
         Ok(())
     }
 
+    /// Most bytes that a revision may give each slot. With epochs no more than its segments can
+    /// have: what can't be proven can't be promised.
+    fn slot_bytes_max(&self, group: &Group, revision: &GroupRevision) -> ByteCount {
+        if !self.has_epochs() {
+            return group.slot_capacity;
+        }
+        group.slot_capacity.min(segment_bytes_max(revision))
+    }
+
     fn check_acknowledge(&self, node: NodeId, slots: &[SlotRevision]) -> Result<(), TxError> {
         self.check_known(node)?;
         if slots.is_empty() {
@@ -339,10 +352,10 @@ impl State {
         for entry in slots {
             let slot = entry.slot_ref();
             let (group, deal) = self.check_deal(slot)?;
-            if holder(deal) != Some(node) {
+            if deal.holder() != Some(node) {
                 return Err(TxError::NotHolder {
                     slot,
-                    expected: holder(deal),
+                    expected: deal.holder(),
                     found: node,
                 });
             }
@@ -367,10 +380,10 @@ impl State {
         for &slot in slots {
             let (_, deal) = self.check_deal(slot)?;
             let is_leaver = deal.leaver.is_some_and(|leaver| leaver.node == node);
-            if holder(deal) != Some(node) && !is_leaver {
+            if deal.holder() != Some(node) && !is_leaver {
                 return Err(TxError::NotHolder {
                     slot,
-                    expected: holder(deal),
+                    expected: deal.holder(),
                     found: node,
                 });
             }
@@ -442,12 +455,10 @@ fn check_nonce(tx: &Tx, expected: u64) -> Result<(), TxError> {
     Ok(())
 }
 
-/// Who holds the slot; `None` when nobody does.
-pub(super) const fn holder(deal: &Deal) -> Option<NodeId> {
-    match deal.state {
-        DealState::Held | DealState::Leaving => Some(deal.node),
-        DealState::Vacant => None,
-    }
+/// Most bytes that the segments of a revision can have in each slot.
+pub(super) fn segment_bytes_max(revision: &GroupRevision) -> ByteCount {
+    let count = u64::from(revision.segment_count);
+    ByteCount::new(count.saturating_mul(u64::from(SHARD_BYTES_MAX)))
 }
 
 /// Whether the node holds nothing and may register again.

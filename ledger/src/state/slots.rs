@@ -4,9 +4,9 @@ use cairn_core::code::SLOTS_MAX;
 use cairn_core::{ByteCount, Digest, GroupId, NodeId, RevisionNumber, SlotIndex};
 
 use super::apply::{NODES_DRAWN_FROM_MAX, SLOTS_DRAWN_MAX};
-use super::check::holder;
 use super::{PendingDraw, State};
 use crate::effect::Effect;
+use crate::epoch::Frozen;
 use crate::group::{Deal, DealState, Group, Leaver};
 use crate::node::{NodeEntry, NodeStatus};
 use crate::placement::{self, Draw, Request, TooFew};
@@ -38,8 +38,9 @@ impl State {
             .expect("a drawn node has room");
     }
 
-    /// Ends the node's part in the slot.
+    /// Ends the node's part in the slot. The deal still says what it had.
     pub(super) fn unbind(&mut self, slot: SlotRef, node: NodeId) {
+        self.depart(slot, node);
         let capacity = self.slot_capacity(slot);
         if let Some(slots) = self.index.slots.get_mut(&node) {
             assert!(slots.remove(&slot), "a node gives up what it holds");
@@ -52,6 +53,13 @@ impl State {
             .used
             .checked_sub(capacity)
             .expect("what it holds was counted");
+    }
+
+    /// Nobody holds the slot any more.
+    pub(super) fn set_vacant(&mut self, slot: SlotRef) {
+        if let Some(deal) = self.deal_mut(slot) {
+            deal.state = DealState::Vacant;
+        }
     }
 
     pub(super) fn set_status(&mut self, node: NodeId, status: NodeStatus) {
@@ -92,10 +100,11 @@ impl State {
 
     /// A node says that it no longer has a slot's bytes.
     pub(super) fn declare_loss(&mut self, node: NodeId, slot: SlotRef, effects: &mut Vec<Effect>) {
+        let epoch = self.epoch.number;
         let Some(deal) = self.deal_mut(slot) else {
             return;
         };
-        let is_holder = holder(deal) == Some(node);
+        let is_holder = deal.holder() == Some(node);
         let is_leaver = deal.leaver.is_some_and(|leaver| leaver.node == node);
         if !is_holder && !is_leaver {
             // Named twice in one list.
@@ -103,15 +112,17 @@ impl State {
         }
         effects.push(Effect::LossDeclared(slot));
         if is_leaver {
-            deal.leaver = None;
             self.unbind(slot, node);
+            if let Some(deal) = self.deal_mut(slot) {
+                deal.leaver = None;
+            }
             return;
         }
-        deal.acknowledged = RevisionNumber::ZERO;
+        deal.acknowledge(RevisionNumber::ZERO, epoch);
         if deal.state == DealState::Leaving {
             // It has nothing left to hand over, and its successor is to be drawn already.
-            deal.state = DealState::Vacant;
             self.unbind(slot, node);
+            self.set_vacant(slot);
         }
     }
 
@@ -179,11 +190,13 @@ impl State {
     fn place(&mut self, id: GroupId, nodes: &[NodeId], effects: &mut Vec<Effect>) {
         effects.push(Effect::GroupPlaced(id));
         let since = self.height;
+        let frozen = self.frozen_nothing();
         let deal = |node: &NodeId| Deal {
             node: *node,
             previous: None,
             since,
             acknowledged: RevisionNumber::ZERO,
+            frozen,
             state: DealState::Held,
             leaver: None,
         };
@@ -232,7 +245,7 @@ impl State {
         };
         let is_in_group = |entry: &NodeEntry| {
             group.deals.iter().any(|deal| {
-                holder(deal) == Some(entry.node)
+                deal.holder() == Some(entry.node)
                     || deal.leaver.is_some_and(|leaver| leaver.node == entry.node)
             })
         };
@@ -258,6 +271,7 @@ impl State {
     /// Gives a slot to the successor drawn for it.
     fn hand_over(&mut self, slot: SlotRef, to: NodeId, effects: &mut Vec<Effect>) {
         let since = self.height;
+        let frozen = self.frozen_nothing();
         let Some(deal) = self.deal_mut(slot) else {
             return;
         };
@@ -266,6 +280,7 @@ impl State {
             DealState::Leaving => Some(Leaver {
                 node: from,
                 acknowledged: deal.acknowledged,
+                frozen: deal.frozen,
             }),
             DealState::Vacant | DealState::Held => deal.leaver,
         };
@@ -274,6 +289,7 @@ impl State {
             previous: Some(leaver.map_or(from, |leaver| leaver.node)),
             since,
             acknowledged: RevisionNumber::ZERO,
+            frozen,
             state: DealState::Held,
             leaver,
         };
@@ -284,6 +300,14 @@ impl State {
             to,
         });
         self.note_relaxed(slot.group);
+    }
+
+    /// Of a node that is drawn in the epoch that runs.
+    fn frozen_nothing(&self) -> Frozen {
+        Frozen {
+            epoch: self.epoch.number,
+            revision: RevisionNumber::ZERO,
+        }
     }
 
     /// The nodes that stay in the group, as the caps count them.

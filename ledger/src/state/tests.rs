@@ -1,7 +1,10 @@
 //! The rules, on a ledger at work.
 
+mod epochs;
 mod exhaustive;
 mod model;
+mod prover;
+mod races;
 mod refusals;
 mod slots;
 mod storage;

@@ -135,3 +135,54 @@ fn every_order_in_one_block_is_sound() {
         }
     });
 }
+
+/// No order of changes within an epoch changes what any node must prove in it (I5).
+#[test]
+fn i5_no_order_of_changes_changes_a_challenge() {
+    let mut begun = super::prover::world(6);
+    let id = begun.place(2, 4);
+    for number in 1..=2 {
+        let revision = super::prover::written(id, number, 4);
+        begun.accept(OWNER, TxBody::GroupRevise { revision });
+        for index in 0..4 {
+            let place = slot(id, index);
+            begun.accept(begun.holder(place), acknowledge(place, 1));
+        }
+    }
+    super::prover::pass_epoch(&mut begun);
+    let holder = begun.holder(slot(id, 0));
+    let body = |op: Op| match op {
+        Op::Revise => {
+            let revision = super::prover::written(id, 3, 4);
+            Some((OWNER, TxBody::GroupRevise { revision }))
+        }
+        Op::Acknowledge => Some((holder, acknowledge(slot(id, 0), 2))),
+        Op::Register => Some((holder, begun.registration(holder, terms(8, (9, 9, 9))))),
+        _ => body(op, id, holder),
+    };
+    let challenges = |world: &World| {
+        let nodes = world.state.nodes().map(|entry| entry.node);
+        let challenges = nodes.map(|node| world.state.challenge(node));
+        challenges.collect::<Vec<_>>()
+    };
+    let expected = challenges(&begun);
+    assert!(
+        expected
+            .iter()
+            .flatten()
+            .any(|challenge| challenge.position_count() > 0)
+    );
+    let mut ops: Vec<Op> = OPS.into_iter().filter(|op| *op != Op::Open).collect();
+    let epoch = begun.state.epoch().number;
+    permutations(&mut ops, 0, &mut |order| {
+        let mut world = begun.clone();
+        for op in order {
+            let txs = body(*op).map(|(from, body)| world.signed(from, body));
+            let lost = [node(holder)];
+            let lost: &[NodeId] = if txs.is_none() { &lost } else { &[] };
+            world.apply(world.next_block(lost, txs.into_iter().collect()));
+            assert_eq!(challenges(&world), expected, "{order:?}");
+        }
+        assert_eq!(world.state.epoch().number, epoch, "one epoch");
+    });
+}

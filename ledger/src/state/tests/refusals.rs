@@ -18,7 +18,7 @@ use crate::tx::{Tx, TxBody, group_id, operator_consent, tx_id};
 use crate::tx_error::{TableKind, TxError};
 
 /// Number of variants of [`TxError`].
-const KINDS: u8 = 28;
+const KINDS: u8 = 33;
 
 /// A number for each variant: a new one does not compile until it has its number, and then fails
 /// until it has its test.
@@ -52,6 +52,11 @@ const fn kind(error: &TxError) -> u8 {
         TxError::Revision { .. } => 25,
         TxError::NoSlots => 26,
         TxError::AccountMin { .. } => 27,
+        TxError::Epoch { .. } => 28,
+        TxError::NoSeed { .. } => 29,
+        TxError::Judged { .. } => 30,
+        TxError::Unwitnessed { .. } => 31,
+        TxError::Witness { .. } => 32,
     }
 }
 
@@ -621,6 +626,10 @@ fn every_refusal_is_reached() {
     open_refusals(&mut seen);
     revise_refusals(&mut seen);
     slot_refusals(&mut seen);
+    super::epochs::proof_refusals(&mut |found, expected| {
+        assert_eq!(found, expected);
+        seen.insert(kind(&found));
+    });
     let all: BTreeSet<u8> = (0..KINDS).collect();
     let missed: Vec<_> = all.difference(&seen).collect();
     assert!(missed.is_empty(), "not reached: {missed:?}");

@@ -148,7 +148,8 @@ fn a_draining_nodes_deal_ends_when_its_successor_acknowledges() {
         deal.leaver,
         Some(Leaver {
             node: node(leaver),
-            acknowledged: owed
+            acknowledged: owed,
+            frozen: Default::default(),
         })
     );
     let slots: Vec<_> = world.state.slots_of(node(leaver), None).collect();
