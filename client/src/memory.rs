@@ -2,17 +2,25 @@
 //!
 //! A [`SegmentBuffer`] is a loan: its bytes count against the budget until its last holder drops
 //! it, be that the last of n puts that share it as [`bytes::Bytes`]. Buffers go back to a free
-//! list, which counts as well: in use and free together never exceed the budget.
+//! list, which counts as well: in use and free together never exceed the budget. Reads fill
+//! buffers of their own kind under a [`Memory::hold`], which go back when the last slice of their
+//! plaintext is dropped: fresh memory of a segment costs a page fault for every 4 KiB, which is as
+//! much as hashing it.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::{Bytes, BytesMut};
 use cairn_core::ByteCount;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Default budget of a client: DESIGN.md section 10.
 pub const MEMORY_BYTES_DEFAULT: ByteCount = ByteCount::new(160 << 20);
+
+/// Least size of a read's buffer that is kept for the next. Smaller ones come from the allocator
+/// without a call of the system.
+const READ_BUFFER_BYTES_MIN: usize = 128 << 10;
 
 /// A request is larger than the whole budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,11 +41,28 @@ pub struct Memory {
 struct Shared {
     bytes_max: usize,
     available: Arc<Semaphore>,
-    free: Mutex<Vec<Vec<u8>>>,
+    free: Mutex<Free>,
+}
+
+/// Buffers that nobody uses.
+#[derive(Default)]
+struct Free {
+    segments: Vec<Vec<u8>>,
+    /// Empty, with the capacity that they were made with.
+    reads: Vec<BytesMut>,
+}
+
+impl Free {
+    fn bytes(&self) -> usize {
+        let segments = self.segments.iter().map(Vec::len);
+        segments
+            .chain(self.reads.iter().map(BytesMut::capacity))
+            .sum()
+    }
 }
 
 impl Shared {
-    fn free(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+    fn free(&self) -> MutexGuard<'_, Free> {
         // A list of buffers is whole after each change.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,7 +79,7 @@ impl Memory {
             shared: Arc::new(Shared {
                 bytes_max,
                 available: Arc::new(Semaphore::new(bytes_max)),
-                free: Mutex::new(Vec::new()),
+                free: Mutex::default(),
             }),
         }
     }
@@ -132,24 +157,51 @@ impl Memory {
     fn take(&self, bytes: usize) -> Vec<u8> {
         let found = {
             let mut free = self.shared.free();
-            free.iter()
-                .rposition(|buffer| buffer.len() == bytes)
-                .map(|at| free.swap_remove(at))
+            let fits = |buffer: &Vec<u8>| buffer.len() == bytes;
+            let found = free.segments.iter().rposition(fits);
+            found.map(|at| free.segments.swap_remove(at))
         };
         drop(self.trim());
         found.unwrap_or_else(|| vec![0; bytes])
     }
 
+    /// An empty buffer with room for `bytes`, for a read that holds as much of the budget.
+    pub(crate) fn read_buffer(&self, bytes: usize) -> BytesMut {
+        let mut free = self.shared.free();
+        let fits = |buffer: &BytesMut| buffer.capacity() == bytes;
+        let found = free.reads.iter().rposition(fits);
+        let found = found.map(|at| free.reads.swap_remove(at));
+        drop(free);
+        found.unwrap_or_else(|| BytesMut::with_capacity(bytes))
+    }
+
+    /// A read's bytes, to be handed up; their memory comes back with the last slice.
+    pub(crate) fn share(&self, bytes: BytesMut) -> Bytes {
+        if bytes.capacity() < READ_BUFFER_BYTES_MIN {
+            return bytes.freeze();
+        }
+        Bytes::from_owner(ReadBuffer {
+            bytes,
+            shared: Arc::clone(&self.shared),
+        })
+    }
+
     /// Takes out free buffers until the rest fits beside what is in use.
-    fn trim(&self) -> Vec<Vec<u8>> {
+    fn trim(&self) -> Free {
         let available = self.shared.available.available_permits();
         let mut free = self.shared.free();
-        let mut total: usize = free.iter().map(Vec::len).sum();
-        let mut dropped = Vec::new();
+        let mut total = free.bytes();
+        let mut dropped = Free::default();
         while total > available {
-            let Some(buffer) = free.pop() else { break };
-            total -= buffer.len();
-            dropped.push(buffer);
+            if let Some(buffer) = free.segments.pop() {
+                total -= buffer.len();
+                dropped.segments.push(buffer);
+            } else if let Some(buffer) = free.reads.pop() {
+                total -= buffer.capacity();
+                dropped.reads.push(buffer);
+            } else {
+                break;
+            }
         }
         dropped
     }
@@ -199,8 +251,29 @@ impl fmt::Debug for SegmentBuffer {
 
 impl Drop for SegmentBuffer {
     fn drop(&mut self) {
-        self.shared.free().push(std::mem::take(&mut self.bytes));
+        let bytes = std::mem::take(&mut self.bytes);
+        self.shared.free().segments.push(bytes);
         self.permit = None;
+    }
+}
+
+/// A read's buffer while slices of it are about.
+struct ReadBuffer {
+    bytes: BytesMut,
+    shared: Arc<Shared>,
+}
+
+impl AsRef<[u8]> for ReadBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for ReadBuffer {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        self.shared.free().reads.push(bytes);
     }
 }
 
@@ -224,7 +297,7 @@ mod tests {
         assert_eq!(memory.bytes_used(), 0);
         let held = memory.hold(50).now_or_never().unwrap().unwrap();
         assert_eq!(
-            memory.shared.free().len(),
+            memory.shared.free().bytes(),
             0,
             "60 free bytes do not fit beside 50"
         );
@@ -236,11 +309,42 @@ mod tests {
     fn a_buffer_shared_as_bytes_returns_with_its_last_slice() {
         let memory = Memory::new(ByteCount::new(100));
         let buffer = memory.buffer(100).now_or_never().unwrap().unwrap();
-        let bytes = bytes::Bytes::from_owner(buffer);
+        let bytes = Bytes::from_owner(buffer);
         let part = bytes.slice(10..20);
         drop(bytes);
         assert_eq!(memory.bytes_used(), 100);
         drop(part);
         assert_eq!(memory.bytes_used(), 0);
+    }
+
+    #[test]
+    fn the_memory_of_a_read_is_used_again_within_the_budget() {
+        const SIZE: usize = READ_BUFFER_BYTES_MIN;
+        let memory = Memory::new(ByteCount::new(3 * crate::width::wide(SIZE)));
+        let held = memory.hold(2 * SIZE).now_or_never().unwrap().unwrap();
+        let mut buffer = memory.read_buffer(SIZE);
+        let mut rest = buffer.split_off(SIZE / 2);
+        buffer.resize(SIZE / 2, 1);
+        rest.resize(SIZE / 2, 2);
+        buffer.unsplit(rest);
+        let address = buffer.as_ptr();
+        let bytes = memory.share(buffer);
+        let part = bytes.slice(SIZE - 1..);
+        drop(bytes);
+        assert_eq!(memory.shared.free().bytes(), 0);
+        assert_eq!(part[..], [2]);
+        drop(part);
+        assert_eq!(memory.shared.free().bytes(), SIZE);
+        let again = memory.read_buffer(SIZE);
+        assert_eq!((again.as_ptr(), again.len()), (address, 0));
+        assert_ne!(memory.read_buffer(SIZE + 1).as_ptr(), address);
+        drop(memory.share(again));
+        let all = memory.hold(SIZE).now_or_never().unwrap().unwrap();
+        assert_eq!(
+            memory.shared.free().bytes(),
+            0,
+            "all of the budget is held by others"
+        );
+        drop((held, all));
     }
 }

@@ -98,7 +98,7 @@ pub(crate) async fn fetch<R: Runtime, N: Network, L: Ledger>(
         .view(segment.group, segment.owner, Freshness::Kept)
         .await?;
     let (parts, first, buffer_bytes) = cut(&segment, start, end);
-    let mut buffer = BytesMut::with_capacity(buffer_bytes);
+    let mut buffer = client.memory.read_buffer(buffer_bytes);
     let mut fetch = Fetch {
         client,
         segment: Arc::new(segment),

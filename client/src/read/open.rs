@@ -17,6 +17,7 @@ use crate::client::{Client, Shared};
 use crate::group_view::Freshness;
 use crate::index::{Entry, EntryKind, Extent, FileIndex, SegmentRef, UploadKind, starts};
 use crate::link::Link;
+use crate::memory::Memory;
 use crate::read::error::ReadError;
 use crate::read::fetch::{Fetched, fetch};
 use crate::read::file::OpenFile;
@@ -97,12 +98,13 @@ impl<R: Runtime, N: Network, L: Ledger> Access<R, N, L> {
         };
         let cipher = place.cipher(self.link.key());
         let bytes = range.end - range.start;
+        let memory = self.client.memory.clone();
         if bytes <= INLINE_BYTES_MAX {
-            return decrypt(&cipher, span, fetched, bytes);
+            return decrypt(&cipher, span, fetched, bytes, &memory);
         }
         self.client
             .runtime
-            .blocking(move || decrypt(&cipher, span, fetched, bytes))
+            .blocking(move || decrypt(&cipher, span, fetched, bytes, &memory))
             .await
     }
 }
@@ -113,14 +115,15 @@ fn decrypt(
     span: FrameSpan,
     fetched: Fetched,
     bytes: u32,
+    memory: &Memory,
 ) -> Result<Bytes, ReadError> {
     let mut run = fetched.bytes;
-    run.truncate(index(span.payload_end - fetched.start));
-    let mut run = run.split_off(index(span.payload_start - fetched.start));
-    let plain_bytes = cipher.open_run(u64::from(span.first), &mut run)?;
-    run.truncate(plain_bytes);
-    let skip = index(span.skip);
-    Ok(run.freeze().slice(skip..skip + index(bytes)))
+    let from = index(span.payload_start - fetched.start);
+    let until = index(span.payload_end - fetched.start);
+    let plain_bytes = cipher.open_run(u64::from(span.first), &mut run[from..until])?;
+    run.truncate(from + plain_bytes);
+    let skip = from + index(span.skip);
+    Ok(memory.share(run).slice(skip..skip + index(bytes)))
 }
 
 impl<R: Runtime, N: Network, L: Ledger> Client<R, N, L> {
