@@ -11,7 +11,7 @@ use cairn_coding::Coder;
 use cairn_core::{Digest, GroupId, Profile, SecretKey, SegmentNumber, SlotIndex};
 use cairn_runtime::{Disk, DiskFile, OpenMode, RealDisk};
 
-use super::plain_tls;
+use super::{plain_tls, touch_memory};
 use crate::cpu_time::thread_cpu_time;
 
 /// Segments that each primitive is measured over: 256 MiB at 4-of-8, far more than the caches.
@@ -197,8 +197,11 @@ impl Segments {
         let disk = RealDisk::new();
         let shard = self.shard_bytes;
         let head = vec![0; HEAD_BYTES];
+        let slots = self.coder.code().shard_count();
+        let written = (HEAD_BYTES + shard) * SEGMENTS * slots;
+        touch_memory(folder, u64::try_from(written)?)?;
         let mut spent = Duration::ZERO;
-        for slot in 0..self.coder.code().shard_count() {
+        for slot in 0..slots {
             let path = folder.join(format!("primitive-{slot}"));
             let file = disk.open(&path, OpenMode::ReadWriteOrCreate)?;
             let mut at = 0;
