@@ -101,6 +101,6 @@ pub struct BlockEffects {
 // bytes gives `Acknowledged` (42) and `SlotReleased` (66). A drawn slot gives `SlotMoved` (99) and
 // its share of `GroupPlaced` (33); a lost node gives `NodeChanged` (33).
 const _: () = assert!(
-    BLOCK_BYTES_MAX * (42 + 66) / 41 + SLOTS_DRAWN_MAX * (99 + 33) + LOST_MAX * 33 + 64
+    BLOCK_BYTES_MAX * (42 + 66) / 41 + SLOTS_DRAWN_MAX * (99 + 33) + 2 * LOST_MAX * 33 + 64
         <= EFFECTS_BYTES_MAX
 );

@@ -104,6 +104,32 @@ pub struct FrozenSlot {
     pub slot_count: u8,
 }
 
+/// What was frozen of a slot for a node that has left it since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub(crate) struct Departed {
+    /// The revision.
+    pub(crate) revision: KeptRevision,
+    /// Slots of the group: n.
+    pub(crate) slot_count: u8,
+}
+
+impl Departed {
+    pub(crate) const fn of(frozen: &FrozenSlot) -> Self {
+        Self {
+            revision: KeptRevision::of(&frozen.revision),
+            slot_count: frozen.slot_count,
+        }
+    }
+
+    pub(crate) const fn frozen(&self, slot: SlotRef) -> FrozenSlot {
+        FrozenSlot {
+            revision: self.revision.in_group(slot.group),
+            slot: slot.slot,
+            slot_count: self.slot_count,
+        }
+    }
+}
+
 impl FrozenSlot {
     /// Its place.
     #[must_use]

@@ -42,7 +42,7 @@ const KEPT_BYTES: u64 = 8 + 4 + 8 + 32;
 const SLOT_BYTES_MAX: u64 =
     32 + 33 + 8 + 8 + 16 + 1 + 41 + 16 + 34 + 4 * KEPT_BYTES + 2 * DEPARTED_BYTES;
 /// Bytes of a slot that left a node: node, slot, what was frozen.
-const DEPARTED_BYTES: u64 = 32 + 33 + 84 + 1 + 1;
+const DEPARTED_BYTES: u64 = 32 + 33 + KEPT_BYTES + 1;
 
 /// The numbers a ledger runs by. Part of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -72,6 +72,9 @@ pub struct Parameters {
     pub slots_max: u64,
     /// Length of an epoch; 0 for a ledger without epochs, on which nobody proves.
     pub epoch_millis: u64,
+    /// Lapses one after the other from which on a node is lost and its slots are redrawn; 0 for
+    /// never.
+    pub lost_after_epochs: u32,
 }
 
 impl Default for Parameters {
@@ -93,6 +96,8 @@ impl Default for Parameters {
             // 64 EiB at 16 GiB each.
             slots_max: 1 << 22,
             epoch_millis: 0,
+            // Three days of hours.
+            lost_after_epochs: 72,
         }
     }
 }

@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod check;
 mod epoch;
+mod lapse;
 mod prove;
 mod slots;
 
@@ -19,9 +20,10 @@ use cairn_core::{
 };
 pub use check::{Expected, check_signature};
 pub use epoch::BLOCKS_PER_EPOCH_MIN;
+use lapse::Sweep;
 pub use prove::VerdictError;
 
-use crate::epoch::{Epoch, FrozenSlot};
+use crate::epoch::{Departed, Epoch};
 use crate::genesis::{Genesis, Parameters};
 use crate::group::Group;
 use crate::node::{NodeEntry, NodeStatus};
@@ -61,9 +63,10 @@ pub struct State {
     /// Time of the genesis: epochs are counted from it.
     began: UnixMillis,
     epoch: Epoch,
+    sweep: Sweep,
     /// Slots that the epoch that runs froze for a node which has left them since. At most two nodes
     /// of each slot.
-    departed: BTreeMap<(NodeId, SlotRef), FrozenSlot>,
+    departed: BTreeMap<(NodeId, SlotRef), Departed>,
     #[borsh(skip)]
     index: Index,
 }
@@ -134,6 +137,7 @@ impl State {
             waiting: BTreeSet::new(),
             began: genesis.time,
             epoch: Epoch::default(),
+            sweep: Sweep::default(),
             departed: BTreeMap::new(),
             index: Index::default(),
         };

@@ -76,6 +76,7 @@ impl State {
         let mut effects = Vec::new();
         self.pass_time(block.time, block.seed, &mut effects);
         self.draw_pending(block.seed, &mut effects);
+        self.sweep(&mut effects);
         for node in block.lost.iter() {
             self.lose_node(*node, &mut effects);
         }

@@ -8,8 +8,9 @@ use cairn_core::{
 };
 
 use super::check::segment_bytes_max;
+use super::lapse::Sweep;
 use super::{Index, PendingDraw, State};
-use crate::epoch::{Epoch, Frozen, FrozenSlot, KeptRevision};
+use crate::epoch::{Departed, Epoch, Frozen, KeptRevision};
 use crate::group::{Deal, DealState, Group};
 use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::SlotRef;
@@ -246,10 +247,11 @@ impl State {
                 && self
                     .departed
                     .iter()
-                    .all(|(key, frozen)| self.has_departed(*key, frozen))
+                    .all(|(key, departed)| self.has_departed(*key, departed))
         } else {
             let keeps_nothing = |group: &Group| group.kept.is_empty();
             self.epoch == Epoch::default()
+                && self.sweep == Sweep::default()
                 && self.departed.is_empty()
                 && self.groups.values().all(keeps_nothing)
         };
@@ -260,9 +262,9 @@ impl State {
         }
     }
 
-    fn has_departed(&self, (node, slot): (NodeId, SlotRef), frozen: &FrozenSlot) -> bool {
+    fn has_departed(&self, (node, slot): (NodeId, SlotRef), departed: &Departed) -> bool {
+        let frozen = departed.frozen(slot);
         self.nodes.contains_key(&node)
-            && frozen.slot_ref() == slot
             && slot.slot.index() < usize::from(frozen.slot_count)
             && frozen.revision.number > RevisionNumber::ZERO
             && is_provable(&frozen.revision)

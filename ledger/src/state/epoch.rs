@@ -8,7 +8,7 @@ use cairn_core::{Digest, EpochNumber, GroupId, NodeId, RevisionNumber, UnixMilli
 
 use super::State;
 use crate::effect::Effect;
-use crate::epoch::{Epoch, FrozenSlot, KeptRevision, REVISIONS_KEPT};
+use crate::epoch::{Departed, Epoch, FrozenSlot, KeptRevision, REVISIONS_KEPT};
 use crate::tx::SlotRef;
 
 /// The ledger is to make a block at least this many times in an epoch; a longer pause is time in
@@ -45,12 +45,13 @@ impl State {
     }
 
     /// Whether a block at `now` is worth making even without transactions: to draw, to begin an
-    /// epoch, or to show that the ledger works.
+    /// epoch, to look for lost nodes, or to show that the ledger works.
     #[must_use]
     pub fn wants_block(&self, now: UnixMillis) -> bool {
         let pause = now.get().saturating_sub(self.time.get());
         let is_due = |length| pause >= pause_max(length);
         self.has_draws()
+            || self.sweep.left > 0
             || self.epoch_millis().is_some_and(is_due)
             || self.epoch_at(now) > self.epoch.number
     }
@@ -92,6 +93,7 @@ impl State {
             open_millis: 0,
         };
         self.departed.clear();
+        self.begin_sweep();
     }
 
     /// Notes what the epoch froze of a slot for a node that is about to leave it.
@@ -100,7 +102,7 @@ impl State {
             return;
         }
         if let Some(frozen) = self.frozen_slot(slot, node) {
-            self.departed.insert((node, slot), frozen);
+            self.departed.insert((node, slot), Departed::of(&frozen));
         }
     }
 
@@ -130,7 +132,7 @@ impl State {
             .departed
             .range((departed_after, Bound::Unbounded))
             .take_while(|((by, _), _)| *by == node)
-            .map(|((_, slot), frozen)| (*slot, *frozen));
+            .map(|((_, slot), departed)| (*slot, departed.frozen(*slot)));
         let bound = self
             .slots_of(node, after)
             .filter_map(|slot| Some((slot, self.frozen_slot(slot, node)?)));

@@ -8,10 +8,11 @@ use cairn_proofs::Challenge;
 use super::prover::{
     EPOCH, judged, pass_epoch, proof, prove_all, submission, verdicts, world, written,
 };
-use crate::block::{Block, BlockError, Verdict};
+use crate::block::{Block, BlockError, LOST_MAX, Verdict};
 use crate::effect::Effect;
 use crate::epoch::REVISIONS_KEPT;
 use crate::genesis::Parameters;
+use crate::node::NodeStatus;
 use crate::sample::{
     OWNER, World, acknowledge, declare_loss, node, open, party, revise, slot, terms,
 };
@@ -466,6 +467,61 @@ fn the_pages_of_a_challenge_give_the_whole() {
         .unwrap();
     assert_eq!(page.slots.to_vec(), whole[1..]);
     assert_eq!(Some(page.seed), world.state.epoch().seed);
+}
+
+/// A ledger of epochs on which three lapses are a loss.
+fn impatient(nodes: u8, epoch_millis: u64) -> World {
+    let parameters = Parameters {
+        epoch_millis,
+        lost_after_epochs: 3,
+        ..Parameters::default()
+    };
+    let places: Vec<_> = (1..=nodes).map(|number| (number, 1, 1)).collect();
+    World::with_nodes_on(parameters, 8, &places)
+}
+
+#[test]
+fn a_node_that_lapses_for_long_is_lost_and_its_slots_are_redrawn() {
+    let mut world = impatient(6, EPOCH);
+    let id = world.place(2, 4);
+    let place = slot(id, 0);
+    let revision = written(id, 1, 4);
+    world.accept(OWNER, TxBody::GroupRevise { revision });
+    let late = world.holder(place);
+    world.accept(late, acknowledge(place, 1));
+    let others: Vec<u8> = all().into_iter().filter(|party| *party != late).collect();
+    pass_epoch(&mut world);
+    for missed in 1..3 {
+        prove_all(&mut world, &others);
+        pass_epoch(&mut world);
+        assert_eq!(lapses(&world, late), missed);
+        assert_eq!(world.holder(place), late);
+    }
+    prove_all(&mut world, &others);
+    pass_epoch(&mut world);
+    let status = |world: &World, party| world.state.node(node(party)).unwrap().status;
+    assert_eq!(status(&world, late), NodeStatus::Lost);
+    assert_ne!(world.holder(place), late);
+    for party in others {
+        assert_eq!(status(&world, party), NodeStatus::Active);
+    }
+    world.accept(late, world.registration(late, terms(8, (1, 1, 1))));
+    assert_eq!(lapses(&world, late), 0);
+}
+
+#[test]
+fn a_block_finds_no_more_lost_nodes_than_its_bound() {
+    let mut world = impatient(70, 100);
+    let mut found = Vec::new();
+    // All registered within the first epoch, so that all are due at once.
+    while world.state.epoch().judged < 5 {
+        let effects = world.pass();
+        let lost = |effect: &&Effect| matches!(effect, Effect::NodeChanged(_));
+        found.push(effects.iter().filter(lost).count());
+    }
+    found.retain(|count| *count > 0);
+    assert_eq!(found, [LOST_MAX, 70 - LOST_MAX]);
+    assert_eq!(world.state.status().active_node_count, 0);
 }
 
 /// Each refusal of a proof, for the list of all refusals.

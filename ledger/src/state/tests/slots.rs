@@ -42,15 +42,19 @@ fn a_group_is_drawn_by_the_next_blocks_seed() {
     assert_eq!(effects.len(), 5);
     assert!(group.relaxed.is_empty());
     assert!(!world.state.has_draws());
-    // Another seed draws other nodes, or the same in another order.
-    let mut other = world.clone();
-    other.state = World::with_nodes(8, &APART).state;
-    let tx = other.signed(OWNER, open(2, 4));
-    other.submit(tx).1.unwrap();
-    let mut block = other.next_block(&[], Vec::new());
-    block.seed = cairn_core::Digest::of(b"another");
-    other.apply(block);
-    assert_ne!(other.group(id).deals, group.deals);
+    // Another seed draws other nodes, or the same in another order; one of few may draw the same.
+    let mut begun = world.clone();
+    begun.state = World::with_nodes(8, &APART).state;
+    let tx = begun.signed(OWNER, open(2, 4));
+    begun.submit(tx).1.unwrap();
+    let draws_others = |seed: u8| {
+        let mut other = begun.clone();
+        let mut block = other.next_block(&[], Vec::new());
+        block.seed = cairn_core::Digest::of(&[seed]);
+        other.apply(block);
+        other.group(id).deals != group.deals
+    };
+    assert!((0..8).any(draws_others));
 }
 
 #[test]
