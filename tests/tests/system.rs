@@ -1,8 +1,9 @@
 //! Real processes, real sockets, real files: what the README promises, and what users fear.
 //!
 //! Short forms run with every test run. Long forms: `CAIRN_SYSTEM_MIB=1024`, `CAIRN_KILLS=100`,
-//! `CAIRN_SMALL_FILES=10000`, `CAIRN_LARGE_GIB=20`.
+//! `CAIRN_SMALL_FILES=10000`, `CAIRN_STREAM_MIB=20480`.
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -170,33 +171,58 @@ fn a_folder_of_many_small_files_comes_back_as_it_was() {
     }
 }
 
-/// A file of many gigabytes, only when asked for.
+/// I9: a stream of any length goes up and comes down in the memory that a client may have.
 #[test]
-fn a_large_file_comes_back_when_asked_for() {
-    let gib = setting("CAIRN_LARGE_GIB", 0);
-    if gib == 0 {
-        return;
-    }
+fn i9_a_long_stream_passes_in_bounded_memory() {
+    const PIECE: usize = 16 * MIB;
+    let pieces = setting("CAIRN_STREAM_MIB", 512) * MIB / PIECE;
+    let pieces = u64::try_from(pieces).expect("a small number");
     let network = DevNetwork::start(4);
-    let path = network.path("large");
-    let file = std::fs::File::create(&path).expect("the file is made");
-    let mut expected = blake3::Hasher::new();
-    for index in 0..u64::try_from(gib).expect("a small number") * 64 {
-        let piece = bytes_of(index, 16 * MIB);
-        expected.update(&piece);
-        std::io::Write::write_all(&mut &file, &piece).expect("the file is written");
+    let mut put = network
+        .command(&["--quiet", "put", "-"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("put starts");
+    let mut input = put.stdin.take().expect("a pipe");
+    for index in 0..pieces {
+        input.write_all(&bytes_of(index, PIECE)).expect("it reads");
     }
-    let link = network
-        .run(&["--quiet", "put", &path.to_string_lossy()])
-        .text();
-    let out = network.path("out");
-    let got = network.run(&["--quiet", "get", &link, &out.to_string_lossy()]);
-    assert_eq!(got.code, Some(0), "{}", got.stderr);
-    let mut found = blake3::Hasher::new();
-    found
-        .update_reader(std::fs::File::open(out).expect("it is there"))
-        .expect("it is read");
-    assert_eq!(found.finalize(), expected.finalize());
+    assert_small("put", put.id());
+    drop(input);
+    let link = String::from_utf8(put.wait_with_output().expect("it ends").stdout);
+    let link = link.expect("a link is text");
+    let mut cat = network
+        .command(&["--quiet", "cat", link.trim()])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("cat starts");
+    let mut output = cat.stdout.take().expect("a pipe");
+    let mut piece = vec![0; PIECE];
+    for index in 0..pieces {
+        if index + 1 == pieces {
+            assert_small("cat", cat.id());
+        }
+        output.read_exact(&mut piece).expect("it writes");
+        assert!(
+            piece == bytes_of(index, PIECE),
+            "other bytes in piece {index}"
+        );
+    }
+    assert_eq!(output.read(&mut piece).expect("it ends"), 0);
+    assert!(cat.wait().expect("it ends").success());
+}
+
+/// The most memory that a process under test has had is what a client may have.
+fn assert_small(what: &str, process: u32) {
+    const CLIENT_KIB_MAX: usize = 256 << 10;
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"));
+    let status = status.expect("the process is there");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kib: usize = peak.expect("the kernel tells").parse().expect("a number");
+    println!("{what}: {} MiB at most", kib >> 10);
+    assert!(kib <= CLIENT_KIB_MAX, "{what} had {} MiB", kib >> 10);
 }
 
 #[test]
@@ -210,7 +236,7 @@ fn a_stream_without_a_name_and_ranges_of_it() {
         .spawn()
         .expect("put starts");
     let mut input = put.stdin.take().expect("a pipe");
-    std::io::Write::write_all(&mut input, &content).expect("it reads");
+    input.write_all(&content).expect("it reads");
     drop(input);
     let link = put.wait_with_output().expect("it ends").stdout;
     let link = String::from_utf8(link).expect("a link is text");
