@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use cairn_runtime::real::RealRuntime;
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 mod app;
 mod args;
@@ -113,18 +115,18 @@ fn unparsed(error: &clap::Error) -> ExitCode {
 
 /// Logs go to standard error, in the form of `--json` or for people.
 fn start_logs(shared: &SharedArgs) -> Result<(), Failure> {
-    let filter = EnvFilter::builder().parse(&shared.log).or_fail(
+    let filter: Targets = shared.log.parse().or_fail(
         FailureKind::Usage,
         format!("{:?} is no log filter", shared.log),
     )?;
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filtered = tracing_subscriber::registry().with(filter);
+    let logs = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false);
     if shared.json {
-        logs.json().init();
+        filtered.with(logs.json()).init();
     } else {
-        logs.init();
+        filtered.with(logs).init();
     }
     Ok(())
 }
