@@ -132,6 +132,8 @@ async fn follow_from_now<R: Runtime, N: Network, L: Ledger>(
 ) -> Result<(), LedgerError> {
     register(core).await?;
     let mut next = after(core.ledger.status().await?.height);
+    // Effects of the blocks up to here were perhaps not seen, and will not be.
+    core.groups.forget_all();
     read_slots(core).await?;
     loop {
         let blocks = match core.ledger.effects(next).await {

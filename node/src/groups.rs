@@ -1,6 +1,7 @@
 //! Groups as the ledger had them a moment ago.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -34,9 +35,19 @@ pub(crate) struct Groups<R, L> {
     runtime: R,
     ledger: L,
     known: Mutex<BTreeMap<GroupId, Known>>,
-    /// Held by who asks the ledger for a group, by the first bits of its id: the others wait for
-    /// the answer instead of asking too.
-    asking: [tokio::sync::Mutex<()>; ASKING],
+    /// By the first bits of a group's id.
+    asking: [Asking; ASKING],
+}
+
+/// Who asks the ledger for groups.
+#[derive(Debug, Default)]
+struct Asking {
+    /// Held by who asks: the others wait for the answer instead of asking too.
+    turn: tokio::sync::Mutex<()>,
+    /// How often one of these groups was forgotten. An answer that was asked for before is not
+    /// remembered: it may be older than the block that made us forget, and who acts on that block
+    /// would take it for the newest.
+    forgotten: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -51,7 +62,7 @@ impl<R: Runtime, L: Ledger> Groups<R, L> {
             runtime,
             ledger,
             known: Mutex::new(BTreeMap::new()),
-            asking: std::array::from_fn(|_| tokio::sync::Mutex::default()),
+            asking: std::array::from_fn(|_| Asking::default()),
         }
     }
 
@@ -72,18 +83,22 @@ impl<R: Runtime, L: Ledger> Groups<R, L> {
         if let Some(group) = self.remembered(id, limit) {
             return Ok(Some(group));
         }
-        let first = id.as_bytes().first().copied().unwrap_or_default();
-        let _turn = self.asking[usize::from(first) % ASKING].lock().await;
+        let asking = self.asking(id);
+        let _turn = asking.turn.lock().await;
         if let Some(group) = self.remembered(id, limit) {
             return Ok(Some(group));
         }
         let now = self.runtime.monotonic();
+        let forgotten = asking.forgotten.load(Ordering::Relaxed);
         let Some(group) = self.ledger.group(id).await? else {
             self.forget(id);
             return Ok(None);
         };
         let group = Arc::new(group);
         let mut known = self.known();
+        if asking.forgotten.load(Ordering::Relaxed) != forgotten {
+            return Ok(Some(group));
+        }
         let entry = Known {
             group: Arc::clone(&group),
             read_at: now,
@@ -108,7 +123,24 @@ impl<R: Runtime, L: Ledger> Groups<R, L> {
 
     /// An effect of a block concerns the group: it is read again when it is needed.
     pub(crate) fn forget(&self, id: GroupId) {
-        self.known().remove(&id);
+        let mut known = self.known();
+        // While `known` is held: an answer is remembered before this or not at all.
+        self.asking(id).forgotten.fetch_add(1, Ordering::Relaxed);
+        known.remove(&id);
+    }
+
+    /// Blocks may have passed unseen: every group is read again when it is needed.
+    pub(crate) fn forget_all(&self) {
+        let mut known = self.known();
+        for asking in &self.asking {
+            asking.forgotten.fetch_add(1, Ordering::Relaxed);
+        }
+        known.clear();
+    }
+
+    fn asking(&self, id: GroupId) -> &Asking {
+        let first = id.as_bytes().first().copied().unwrap_or_default();
+        &self.asking[usize::from(first) % ASKING]
     }
 }
 
@@ -126,3 +158,6 @@ pub(crate) fn has_acknowledged(group: &Group, node: NodeId) -> bool {
     let mut deals = group.deals.iter();
     deals.any(|deal| deal.node == node && deal.acknowledged == revision)
 }
+
+#[cfg(test)]
+mod tests;

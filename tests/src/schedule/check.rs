@@ -48,13 +48,54 @@ pub(super) async fn lagging(cluster: &Cluster, groups: &[GroupId]) -> BTreeSet<N
 }
 
 /// Waits until every slot has acknowledged.
+///
+/// # Panics
+///
+/// When one does not in time: with what its node says of it.
 pub(super) async fn quiet(cluster: &Cluster, board: &Board) {
     let groups = board.lock().groups.clone();
-    let limit = QUIET_LIMIT;
-    let quiet = cluster.wait("every slot is caught up", limit, async || {
-        lagging(cluster, &groups).await.is_empty()
-    });
-    quiet.await;
+    let begun = cluster.world.sim.elapsed();
+    loop {
+        let lagging = lagging(cluster, &groups).await;
+        if lagging.is_empty() {
+            return;
+        }
+        let waited = cluster.world.sim.elapsed().saturating_sub(begun);
+        if waited > QUIET_LIMIT {
+            let reasons = reasons(cluster, &groups, &lagging).await;
+            panic!("I3: slots are not caught up within {QUIET_LIMIT:?}:\n{reasons}");
+        }
+        cluster.world.sim.sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// What the ledger has of the slots that are not caught up, and what their nodes say.
+async fn reasons(cluster: &Cluster, groups: &[GroupId], lagging: &BTreeSet<NodeId>) -> String {
+    let mut lines = Vec::new();
+    for id in groups {
+        let group = group(cluster, *id).await;
+        let newest = group.revision.number;
+        let slots = group.code.slots().zip(&group.deals);
+        lines.extend(
+            slots
+                .filter(|(_, deal)| deal.state != DealState::Held || deal.acknowledged < newest)
+                .map(|(slot, deal)| format!("slot {slot} of {id} at {newest}: {deal:?}")),
+        );
+    }
+    for node in lagging {
+        let index = cluster.index_of(*node).expect("a node of the cluster");
+        let member = &cluster.members[index];
+        let name = member.machine.name();
+        let Some(handle) = member.node() else {
+            lines.push(format!("{name} is down"));
+            continue;
+        };
+        let status = handle.status().await.expect("the store is read");
+        lines.push(format!("{name} {node}: failure {:?}", status.failure));
+        let slots = status.slots.iter();
+        lines.extend(slots.map(|slot| format!("{name}: {slot:?}")));
+    }
+    lines.join("\n")
 }
 
 /// I3: the slot roots that nodes have, and those of the bytes that they serve, make the group
