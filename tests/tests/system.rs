@@ -174,9 +174,9 @@ fn a_folder_of_many_small_files_comes_back_as_it_was() {
 /// I9: a stream of any length goes up and comes down in the memory that a client may have.
 #[test]
 fn i9_a_long_stream_passes_in_bounded_memory() {
-    const PIECE: usize = 16 * MIB;
-    let pieces = setting("CAIRN_STREAM_MIB", 512) * MIB / PIECE;
-    let pieces = u64::try_from(pieces).expect("a small number");
+    const RUN: usize = 16 * MIB;
+    let runs = setting("CAIRN_STREAM_MIB", 512) * MIB / RUN;
+    let runs = u64::try_from(runs).expect("a small number");
     let network = DevNetwork::start(4);
     let mut put = network
         .command(&["--quiet", "put", "-"])
@@ -185,8 +185,8 @@ fn i9_a_long_stream_passes_in_bounded_memory() {
         .spawn()
         .expect("put starts");
     let mut input = put.stdin.take().expect("a pipe");
-    for index in 0..pieces {
-        input.write_all(&bytes_of(index, PIECE)).expect("it reads");
+    for index in 0..runs {
+        input.write_all(&bytes_of(index, RUN)).expect("it reads");
     }
     assert_small("put", put.id());
     drop(input);
@@ -198,18 +198,15 @@ fn i9_a_long_stream_passes_in_bounded_memory() {
         .spawn()
         .expect("cat starts");
     let mut output = cat.stdout.take().expect("a pipe");
-    let mut piece = vec![0; PIECE];
-    for index in 0..pieces {
-        if index + 1 == pieces {
+    let mut run = vec![0; RUN];
+    for index in 0..runs {
+        if index + 1 == runs {
             assert_small("cat", cat.id());
         }
-        output.read_exact(&mut piece).expect("it writes");
-        assert!(
-            piece == bytes_of(index, PIECE),
-            "other bytes in piece {index}"
-        );
+        output.read_exact(&mut run).expect("it writes");
+        assert!(run == bytes_of(index, RUN), "other bytes in run {index}");
     }
-    assert_eq!(output.read(&mut piece).expect("it ends"), 0);
+    assert_eq!(output.read(&mut run).expect("it ends"), 0);
     assert!(cat.wait().expect("it ends").success());
 }
 
