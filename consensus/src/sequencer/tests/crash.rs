@@ -340,10 +340,14 @@ fn i10_determinism_one_seed_gives_one_run() {
                     .await
                     .unwrap();
             }
-            submit_body(&sequencer, &key(1), open_group())
-                .await
-                .unwrap();
-            let lost = cairn_core::NodeId::new(key(12).public());
+            let opening = submit_body(&sequencer, &key(1), open_group()).await;
+            let opening = opening.unwrap();
+            let drawn = opening.height.next().unwrap();
+            while sequencer.effects(drawn).await.unwrap().is_empty() {}
+            let group = cairn_ledger::tx::group_id(opening.id);
+            let group = sequencer.group(group).await.unwrap().unwrap();
+            // One that holds a slot, so that a block draws it anew.
+            let lost = group.deals[0].node;
             let height = sequencer.declare_lost(lost).await.unwrap();
             let after = height.next().unwrap();
             while sequencer.effects(after).await.unwrap().is_empty() {}
