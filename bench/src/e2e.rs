@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use cairn_client::cipher::FRAME_PLAIN_BYTES_MAX;
 use cairn_core::{ByteCount, Profile};
 
 use crate::report::Report;
@@ -195,7 +196,8 @@ impl<'a> Network<'a> {
         let (upload, uploaded) = self.upload(file)?;
         let download = self.download(&uploaded.link, file)?;
         let middle = self.settings.size.get() / 2 / RANGE_BYTES * RANGE_BYTES;
-        let ranges = [middle, middle + RANGE_BYTES / 2]
+        let half_frame = u64::try_from(FRAME_PLAIN_BYTES_MAX / 2)?;
+        let ranges = [middle, middle + half_frame]
             .into_iter()
             .map(|offset| self.read(&uploaded.link, file, offset))
             .collect::<Result<_>>()?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use cairn_bench::e2e::{self, Settings};
-use cairn_bench::primitives::{coding, proofs, store, transport};
+use cairn_bench::primitives::{cipher, coding, proofs, store, transport};
 use cairn_bench::report::Report;
 use cairn_core::{ByteCount, Profile};
 use clap::{Parser, Subcommand};
@@ -65,6 +65,8 @@ struct EndToEnd {
 
 #[derive(Subcommand)]
 enum Primitive {
+    /// The frame cipher at several frame sizes.
+    Cipher,
     /// The erasure code, every profile, beside BLAKE3 and the library.
     Coding,
     /// Slot trees, ranges of shards and proofs.
@@ -112,6 +114,7 @@ fn main() -> Result<()> {
 
 fn primitives(primitive: &Primitive) -> Result<Vec<Report>> {
     match primitive {
+        Primitive::Cipher => Ok(vec![cipher::frames()?]),
         Primitive::Coding => Ok(vec![coding::codes()?, coding::kernels()?]),
         Primitive::Proofs => Ok(vec![
             proofs::slot_trees()?,

@@ -1,5 +1,6 @@
 //! Each primitive alone: what the whole path is compared with.
 
+pub mod cipher;
 pub mod coding;
 pub mod proofs;
 pub mod store;

@@ -225,6 +225,15 @@ impl Read for Timed {
         self.aside.fetch_add(spent, Ordering::Relaxed);
         Ok(count)
     }
+
+    fn read_vectored(&mut self, buffers: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
+        let begun = thread_cpu_time();
+        let count = self.file.read_vectored(buffers)?;
+        let spent = thread_cpu_time().saturating_sub(begun).as_nanos();
+        let spent = u64::try_from(spent).unwrap_or(u64::MAX);
+        self.aside.fetch_add(spent, Ordering::Relaxed);
+        Ok(count)
+    }
 }
 
 /// The files of one folder, by name.
