@@ -113,6 +113,9 @@ impl OwnerActor {
     /// network refuses.
     async fn store(&mut self, mut owner: ClusterOwner, content: Content) -> ClusterOwner {
         loop {
+            if !owner.client().runtime().is_up() {
+                owner = self.come_back().await;
+            }
             match self.attempt(&owner, content).await {
                 Attempt::Done(link) => {
                     let mut known = self.board.lock();

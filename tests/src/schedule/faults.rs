@@ -168,8 +168,11 @@ async fn begin(
             return None;
         }
         Fault::OwnerCrash => {
-            actors.machines[rng.index(actors.machines.len())].crash();
-            nodes.clear();
+            // It boots at once, and its owner goes on: one that stayed down would end the uploads.
+            let machine = &actors.machines[rng.index(actors.machines.len())];
+            machine.crash();
+            machine.restart();
+            return None;
         }
         Fault::Redraw => {
             let node = cluster.members[nodes[0]].id;
