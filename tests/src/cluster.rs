@@ -76,6 +76,12 @@ impl Member {
     pub const fn node(&self) -> Option<&ClusterNode> {
         self.handle.as_ref()
     }
+
+    /// Whether it wears a liar's mask.
+    #[must_use]
+    pub fn lies(&self) -> bool {
+        self.mask.is_on()
+    }
 }
 
 /// What it takes to join the network. Cheap to clone.
@@ -277,6 +283,13 @@ impl Cluster {
     pub async fn corrupt(&mut self, index: usize, liar: Arc<dyn LyingNode>) {
         self.kill(index);
         self.members[index].mask.put_on(liar);
+        self.restart(index).await;
+    }
+
+    /// Makes a liar honest again: it starts anew, and no stream of the liar is left.
+    pub async fn reform(&mut self, index: usize) {
+        self.kill(index);
+        self.members[index].mask.take_off();
         self.restart(index).await;
     }
 

@@ -2,7 +2,7 @@
 //! bounds that the promises allow; checkers look at the whole.
 //!
 //! The fault model is [`IMPAIRED_MAX`]: at no time are more nodes impaired - down, parted, wiped,
-//! damaged, or lagging by the ledger - than a group of the narrowest code can lose. Within it
+//! damaged, lying, or lagging by the ledger - than a group of the narrowest code can lose. Within it
 //! every acknowledged byte must be readable (I1), nothing wrong may ever be read (I2), every slot
 //! must end at its committed root (I3), credits are conserved (I4), and nothing grows beyond its
 //! bound (I9).
@@ -95,6 +95,8 @@ pub struct Tally {
     pub removals: u32,
     /// Slots that the ledger was made to give to another node.
     pub redrawn: u32,
+    /// Nodes that lied for a while.
+    pub liars: u32,
 }
 
 /// A day that went well.

@@ -172,6 +172,25 @@ impl DevNetwork {
             .join(name)
     }
 
+    /// Bytes in the packs of all nodes.
+    ///
+    /// # Panics
+    ///
+    /// When a node's folder can't be read.
+    #[must_use]
+    pub fn store_bytes(&self) -> u64 {
+        let nodes = std::fs::read_dir(self.path("home").join("dev")).expect("its folder is there");
+        let packs = nodes.filter_map(|node| {
+            let packs = node.expect("an entry").path().join("store/packs");
+            std::fs::read_dir(packs).ok()
+        });
+        let files = packs.flatten().filter_map(Result::ok);
+        files
+            .filter_map(|file| file.metadata().ok())
+            .map(|file| file.len())
+            .sum()
+    }
+
     /// A `cairn` command of this network's owner, not started.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {

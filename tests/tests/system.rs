@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
+use std::process::{Child, ChildStdin, Stdio};
 use std::time::Duration;
 
 use cairn_tests::system::{DevNetwork, bytes_of, real_sleep, real_time, setting};
@@ -72,41 +73,72 @@ fn i2_flipped_bits_on_a_disk_are_never_handed_up() {
     }
 }
 
-/// Kill -9 of client and nodes at random points under load: what was acknowledged is there, and
-/// an interrupted upload goes on where it was.
+/// Kill -9 of the client, of a node or of both, at random points under load: what was
+/// acknowledged is there, and an interrupted upload sends no finished segment again.
+/// `CAIRN_KILL_SEED` gives other points.
 #[test]
 fn i1_kill_9_under_load_loses_nothing_acknowledged() {
+    const FILE_BYTES: u64 = 48 << 20;
+    // At 4-of-8 a segment of 4 MiB is 8 MiB of shards. With so many bytes on the disks the first
+    // have been durable for a while.
+    const SURELY_DURABLE: u64 = 5 * (8 << 20);
+    let file_bytes = usize::try_from(FILE_BYTES).expect("a small number");
     let network = DevNetwork::start(8);
-    let kills = setting("CAIRN_KILLS", 6);
+    let kills = u64::try_from(setting("CAIRN_KILLS", 6)).expect("a small number");
+    let first = u64::try_from(setting("CAIRN_KILL_SEED", 100)).expect("a seed");
     let mut stored: Vec<(String, u64)> = Vec::new();
-    for round in 0..u64::try_from(kills).expect("a small number") {
-        let seed = 100 + round;
-        let content = bytes_of(seed, 12 * MIB);
+    let mut resumed = 0;
+    for seed in first..first + kills {
+        let content = bytes_of(seed, file_bytes);
         let path = network.path("load");
         std::fs::write(&path, &content).expect("the file is written");
         let path = path.to_string_lossy().into_owned();
+        let random = bytes_of(!seed, 8);
+        // A third each; the first two rounds of any seed cut the client off.
+        let round = seed - first;
+        let (cut_client, kill_node) = (round % 3 != 2, round % 3 != 0);
+        let node = 1 + u16::from(random[0] % 8);
+        let share = u64::from(u16::from_le_bytes([random[1], random[2]]));
+        let point = network.store_bytes() + ((2 * FILE_BYTES * share) >> 16);
         let mut upload = network
             .command(&["--quiet", "put", &path])
             .spawn()
             .expect("put starts");
-        real_sleep(Duration::from_millis(20 + seed * 37 % 400));
-        let node = u16::try_from(1 + seed * 7 % 8).expect("1 to 8");
-        if round % 2 == 0 {
+        let begun = network.store_bytes();
+        while network.store_bytes() < point && upload.try_wait().expect("ours").is_none() {
+            real_sleep(Duration::from_millis(2));
+        }
+        if cut_client {
             upload.kill().expect("it is ours");
-        } else {
+        }
+        if kill_node {
             network.nodes("kill", &[node]);
         }
-        upload.wait().expect("it ends");
+        let was_cut = upload.wait().expect("it ends").code().is_none();
+        let sent = network.store_bytes().saturating_sub(begun);
         // Again, or for the first time in peace: this one is acknowledged.
-        let link = network.run(&["--quiet", "put", &path]).text();
-        if round % 2 == 1 {
+        let again = network.run(&["--json", "put", &path]).text();
+        let again: serde_json::Value = serde_json::from_str(&again).expect("put prints JSON");
+        if kill_node {
             network.nodes("start", &[node]);
         }
+        if was_cut && sent > SURELY_DURABLE {
+            let kept = again["segments_kept"].as_u64().expect("a number");
+            assert!(kept > 0, "seed {seed}: {sent} bytes sent again: {again}");
+            resumed += 1;
+        }
+        let link = again["link"].as_str().expect("a link").to_owned();
+        network.wait_complete(&link);
         stored.push((link, seed));
-        network.wait_complete(&stored.last().expect("one was pushed").0);
     }
+    println!("{kills} kills, {resumed} uploads resumed");
+    assert!(
+        resumed > 0 || kills < 6,
+        "no upload was cut off in the middle"
+    );
     for (link, seed) in &stored {
-        assert_same(&network.cat(link).stdout, &bytes_of(*seed, 12 * MIB));
+        assert_same(&network.cat(link).stdout, &bytes_of(*seed, file_bytes));
+        assert_eq!(network.stat(link)["complete"], true, "seed {seed}");
     }
 }
 
@@ -179,23 +211,16 @@ fn i9_a_long_stream_passes_in_bounded_memory() {
     let runs = setting("CAIRN_STREAM_MIB", 512) * MIB / RUN;
     let runs = u64::try_from(runs).expect("a small number");
     let network = DevNetwork::start(4);
-    let mut put = network
-        .command(&["--quiet", "put", "-"])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("put starts");
-    let mut input = put.stdin.take().expect("a pipe");
+    let (put, mut input) = put_stream(&network);
     for index in 0..runs {
         input.write_all(&bytes_of(index, RUN)).expect("it reads");
     }
     let put_mib = peak_mib(put.id());
     drop(input);
-    let link = String::from_utf8(put.wait_with_output().expect("it ends").stdout);
-    let link = link.expect("a link is text");
+    let link = link_of(put);
     let mut cat = network
-        .command(&["--quiet", "cat", link.trim()])
-        .stdout(std::process::Stdio::piped())
+        .command(&["--quiet", "cat", &link])
+        .stdout(Stdio::piped())
         .spawn()
         .expect("cat starts");
     let mut output = cat.stdout.take().expect("a pipe");
@@ -214,6 +239,25 @@ fn i9_a_long_stream_passes_in_bounded_memory() {
     assert!(put_mib < CLIENT_MIB && cat_mib < CLIENT_MIB);
 }
 
+/// A put of its standard input, which is given to it.
+fn put_stream(network: &DevNetwork) -> (Child, ChildStdin) {
+    let mut put = network
+        .command(&["--quiet", "put", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("put starts");
+    let input = put.stdin.take().expect("a pipe");
+    (put, input)
+}
+
+/// What a put prints at its end.
+fn link_of(put: Child) -> String {
+    let printed = put.wait_with_output().expect("it ends").stdout;
+    let link = String::from_utf8(printed).expect("a link is text");
+    link.trim().to_owned()
+}
+
 /// The most memory that a process has had, in MiB.
 fn peak_mib(process: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"));
@@ -228,20 +272,13 @@ fn peak_mib(process: u32) -> usize {
 fn a_stream_without_a_name_and_ranges_of_it() {
     let network = DevNetwork::start(4);
     let content = bytes_of(6, 2 * MIB + 5);
-    let mut put = network
-        .command(&["--quiet", "put", "-"])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("put starts");
-    let mut input = put.stdin.take().expect("a pipe");
+    let (put, mut input) = put_stream(&network);
     input.write_all(&content).expect("it reads");
     drop(input);
-    let link = put.wait_with_output().expect("it ends").stdout;
-    let link = String::from_utf8(link).expect("a link is text");
+    let link = link_of(put);
     for (from, to) in [(0, 1), (65_535, 65_537), (MIB, 2 * MIB + 5), (7, 7)] {
         let range = format!("{from}..{to}");
-        let ran = network.run(&["--quiet", "cat", link.trim(), "--range", &range]);
+        let ran = network.run(&["--quiet", "cat", &link, "--range", &range]);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         assert_same(&ran.stdout, &content[from..to]);
     }

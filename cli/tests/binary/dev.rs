@@ -373,9 +373,15 @@ fn the_shapes_of_json_are_those_of_the_golden_file() {
             .json(),
     );
     let node = cairn.path("dev/node-1");
-    for verb in ["status", "scrub", "drain"] {
+    let node_says = |verb: &str| {
         let args = ["--json", "node", verb, "--folder", text(&node)];
-        take(&format!("node {verb}"), &network.run(&args).done().json());
+        network.run(&args).done().json()
+    };
+    until("the node has nothing left to do", || {
+        node_says("status")["idle"] == true
+    });
+    for verb in ["status", "scrub", "drain"] {
+        take(&format!("node {verb}"), &node_says(verb));
     }
     take(
         "dev status",

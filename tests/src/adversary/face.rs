@@ -46,6 +46,12 @@ impl Mask {
         *self.lock() = None;
     }
 
+    /// Whether it is on.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.lock().is_some()
+    }
+
     fn liar(&self) -> Option<Arc<dyn LyingNode>> {
         self.lock().clone()
     }

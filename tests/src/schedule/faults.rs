@@ -1,6 +1,7 @@
 //! What goes wrong in a day, within the fault model.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_core::NodeId;
@@ -10,6 +11,10 @@ use cairn_runtime::sim::{ClockError, SimRng};
 use super::actors::Actors;
 use super::check::lagging;
 use super::{Board, DayConfig, IMPAIRED_MAX};
+use crate::adversary::{
+    FalseReceipts, FlipsBits, ForgesDetails, ForgesRecords, LyingNode, ServesOther, SlowLoris,
+    TruncatesStreams,
+};
 use crate::cluster::Cluster;
 
 /// Longest time that a fault lasts before it is mended.
@@ -31,9 +36,10 @@ enum Fault {
     LedgerRestart,
     OwnerCrash,
     Redraw,
+    Lies,
 }
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 12] = [
     Fault::PowerCut,
     Fault::Kill,
     Fault::Wipe,
@@ -45,7 +51,23 @@ const FAULTS: [Fault; 11] = [
     Fault::LedgerRestart,
     Fault::OwnerCrash,
     Fault::Redraw,
+    Fault::Lies,
 ];
+
+/// What a node may turn into for a while. One that drops what it gave receipts for is not among
+/// them: it has lost those shards for good, which the ledger learns from proofs.
+fn liar(rng: &mut SimRng) -> Arc<dyn LyingNode> {
+    let liars: [Arc<dyn LyingNode>; 7] = [
+        Arc::new(FlipsBits),
+        Arc::new(ServesOther),
+        Arc::new(ForgesRecords),
+        Arc::new(ForgesDetails),
+        Arc::new(TruncatesStreams),
+        Arc::new(SlowLoris),
+        Arc::new(FalseReceipts),
+    ];
+    liars[rng.index(liars.len())].clone()
+}
 
 /// A fault that waits for its mending.
 #[derive(Clone, Debug)]
@@ -180,6 +202,15 @@ async fn begin(
             declared.expect("the sequencer takes it");
             board.lock().tally.redrawn += 1;
         }
+        Fault::Lies => {
+            for index in &nodes {
+                let liar = liar(rng);
+                let name = format!("{liar:?}");
+                cluster.world.sim.note("liar", &[], name.as_bytes());
+                cluster.corrupt(*index, liar).await;
+                board.lock().tally.liars += 1;
+            }
+        }
     }
     let until = cluster.world.sim.elapsed() + rng.up_to(FAULT_TIME_MAX);
     Some(Standing {
@@ -278,6 +309,11 @@ async fn mend(cluster: &mut Cluster, standing: &Standing) {
                 cluster.restart_empty(*index).await;
             }
         }
+        Fault::Lies => {
+            for index in &standing.nodes {
+                cluster.reform(*index).await;
+            }
+        }
         Fault::OwnerCrash | Fault::LedgerRestart => {}
     }
 }
@@ -296,7 +332,9 @@ pub(super) async fn mend_all(cluster: &mut Cluster, actors: &Actors) {
         member.machine.set_clock(ClockError::None);
         member.machine.set_disk_bytes(u64::MAX);
         cluster.world.net.set_links_of(member.id, Link::DEFAULT);
-        if member.node().is_none() {
+        if member.lies() {
+            cluster.reform(index).await;
+        } else if member.node().is_none() {
             cluster.restart(index).await;
         }
         if let Some(node) = cluster.members[index].node() {
