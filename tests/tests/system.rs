@@ -78,10 +78,10 @@ fn i2_flipped_bits_on_a_disk_are_never_handed_up() {
 /// `CAIRN_KILL_SEED` gives other points.
 #[test]
 fn i1_kill_9_under_load_loses_nothing_acknowledged() {
-    const FILE_BYTES: u64 = 48 << 20;
-    // At 4-of-8 a segment of 4 MiB is 8 MiB of shards. With so many bytes on the disks the first
-    // have been durable for a while.
-    const SURELY_DURABLE: u64 = 5 * (8 << 20);
+    const FILE_BYTES: u64 = 96 << 20;
+    // A client has 160 MiB of memory for what is on its way: with more than that on the disks,
+    // something is durable and remembered.
+    const SURELY_DURABLE: u64 = 168 << 20;
     let file_bytes = usize::try_from(FILE_BYTES).expect("a small number");
     let network = DevNetwork::start(8);
     let kills = u64::try_from(setting("CAIRN_KILLS", 6)).expect("a small number");
@@ -98,10 +98,15 @@ fn i1_kill_9_under_load_loses_nothing_acknowledged() {
         let round = seed - first;
         let (cut_client, kill_node) = (round % 3 != 2, round % 3 != 0);
         let node = 1 + u16::from(random[0] % 8);
-        let share = u64::from(u16::from_le_bytes([random[1], random[2]]));
+        let share = match round {
+            // Where something is surely durable.
+            0 => 60_000,
+            _ => u64::from(u16::from_le_bytes([random[1], random[2]])),
+        };
         let point = network.store_bytes() + ((2 * FILE_BYTES * share) >> 16);
         let mut upload = network
             .command(&["--quiet", "put", &path])
+            .stdout(Stdio::null())
             .spawn()
             .expect("put starts");
         let begun = network.store_bytes();
@@ -122,20 +127,18 @@ fn i1_kill_9_under_load_loses_nothing_acknowledged() {
         if kill_node {
             network.nodes("start", &[node]);
         }
-        if was_cut && sent > SURELY_DURABLE {
-            let kept = again["segments_kept"].as_u64().expect("a number");
-            assert!(kept > 0, "seed {seed}: {sent} bytes sent again: {again}");
-            resumed += 1;
-        }
+        let kept = again["segments_kept"].as_u64().expect("a number");
+        assert!(
+            kept > 0 || !was_cut || sent < SURELY_DURABLE,
+            "seed {seed}: of {sent} bytes none was kept: {again}"
+        );
+        resumed += u64::from(was_cut && kept > 0);
         let link = again["link"].as_str().expect("a link").to_owned();
         network.wait_complete(&link);
         stored.push((link, seed));
     }
     println!("{kills} kills, {resumed} uploads resumed");
-    assert!(
-        resumed > 0 || kills < 6,
-        "no upload was cut off in the middle"
-    );
+    assert!(resumed > 0 || kills < 12, "no upload was resumed");
     for (link, seed) in &stored {
         assert_same(&network.cat(link).stdout, &bytes_of(*seed, file_bytes));
         assert_eq!(network.stat(link)["complete"], true, "seed {seed}");
