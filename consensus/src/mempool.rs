@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use cairn_core::{AccountId, Height, NodeId, Record, Signed, TxId};
+use cairn_core::{AccountId, Digest, Height, NodeId, Record, Signed, TxId};
 use cairn_ledger::block::{BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, LOST_MAX, TXS_MAX};
-use cairn_ledger::{LedgerError, Tx, TxOutcome};
+use cairn_ledger::{LedgerError, Tx, TxBody, TxError, TxOutcome, Witness};
 use tokio::sync::oneshot;
 
 /// Most transactions that wait: eight full blocks.
@@ -16,6 +16,12 @@ pub(crate) const COUNT_PER_ACCOUNT_MAX: usize = 256;
 /// Most bytes of one peer's transactions that are not final yet: three of the largest, at most four
 /// blocks' worth, so that a peer delays the others by no more.
 pub(crate) const BYTES_PER_PEER_MAX: usize = 512 << 10;
+/// Most bytes of proofs that wait: those of 400 nodes with 32 samples each.
+pub(crate) const WITNESS_BYTES_WAITING_MAX: usize = 32 << 20;
+/// Most bytes of one peer's proofs that are not final yet: a few of the largest.
+pub(crate) const WITNESS_BYTES_PER_PEER_MAX: usize = 2 << 20;
+/// Most bytes of the proofs of one block: about 60 proofs of 32 samples, 20 milliseconds of checks.
+pub(crate) const WITNESS_BYTES_PER_BLOCK_MAX: usize = 4 << 20;
 /// Most callers that wait for one transaction or lost node.
 pub(crate) const WAITERS_MAX: usize = 16;
 /// Most nodes that wait to be called lost.
@@ -35,10 +41,48 @@ pub(crate) enum Source {
     Peer(NodeId),
 }
 
+/// A transaction and the proof that it needs, if it does.
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    pub(crate) tx: Signed<Tx>,
+    pub(crate) witness: Option<Witness>,
+}
+
+impl Submitted {
+    /// Bytes of the transaction and of the proof.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        let witness_bytes = self.witness.as_ref().map_or(0, |witness| witness.len());
+        (self.tx.encode().len(), witness_bytes)
+    }
+
+    /// Whether the proof is the one that the transaction names.
+    pub(crate) fn check_witness(&self) -> Result<(), TxError> {
+        let named = match self.tx.unverified().body {
+            TxBody::ProofSubmit { witness, .. } => Some(witness),
+            _ => None,
+        };
+        match (named, &self.witness) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => Err(TxError::Malformed),
+            (Some(witness), None) => Err(TxError::Unwitnessed { witness }),
+            (Some(expected), Some(bytes)) => {
+                let found = Digest::of(bytes);
+                if found == expected {
+                    Ok(())
+                } else {
+                    Err(TxError::Witness { expected, found })
+                }
+            }
+        }
+    }
+}
+
 /// A transaction that waits.
 #[derive(Debug)]
 struct Entry {
     tx: Signed<Tx>,
+    /// The proof that comes with it, if it needs one.
+    witness: Option<Witness>,
     ticket: Ticket,
 }
 
@@ -51,10 +95,19 @@ pub(crate) struct Waiting {
     pub(crate) cost: u128,
 }
 
+/// Bytes of a peer that are not final yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+struct Bytes {
+    txs: usize,
+    witnesses: usize,
+}
+
 /// What is ordered next.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) txs: Vec<Signed<Tx>>,
+    /// The proofs that come with them, in the same order.
+    pub(crate) witnesses: Vec<Option<Witness>>,
     /// Who waits for each of them, in the same order.
     pub(crate) tickets: Vec<Ticket>,
     pub(crate) lost: BTreeMap<NodeId, Vec<LostWaiter>>,
@@ -67,6 +120,7 @@ pub(crate) struct Ticket {
     account: AccountId,
     source: Source,
     bytes: usize,
+    witness_bytes: usize,
     cost: u128,
     waiters: Vec<TxWaiter>,
 }
@@ -88,7 +142,9 @@ pub(crate) struct Mempool {
     /// Of each account, those in the block being made included.
     per_account: BTreeMap<AccountId, Waiting>,
     /// Bytes from each peer, those in the block being made included.
-    per_peer: BTreeMap<NodeId, usize>,
+    per_peer: BTreeMap<NodeId, Bytes>,
+    /// Bytes of all proofs, those in the block being made included.
+    witness_bytes: usize,
     lost: BTreeMap<NodeId, Vec<LostWaiter>>,
     /// Callers who asked again for a transaction in the block being made.
     late_waiters: BTreeMap<TxId, Vec<TxWaiter>>,
@@ -105,10 +161,10 @@ impl Mempool {
         self.per_account.get(&account).copied().unwrap_or_default()
     }
 
-    fn bytes_of(&self, source: Source) -> usize {
+    fn bytes_of(&self, source: Source) -> Bytes {
         match source {
-            Source::Process => 0,
-            Source::Peer(peer) => self.per_peer.get(&peer).copied().unwrap_or(0),
+            Source::Process => Bytes::default(),
+            Source::Peer(peer) => self.per_peer.get(&peer).copied().unwrap_or_default(),
         }
     }
 
@@ -131,20 +187,26 @@ impl Mempool {
         Ok(())
     }
 
-    /// Whether there is room for a transaction of this account and size.
+    /// Whether there is room for a transaction of this account and size, and its proof's.
     pub(crate) fn check_room(
         &self,
         account: AccountId,
         source: Source,
-        bytes: usize,
+        (bytes, witness_bytes): (usize, usize),
     ) -> Result<(), Full> {
+        let of_peer = self.bytes_of(source);
         let bounds = [
             (self.ids.len(), COUNT_MAX),
             (self.waiting_of(account).count, COUNT_PER_ACCOUNT_MAX),
             (self.bytes.saturating_add(bytes), BYTES_MAX),
+            (of_peer.txs.saturating_add(bytes), BYTES_PER_PEER_MAX),
             (
-                self.bytes_of(source).saturating_add(bytes),
-                BYTES_PER_PEER_MAX,
+                witness_bytes.saturating_add(self.witness_bytes),
+                WITNESS_BYTES_WAITING_MAX,
+            ),
+            (
+                witness_bytes.saturating_add(of_peer.witnesses),
+                WITNESS_BYTES_PER_PEER_MAX,
             ),
         ];
         match bounds.into_iter().find(|(found, max)| found >= max) {
@@ -157,30 +219,35 @@ impl Mempool {
     pub(crate) fn push(
         &mut self,
         id: TxId,
-        tx: Signed<Tx>,
+        submitted: Submitted,
         source: Source,
         waiter: TxWaiter,
     ) -> Result<(), Full> {
+        let (bytes, witness_bytes) = submitted.sizes();
+        let Submitted { tx, witness } = submitted;
         let account = tx.unverified().account;
         let cost = tx.unverified().cost();
-        let bytes = tx.encode().len();
-        self.check_room(account, source, bytes)?;
+        self.check_room(account, source, (bytes, witness_bytes))?;
         self.ids.insert(id);
         self.bytes = self.bytes.saturating_add(bytes);
+        self.witness_bytes = self.witness_bytes.saturating_add(witness_bytes);
         let waiting = self.per_account.entry(account).or_default();
         waiting.count = waiting.count.saturating_add(1);
         waiting.cost = waiting.cost.saturating_add(cost);
         if let Source::Peer(peer) = source {
             let used = self.per_peer.entry(peer).or_default();
-            *used = used.saturating_add(bytes);
+            used.txs = used.txs.saturating_add(bytes);
+            used.witnesses = used.witnesses.saturating_add(witness_bytes);
         }
         self.queue.push_back(Entry {
             tx,
+            witness,
             ticket: Ticket {
                 id,
                 account,
                 source,
                 bytes,
+                witness_bytes,
                 cost,
                 waiters: vec![waiter],
             },
@@ -215,8 +282,11 @@ impl Mempool {
             batch.lost.insert(node, waiters);
         }
         let mut left = BLOCK_BYTES_MAX - BLOCK_HEADER_BYTES - 32 * LOST_MAX;
+        let mut witness_left = WITNESS_BYTES_PER_BLOCK_MAX;
         while batch.txs.len() < TXS_MAX {
-            let fits = |entry: &&Entry| entry.ticket.bytes <= left;
+            let fits = |entry: &&Entry| {
+                entry.ticket.bytes <= left && entry.ticket.witness_bytes <= witness_left
+            };
             if self.queue.front().filter(fits).is_none() {
                 break;
             }
@@ -224,8 +294,10 @@ impl Mempool {
                 break;
             };
             left = left.saturating_sub(entry.ticket.bytes);
+            witness_left = witness_left.saturating_sub(entry.ticket.witness_bytes);
             self.bytes = self.bytes.saturating_sub(entry.ticket.bytes);
             batch.txs.push(entry.tx);
+            batch.witnesses.push(entry.witness);
             batch.tickets.push(entry.ticket);
         }
         batch
@@ -243,6 +315,7 @@ impl Mempool {
     }
 
     fn give_room(&mut self, ticket: &Ticket) {
+        self.witness_bytes = self.witness_bytes.saturating_sub(ticket.witness_bytes);
         if let Some(waiting) = self.per_account.get_mut(&ticket.account) {
             waiting.count = waiting.count.saturating_sub(1);
             waiting.cost = waiting.cost.saturating_sub(ticket.cost);
@@ -253,8 +326,9 @@ impl Mempool {
         if let Source::Peer(peer) = ticket.source
             && let Some(used) = self.per_peer.get_mut(&peer)
         {
-            *used = used.saturating_sub(ticket.bytes);
-            if *used == 0 {
+            used.txs = used.txs.saturating_sub(ticket.bytes);
+            used.witnesses = used.witnesses.saturating_sub(ticket.witness_bytes);
+            if *used == Bytes::default() {
                 self.per_peer.remove(&peer);
             }
         }

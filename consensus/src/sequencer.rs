@@ -4,7 +4,8 @@
 //! checked, in this order, and what each peer may ask for is bounded; blocks are made as soon as something
 //! waits, at most one per interval; a block is on disk before any of its transactions is reported
 //! final, and all of a block's transactions share that one write. Empty blocks are made only while
-//! the state has slots to draw.
+//! the state has slots to draw, and, on a ledger with epochs, to begin one, to give it its seed and
+//! to show that the ledger works.
 
 mod answer;
 mod core;
@@ -18,12 +19,12 @@ use std::time::Duration;
 use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, SecretKey, Signed};
 use cairn_ledger::{
     Account, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError, LedgerStatus,
-    NodeEntry, SlotRef, Tx, TxOutcome,
+    NodeEntry, SlotRef, Tx, TxOutcome, Witness,
 };
 use cairn_runtime::{Runtime, Task};
 
 use self::core::Core;
-use crate::mempool::Source;
+use crate::mempool::{Source, Submitted};
 use crate::store;
 pub use crate::store::OpenError;
 
@@ -203,6 +204,17 @@ impl<R: Runtime> Ledger for Sequencer<R> {
     }
 
     async fn submit(&self, tx: Signed<Tx>) -> Result<TxOutcome, LedgerError> {
+        let tx = Submitted { tx, witness: None };
+        self.owner.core.submit(tx, Source::Process).await
+    }
+
+    async fn submit_proof(
+        &self,
+        tx: Signed<Tx>,
+        witness: Witness,
+    ) -> Result<TxOutcome, LedgerError> {
+        let witness = Some(witness);
+        let tx = Submitted { tx, witness };
         self.owner.core.submit(tx, Source::Process).await
     }
 

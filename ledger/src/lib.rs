@@ -41,7 +41,8 @@ pub use genesis::{Genesis, Parameters};
 pub use group::{Cap, Deal, DealState, Group, Leaver, RelaxedCap};
 pub use node::{NodeEntry, NodeStatus};
 pub use port::{
-    Ledger, LedgerError, LedgerStatus, TransportError, TxOutcome, challenge_of, submit_body,
+    Ledger, LedgerError, LedgerStatus, TransportError, TxOutcome, WITNESS_BYTES_MAX, Witness,
+    challenge_of, submit_body, submit_proof_of,
 };
 pub use remote::{LedgerTransport, RemoteLedger};
 pub use state::{Account, Expected, State, VerdictError, check_signature};

@@ -5,12 +5,14 @@ use std::future::Future;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{
-    AccountId, Amount, Blame, Digest, EpochNumber, ErrorCode, GroupId, Height, LedgerId, NodeId,
-    Retry, SecretKey, Signed, TxId, UnixMillis,
+    AccountId, Amount, Blame, Bounded, Digest, EpochNumber, ErrorCode, GroupId, Height, LedgerId,
+    NodeId, Record, Retry, SecretKey, Signed, TxId, UnixMillis,
 };
-use cairn_proofs::{AcknowledgedSlot, Challenge, Draw};
+use cairn_proofs::{AcknowledgedSlot, Challenge, Draw, Proof};
 
 use crate::effect::BlockEffects;
+#[cfg(doc)]
+use crate::effect::Effect;
 use crate::epoch::{ChallengePage, FROZEN_PAGE_MAX, FrozenSlot};
 use crate::genesis::Parameters;
 use crate::group::Group;
@@ -39,6 +41,22 @@ pub trait Ledger: Clone + fmt::Debug + Send + Sync + 'static {
     /// Dropping it is safe; the transaction may still become final.
     fn submit(&self, tx: Signed<Tx>)
     -> impl Future<Output = Result<TxOutcome, LedgerError>> + Send;
+
+    /// Submits a `ProofSubmit` and the encoding of its proof, and waits until the verdict is final.
+    /// Done means that the ledger has the verdict, whatever it is; [`Effect::Judged`] says which.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::submit`]; [`TxError::Witness`] when the bytes are not those that it names.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::submit`]'s.
+    fn submit_proof(
+        &self,
+        tx: Signed<Tx>,
+        witness: Witness,
+    ) -> impl Future<Output = Result<TxOutcome, LedgerError>> + Send;
 
     /// An account; one with nothing when it is unknown.
     ///
@@ -112,6 +130,12 @@ pub trait Ledger: Clone + fmt::Debug + Send + Sync + 'static {
         from: Height,
     ) -> impl Future<Output = Result<Vec<BlockEffects>, LedgerError>> + Send;
 }
+
+/// The encoding of a proof, on its way beside its transaction.
+pub type Witness = Bounded<u8, WITNESS_BYTES_MAX>;
+
+/// Most bytes of a witness: those of a proof of 256 samples.
+pub const WITNESS_BYTES_MAX: usize = <Proof as Record>::BYTES_MAX;
 
 /// A transaction is final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -283,6 +307,41 @@ pub async fn submit_body<L: Ledger>(
     key: &SecretKey,
     body: TxBody,
 ) -> Result<TxOutcome, LedgerError> {
+    let signed = sign_next(ledger, key, body).await?;
+    ledger.submit(signed).await
+}
+
+/// As [`submit_body`], for the proof of `epoch`: [`Ledger::submit_proof`].
+///
+/// # Errors
+///
+/// [`LedgerError`].
+///
+/// # Cancel safety
+///
+/// As [`Ledger::submit`].
+pub async fn submit_proof_of<L: Ledger>(
+    ledger: &L,
+    key: &SecretKey,
+    epoch: EpochNumber,
+    proof: &Proof,
+) -> Result<TxOutcome, LedgerError> {
+    let encoded = proof.encode();
+    let body = TxBody::ProofSubmit {
+        epoch,
+        witness: Digest::of(&encoded),
+    };
+    let witness = Witness::new(encoded).map_err(|_| LedgerError::Request)?;
+    let signed = sign_next(ledger, key, body).await?;
+    ledger.submit_proof(signed, witness).await
+}
+
+/// The account's next transaction, under the least fee.
+async fn sign_next<L: Ledger>(
+    ledger: &L,
+    key: &SecretKey,
+    body: TxBody,
+) -> Result<Signed<Tx>, LedgerError> {
     let account = AccountId::new(key.public());
     let nonce = ledger.account(account).await?.nonce;
     let fee = ledger.status().await?.parameters.fee_min;
@@ -292,8 +351,7 @@ pub async fn submit_body<L: Ledger>(
         fee,
         body,
     };
-    let signed = Signed::sign_for(tx, ledger.id(), key);
-    ledger.submit(signed).await
+    Ok(Signed::sign_for(tx, ledger.id(), key))
 }
 
 /// Most pages of one node's challenge: 16 million slots, above any node's.

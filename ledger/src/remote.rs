@@ -3,13 +3,13 @@
 use std::fmt;
 use std::future::Future;
 
-use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, Record, Signed};
+use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, Record, Signed, TxId};
 
 use crate::effect::BlockEffects;
 use crate::epoch::ChallengePage;
 use crate::group::Group;
 use crate::node::NodeEntry;
-use crate::port::{Ledger, LedgerError, LedgerStatus, TransportError, TxOutcome};
+use crate::port::{Ledger, LedgerError, LedgerStatus, TransportError, TxOutcome, Witness};
 use crate::state::Account;
 use crate::tx::{SlotRef, Tx};
 use crate::wire::{Answer, LedgerRequest, LedgerResponse, SLOTS_PAGE_MAX};
@@ -32,6 +32,17 @@ pub trait LedgerTransport: Clone + fmt::Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<u8>, TransportError>> + Send;
 }
 
+/// Takes one kind of answer out, or says that the other end broke the protocol.
+macro_rules! expect_answer {
+    ($answer:expr, $kind:ident) => {
+        if let Answer::$kind(value) = $answer {
+            Ok(value)
+        } else {
+            Err(LedgerError::Answer)
+        }
+    };
+}
+
 /// A [`Ledger`] over a transport. Refuses the answers of another ledger than its own. Trusts the
 /// other end for the rest; responses name their height, which leaves room for the proofs that end
 /// this. Retries nothing.
@@ -45,6 +56,16 @@ impl<T: LedgerTransport> RemoteLedger<T> {
     /// The ledger `id`, at the other end of `transport`.
     pub const fn new(transport: T, id: LedgerId) -> Self {
         Self { transport, id }
+    }
+
+    /// Sends a transaction and waits until it is final.
+    async fn finish(&self, id: TxId, request: LedgerRequest) -> Result<TxOutcome, LedgerError> {
+        let outcome = expect_answer!(self.ask(request).await?, Done)?;
+        if outcome.id == id {
+            Ok(outcome)
+        } else {
+            Err(LedgerError::Answer)
+        }
     }
 
     async fn ask(&self, request: LedgerRequest) -> Result<Answer, LedgerError> {
@@ -74,17 +95,6 @@ impl<T: LedgerTransport> RemoteLedger<T> {
     }
 }
 
-/// Takes one kind of answer out, or says that the other end broke the protocol.
-macro_rules! expect_answer {
-    ($answer:expr, $kind:ident) => {
-        if let Answer::$kind(value) = $answer {
-            Ok(value)
-        } else {
-            Err(LedgerError::Answer)
-        }
-    };
-}
-
 impl<T: LedgerTransport> Ledger for RemoteLedger<T> {
     fn id(&self) -> LedgerId {
         self.id
@@ -92,12 +102,17 @@ impl<T: LedgerTransport> Ledger for RemoteLedger<T> {
 
     async fn submit(&self, tx: Signed<Tx>) -> Result<TxOutcome, LedgerError> {
         let id = crate::tx::tx_id(&tx);
-        let outcome = expect_answer!(self.ask(LedgerRequest::Submit(Box::new(tx))).await?, Done)?;
-        if outcome.id == id {
-            Ok(outcome)
-        } else {
-            Err(LedgerError::Answer)
-        }
+        self.finish(id, LedgerRequest::Submit(Box::new(tx))).await
+    }
+
+    async fn submit_proof(
+        &self,
+        tx: Signed<Tx>,
+        witness: Witness,
+    ) -> Result<TxOutcome, LedgerError> {
+        let id = crate::tx::tx_id(&tx);
+        let tx = Box::new(tx);
+        self.finish(id, LedgerRequest::Prove { tx, witness }).await
     }
 
     async fn account(&self, id: AccountId) -> Result<Account, LedgerError> {

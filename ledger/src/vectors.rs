@@ -13,7 +13,7 @@ use crate::block::{Block, Verdict};
 use crate::effect::{BlockEffects, Effect};
 use crate::epoch::{ChallengePage, FrozenSlot};
 use crate::genesis::Parameters;
-use crate::port::{LedgerError, TxOutcome};
+use crate::port::{LedgerError, TxOutcome, Witness};
 use crate::sample::{
     OWNER, World, account, acknowledge, declare_loss, genesis, key, ledger, node, open, party,
     register, revise, revision, slot, terms,
@@ -168,6 +168,19 @@ fn messages(world: &World) -> Vec<(&'static str, String)> {
             hex(&LedgerRequest::Challenge {
                 node: holder,
                 after,
+            }),
+        ),
+        (
+            "request prove",
+            hex(&LedgerRequest::Prove {
+                tx: Box::new(signed(
+                    10,
+                    TxBody::ProofSubmit {
+                        epoch: EpochNumber::new(5),
+                        witness: Digest::of(b"a proof"),
+                    },
+                )),
+                witness: Witness::new(b"a proof".to_vec()).expect("a short one"),
             }),
         ),
         (

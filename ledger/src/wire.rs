@@ -12,7 +12,7 @@ use crate::effect::BlockEffects;
 use crate::epoch::{ChallengePage, FROZEN_PAGE_MAX};
 use crate::group::Group;
 use crate::node::NodeEntry;
-use crate::port::{LedgerError, LedgerStatus, TxOutcome};
+use crate::port::{LedgerError, LedgerStatus, TxOutcome, WITNESS_BYTES_MAX, Witness};
 use crate::state::Account;
 use crate::tx::{SlotRef, Tx};
 
@@ -54,16 +54,23 @@ pub enum LedgerRequest {
         /// The last slot of the page before; `None` for the first page.
         after: Option<SlotRef>,
     },
+    /// Do this, a `ProofSubmit`, whose proof comes with it. Answer: `Done`.
+    Prove {
+        /// The transaction.
+        tx: Box<Signed<Tx>>,
+        /// The proof's encoding.
+        witness: Witness,
+    },
 }
 
 impl Record for LedgerRequest {
     const KIND: RecordKind = RecordKind::LedgerRequest;
     const VERSION: u8 = 1;
-    const BYTES_MAX: usize = 64 + <Signed<Tx> as Record>::BYTES_MAX;
+    const BYTES_MAX: usize = 64 + <Signed<Tx> as Record>::BYTES_MAX + WITNESS_BYTES_MAX;
 
     fn is_well_formed(&self) -> bool {
         match self {
-            Self::Submit(tx) => tx.is_well_formed(),
+            Self::Submit(tx) | Self::Prove { tx, .. } => tx.is_well_formed(),
             Self::Account(_)
             | Self::Node(_)
             | Self::Group(_)

@@ -9,7 +9,7 @@ use cairn_core::{
 use cairn_ledger::{
     Account, Block, BlockEffects, ChallengePage, Effect, Genesis, Group, Ledger, LedgerError,
     LedgerStatus, NodeEntry, NodeTerms, Parameters, SlotRef, State, TransportError, Tx, TxBody,
-    TxOutcome, operator_consent, tx_id,
+    TxOutcome, Witness, operator_consent, tx_id,
 };
 
 #[derive(Clone, Debug)]
@@ -147,6 +147,14 @@ impl Ledger for MemoryLedger {
             }
         }
         Err(LedgerError::Answer)
+    }
+
+    async fn submit_proof(
+        &self,
+        tx: Signed<Tx>,
+        _witness: Witness,
+    ) -> Result<TxOutcome, LedgerError> {
+        self.submit(tx).await
     }
 
     async fn account(&self, id: AccountId) -> Result<Account, LedgerError> {

@@ -21,7 +21,11 @@ fn tx(number: u64, nonce: u64) -> Signed<Tx> {
 
 fn push(mempool: &mut Mempool, tx: Signed<Tx>) -> Result<(), Full> {
     let (waiter, _) = oneshot::channel();
-    mempool.push(tx_id(&tx), tx, Source::Process, waiter)
+    mempool.push(tx_id(&tx), plain(tx), Source::Process, waiter)
+}
+
+fn plain(tx: Signed<Tx>) -> Submitted {
+    Submitted { tx, witness: None }
 }
 
 #[test]
@@ -76,25 +80,25 @@ fn one_peer_fills_its_bytes_and_no_more() {
         }
         let tx = tx(number, 0);
         let (waiter, _) = oneshot::channel();
-        mempool.push(tx_id(&tx), tx, source, waiter).unwrap();
+        mempool.push(tx_id(&tx), plain(tx), source, waiter).unwrap();
         used += bytes;
     }
     let full = Err(Full {
         max: BYTES_PER_PEER_MAX,
     });
-    assert_eq!(mempool.check_room(account, source, bytes), full);
+    assert_eq!(mempool.check_room(account, source, (bytes, 0)), full);
     let left = BYTES_PER_PEER_MAX - used;
-    assert_eq!(mempool.check_room(account, source, left), full);
-    assert_eq!(mempool.check_room(account, source, left - 1), Ok(()));
+    assert_eq!(mempool.check_room(account, source, (left, 0)), full);
+    assert_eq!(mempool.check_room(account, source, (left - 1, 0)), Ok(()));
     let other = Source::Peer(peer(2));
-    assert_eq!(mempool.check_room(account, other, bytes), Ok(()));
+    assert_eq!(mempool.check_room(account, other, (bytes, 0)), Ok(()));
     // What is in the block being made counts until it is final.
     let batch = mempool.take();
-    assert_eq!(mempool.check_room(account, source, bytes), full);
+    assert_eq!(mempool.check_room(account, source, (bytes, 0)), full);
     for ticket in batch.tickets {
         mempool.settle(ticket, &Err(LedgerError::Stopped));
     }
-    assert_eq!(mempool.check_room(account, source, bytes), Ok(()));
+    assert_eq!(mempool.check_room(account, source, (bytes, 0)), Ok(()));
 }
 
 #[test]
@@ -138,7 +142,9 @@ async fn everyone_who_waits_is_told_and_few_may() {
     let tx = tx(1, 0);
     let id = tx_id(&tx);
     let (waiter, first) = oneshot::channel();
-    mempool.push(id, tx, Source::Process, waiter).unwrap();
+    mempool
+        .push(id, plain(tx), Source::Process, waiter)
+        .unwrap();
     let (waiter, second) = oneshot::channel();
     mempool.wait_for(id, waiter).unwrap();
     let mut batch = mempool.take();
@@ -164,4 +170,46 @@ async fn everyone_who_waits_is_told_and_few_may() {
     mempool.push_lost(node, waiter).unwrap();
     mempool.fail_all(&LedgerError::Stopped);
     assert_eq!(lost.await.unwrap(), Err(LedgerError::Stopped));
+}
+
+fn proof(number: u64, bytes: usize) -> Submitted {
+    let witness = Witness::new(vec![7; bytes]).unwrap();
+    let mut submitted = plain(tx(number, 0));
+    submitted.witness = Some(witness);
+    submitted
+}
+
+#[test]
+fn proofs_are_bounded_by_block_and_peer() {
+    const BYTES: usize = 600_000;
+    let mut mempool = Mempool::default();
+    let peer = |number| Source::Peer(NodeId::new(SecretKey::from_bytes(&[number; 32]).public()));
+    let push = |mempool: &mut Mempool, number: u64, source| {
+        let submitted = proof(number, BYTES);
+        let (waiter, _) = oneshot::channel();
+        mempool.push(tx_id(&submitted.tx), submitted, source, waiter)
+    };
+    let of_peer = WITNESS_BYTES_PER_PEER_MAX / BYTES;
+    for number in 0..u64::try_from(of_peer).unwrap() {
+        push(&mut mempool, number, peer(1)).unwrap();
+    }
+    let full = Full {
+        max: WITNESS_BYTES_PER_PEER_MAX,
+    };
+    assert_eq!(push(&mut mempool, 90, peer(1)), Err(full));
+    for number in 100..200 {
+        if push(&mut mempool, number, Source::Process).is_err() {
+            break;
+        }
+    }
+    assert!(mempool.witness_bytes < WITNESS_BYTES_WAITING_MAX);
+    let batch = mempool.take();
+    assert_eq!(batch.txs.len(), WITNESS_BYTES_PER_BLOCK_MAX / BYTES);
+    for ticket in batch.tickets {
+        mempool.settle(ticket, &Err(LedgerError::Stopped));
+    }
+    assert_eq!(push(&mut mempool, 91, peer(1)), Ok(()), "room again");
+    mempool.fail_all(&LedgerError::Stopped);
+    assert_eq!(mempool.witness_bytes, 0);
+    assert!(mempool.per_peer.is_empty());
 }

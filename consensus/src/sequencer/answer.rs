@@ -8,7 +8,7 @@ use cairn_runtime::Runtime;
 use super::Sequencer;
 use super::core::busy;
 use crate::admission::Wait;
-use crate::mempool::Source;
+use crate::mempool::{Source, Submitted};
 
 /// Answers a peer's encoded request with an encoded response.
 pub(super) async fn answer<R: Runtime>(
@@ -38,6 +38,7 @@ async fn admit<R: Runtime>(
     let wait = match request {
         LedgerRequest::Effects { .. } => Wait::Poll,
         LedgerRequest::Submit(_)
+        | LedgerRequest::Prove { .. }
         | LedgerRequest::Account(_)
         | LedgerRequest::Node(_)
         | LedgerRequest::Group(_)
@@ -64,7 +65,19 @@ async fn respond<R: Runtime>(
     };
     let result = match request {
         LedgerRequest::Submit(tx) => {
-            let submit = sequencer.owner.core.submit(*tx, Source::Peer(peer));
+            let tx = Submitted {
+                tx: *tx,
+                witness: None,
+            };
+            let submit = sequencer.owner.core.submit(tx, Source::Peer(peer));
+            submit.await.map(Answer::Done)
+        }
+        LedgerRequest::Prove { tx, witness } => {
+            let tx = Submitted {
+                tx: *tx,
+                witness: Some(witness),
+            };
+            let submit = sequencer.owner.core.submit(tx, Source::Peer(peer));
             submit.await.map(Answer::Done)
         }
         LedgerRequest::Effects { from } => sequencer.effects(from).await.map(Answer::Effects),

@@ -1,8 +1,9 @@
 //! What the handles and the task that makes blocks share.
 
 use std::sync::{Mutex, MutexGuard, RwLock};
+use std::time::Duration;
 
-use cairn_core::{Amount, Height, LedgerId, NodeId, Record, Signed, TxId};
+use cairn_core::{Amount, Height, LedgerId, NodeId, TxId, UnixMillis};
 use cairn_ledger::tx::tx_id;
 use cairn_ledger::{
     BlockEffects, Expected, LedgerError, NodeStatus, State, Tx, TxError, TxOutcome, check_signature,
@@ -13,10 +14,14 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use super::Config;
 use crate::admission::Admission;
 use crate::history::{Forgotten, History};
-use crate::mempool::{Full, Mempool, Source};
+use crate::mempool::{Full, Mempool, Source, Submitted};
 use crate::seed::SeedSource;
 use crate::store::{Loaded, Store};
 
+/// How often in an epoch the time is looked at: twice for each block that an epoch is to have.
+const TICKS_PER_EPOCH: u64 = 16;
+/// Longest time between two looks, so that an epoch begins and opens without much delay.
+const TICK_MAX: Duration = Duration::from_secs(2);
 /// Most callers that wait for effects at a time.
 const POLLS_MAX: usize = 1024;
 
@@ -186,23 +191,45 @@ impl<R: Runtime> Core<R> {
 
     /// Whether there is something to make a block of.
     pub(super) fn has_work(&self) -> bool {
-        !self.mempool().is_empty() || self.read(State::has_draws)
+        let now = self.now();
+        !self.mempool().is_empty() || self.read(|state| state.wants_block(now))
+    }
+
+    /// The machine's time of day.
+    pub(super) fn now(&self) -> UnixMillis {
+        UnixMillis::from_unix(self.runtime.now())
+    }
+
+    /// Waits until there may be something to make a block of.
+    pub(super) async fn wait_for_work(&self) {
+        let woken = self.wake.notified();
+        let epoch_millis = self.read(|state| state.parameters().epoch_millis);
+        if epoch_millis == 0 {
+            woken.await;
+            return;
+        }
+        // An epoch begins, and the ledger shows that it works, without anybody's asking.
+        let tick = Duration::from_millis(epoch_millis / TICKS_PER_EPOCH);
+        let tick = tick.clamp(self.config.block_interval, TICK_MAX);
+        // Woken or not, the caller looks.
+        let _passed = self.runtime.timeout(tick, woken).await;
     }
 
     /// Orders a transaction and waits until it is final.
     pub(super) async fn submit(
         &self,
-        tx: Signed<Tx>,
+        submitted: Submitted,
         source: Source,
     ) -> Result<TxOutcome, LedgerError> {
-        let id = tx_id(&tx);
-        if let Submission::Final(outcome) = self.look_up(id, &tx, source)? {
+        let id = tx_id(&submitted.tx);
+        if let Submission::Final(outcome) = self.look_up(id, &submitted, source)? {
             return outcome;
         }
         let attempt = self.take_attempt(source)?;
-        check_signature(&tx, self.ledger).map_err(LedgerError::Refused)?;
-        let pays = tx.unverified().fee > Amount::ZERO;
-        let (waiter, is_known) = self.queue(id, tx, source)?;
+        check_signature(&submitted.tx, self.ledger).map_err(LedgerError::Refused)?;
+        submitted.check_witness().map_err(LedgerError::Refused)?;
+        let pays = submitted.tx.unverified().fee > Amount::ZERO;
+        let (waiter, is_known) = self.queue(id, submitted, source)?;
         self.wake.notify_one();
         let outcome = waiter.await.unwrap_or(Err(LedgerError::Stopped));
         let is_worth_it = match &outcome {
@@ -221,10 +248,10 @@ impl<R: Runtime> Core<R> {
     fn look_up(
         &self,
         id: TxId,
-        tx: &Signed<Tx>,
+        submitted: &Submitted,
         source: Source,
     ) -> Result<Submission, LedgerError> {
-        let bytes = tx.encode().len();
+        let (tx, sizes) = (&submitted.tx, submitted.sizes());
         let mempool = self.mempool();
         let view = self.view.read().expect("no holder panics");
         if let Some(outcome) = view.outcome(id, tx.unverified()) {
@@ -236,7 +263,7 @@ impl<R: Runtime> Core<R> {
         if !mempool.contains(id) {
             view.check_account(&mempool, tx.unverified())?;
             let account = tx.unverified().account;
-            mempool.check_room(account, source, bytes).map_err(busy)?;
+            mempool.check_room(account, source, sizes).map_err(busy)?;
         }
         Ok(Submission::New)
     }
@@ -254,13 +281,13 @@ impl<R: Runtime> Core<R> {
     fn queue(
         &self,
         id: TxId,
-        tx: Signed<Tx>,
+        submitted: Submitted,
         source: Source,
     ) -> Result<(oneshot::Receiver<Result<TxOutcome, LedgerError>>, bool), LedgerError> {
         let mut mempool = self.mempool();
         let view = self.view.read().expect("no holder panics");
         let (sender, waiter) = oneshot::channel();
-        let body = tx.unverified();
+        let body = submitted.tx.unverified();
         let is_known = view.state.has_account(body.account);
         if let Some(outcome) = view.outcome(id, body) {
             // Whoever sent it has just been told.
@@ -278,7 +305,7 @@ impl<R: Runtime> Core<R> {
         if expected == Expected::Next {
             view.state.check(body).map_err(LedgerError::Refused)?;
         }
-        mempool.push(id, tx, source, sender).map_err(busy)?;
+        mempool.push(id, submitted, source, sender).map_err(busy)?;
         Ok((waiter, is_known))
     }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use cairn_core::{Bounded, Record, UnixMillis};
-use cairn_ledger::{Block, BlockEffects, Effect, LedgerError, TxOutcome};
+use cairn_core::{Bounded, Record};
+use cairn_ledger::{Block, BlockEffects, Effect, LedgerError, State, TxBody, TxOutcome, Verdict};
 use cairn_runtime::{DiskError, Runtime};
 
 use super::core::{Core, Phase};
@@ -21,7 +21,7 @@ pub(super) async fn run<R: Runtime>(core: Arc<Core<R>>) {
     let mut last = None;
     while core.phase() == Phase::Running {
         if !core.has_work() {
-            core.wake.notified().await;
+            core.wait_for_work().await;
             continue;
         }
         if let Some(last) = last {
@@ -74,9 +74,11 @@ fn make_block<R: Runtime>(core: &Core<R>) -> Next {
 
 /// The next block of the batch; `None` past the last height.
 fn assemble<R: Runtime>(core: &Core<R>, batch: &mut Batch) -> Option<Block> {
-    let now = UnixMillis::from_unix(core.runtime.now());
-    let (height, parent, time) =
-        core.read(|state| (state.height().next(), state.tip(), state.time()));
+    let now = core.now();
+    let (height, parent, time, verdicts) = core.read(|state| {
+        let verdicts = judge(state, batch);
+        (state.height().next(), state.tip(), state.time(), verdicts)
+    });
     let height = height?;
     Some(Block {
         height,
@@ -86,9 +88,23 @@ fn assemble<R: Runtime>(core: &Core<R>, batch: &mut Batch) -> Option<Block> {
         seed: core.seeds.seed(height),
         lost: Bounded::new(batch.lost.keys().copied().collect()).ok()?,
         txs: Bounded::new(std::mem::take(&mut batch.txs)).ok()?,
-        // Nobody sends it proofs.
-        verdicts: Bounded::empty(),
+        verdicts: Bounded::new(verdicts).ok()?,
     })
+}
+
+/// What the proofs of a batch say. One that has no place in the block is refused there.
+fn judge(state: &State, batch: &Batch) -> Vec<Verdict> {
+    let proofs = batch.txs.iter().zip(&batch.witnesses);
+    let proofs = proofs.filter_map(|(tx, witness)| {
+        let tx = tx.unverified();
+        matches!(tx.body, TxBody::ProofSubmit { .. }).then_some((tx, witness))
+    });
+    proofs
+        .map(|(tx, witness)| {
+            let judged = witness.as_ref().map(|bytes| state.judge(tx, bytes));
+            judged.and_then(Result::ok).unwrap_or(Verdict::Missing)
+        })
+        .collect()
 }
 
 /// Applies a durable block and tells who waits.
@@ -140,7 +156,7 @@ fn write_state_if_due<R: Runtime>(core: &Core<R>) -> Result<(), DiskError> {
         return Ok(());
     };
     let interval = core.config().state_interval_blocks;
-    let height = core.read(cairn_ledger::State::height);
+    let height = core.read(State::height);
     if !store.is_state_due(height, interval) {
         return Ok(());
     }

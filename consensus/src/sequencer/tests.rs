@@ -1,6 +1,7 @@
 //! The sequencer, on the real runtime and through every crash on the simulated one.
 
 mod crash;
+mod epochs;
 mod serve;
 mod spam;
 

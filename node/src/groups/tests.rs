@@ -6,7 +6,7 @@ use cairn_core::{
 };
 use cairn_ledger::tx::Tx;
 use cairn_ledger::{
-    Account, BlockEffects, ChallengePage, LedgerStatus, NodeEntry, SlotRef, TxOutcome,
+    Account, BlockEffects, ChallengePage, LedgerStatus, NodeEntry, SlotRef, TxOutcome, Witness,
 };
 use cairn_runtime::{Sim, SimRuntime};
 
@@ -26,6 +26,14 @@ impl Ledger for SlowLedger {
 
     async fn submit(&self, _: Signed<Tx>) -> Result<TxOutcome, LedgerError> {
         Err(LedgerError::Stopped)
+    }
+
+    async fn submit_proof(
+        &self,
+        tx: Signed<Tx>,
+        _witness: Witness,
+    ) -> Result<TxOutcome, LedgerError> {
+        self.submit(tx).await
     }
 
     async fn account(&self, _: AccountId) -> Result<Account, LedgerError> {
