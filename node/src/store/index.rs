@@ -218,6 +218,14 @@ impl Slot {
         u32::try_from(below).expect("numbers are u32")
     }
 
+    /// Whether nothing of the slot is here: at most its file, which says up to where it was dropped.
+    pub(super) fn is_gone(&self) -> bool {
+        self.shard_count == 0
+            && self.condemned.is_empty()
+            && self.state.reached.is_none()
+            && self.state.pending.is_none()
+    }
+
     /// Whether the slot has every shard of the revision it reached.
     pub(super) fn is_whole(&self) -> bool {
         self.tree.as_ref().is_some_and(|tree| {
@@ -331,6 +339,8 @@ pub(super) struct Index {
     pub(super) used_bytes: u64,
     /// Bytes of the slots' files on disk.
     pub(super) state_bytes: BTreeMap<SlotRef, u64>,
+    /// Whether there may be shards that the disk can't read now, neither here nor on a dead list.
+    pub(super) has_hidden: bool,
 }
 
 impl Index {

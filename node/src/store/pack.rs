@@ -18,6 +18,8 @@ const OPEN_PACKS_MAX: usize = 256;
 const PACK_SUFFIX: &str = ".pack";
 /// Suffix of a dead list's name.
 const DEAD_SUFFIX: &str = ".dead";
+/// Suffix of the name of a pack's mark as suspect.
+const SUSPECT_SUFFIX: &str = ".suspect";
 /// Zeros for padding.
 pub(super) static ZEROS: [u8; 4096] = [0; 4096];
 
@@ -41,6 +43,7 @@ struct OpenPacks<F> {
 pub(super) enum PackName {
     Pack(u32),
     Dead(u32),
+    Suspect(u32),
 }
 
 impl PackName {
@@ -50,10 +53,15 @@ impl PackName {
             let number = stem.parse::<u32>().ok()?;
             (stem == format!("{number:08}")).then_some(number)
         };
-        match name.strip_suffix(PACK_SUFFIX) {
-            Some(stem) => number(stem).map(Self::Pack),
-            None => number(name.strip_suffix(DEAD_SUFFIX)?).map(Self::Dead),
-        }
+        let (stem, kind): (&str, fn(u32) -> Self) =
+            if let Some(stem) = name.strip_suffix(PACK_SUFFIX) {
+                (stem, Self::Pack)
+            } else if let Some(stem) = name.strip_suffix(SUSPECT_SUFFIX) {
+                (stem, Self::Suspect)
+            } else {
+                (name.strip_suffix(DEAD_SUFFIX)?, Self::Dead)
+            };
+        number(stem).map(kind)
     }
 }
 
@@ -82,7 +90,11 @@ impl<D: Disk> PackFiles<D> {
         self.folder.join(format!("{number:08}{DEAD_SUFFIX}"))
     }
 
-    /// The packs and dead lists there are, by name.
+    fn suspect_path(&self, number: u32) -> PathBuf {
+        self.folder.join(format!("{number:08}{SUSPECT_SUFFIX}"))
+    }
+
+    /// The packs and what is beside them, by name.
     pub(super) fn list(&self) -> Result<Vec<PackName>, DiskError> {
         let mut names: Vec<PackName> = self
             .disk
@@ -141,20 +153,29 @@ impl<D: Disk> PackFiles<D> {
         Ok(self.keep_open(number, file))
     }
 
-    /// Removes a pack without live shards, then its dead list.
+    /// Removes a pack without live shards, then what is beside it.
     pub(super) fn remove(&self, number: u32) -> Result<(), DiskError> {
         lock(&self.open).files.remove(&number);
         self.disk.remove_file(&self.pack_path(number))?;
         self.disk.sync_dir(&self.folder)?;
-        self.remove_dead(number)
+        self.remove_beside(number)
     }
 
-    /// Removes a dead list, if there is one.
-    pub(super) fn remove_dead(&self, number: u32) -> Result<(), DiskError> {
-        match self.disk.remove_file(&self.dead_path(number)) {
-            Err(error) if !error.is_not_found() => Err(error),
-            Ok(()) | Err(_) => Ok(()),
+    /// Removes the dead list and the mark of a pack that is gone, if it had them.
+    pub(super) fn remove_beside(&self, number: u32) -> Result<(), DiskError> {
+        for path in [self.dead_path(number), self.suspect_path(number)] {
+            match self.disk.remove_file(&path) {
+                Err(error) if !error.is_not_found() => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
         }
+        Ok(())
+    }
+
+    /// Marks a pack as suspect, durably: its last batch is not known to have been durable, though
+    /// another pack follows it.
+    pub(super) fn mark_suspect(&self, number: u32) -> Result<(), DiskError> {
+        self.disk.replace_file(&self.suspect_path(number), &[])
     }
 
     /// The first page of a pack; `None` when it is wrong.

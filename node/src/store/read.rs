@@ -291,6 +291,7 @@ impl<D: Disk> ShardStore<D> {
             }
         };
         let is_wrong = !matches!(damage, Damage::Unreadable(_));
+        lock(&self.index).has_hidden |= !is_wrong;
         if let (Some(entry), true, Ok(())) = (taken, is_wrong, self.check_usable())
             && let Err(error) = self.release(&[entry.location])
         {

@@ -2,8 +2,12 @@
 //!
 //! Rules (docs/protocol/shard-store.md#recovery): a header counts with its checksum; of two shards
 //! under one number the later sequence counts; in the newest pack, what may not have been durable
-//! counts only when its bytes have their root; what counts is made durable before it is served;
-//! the cached index is believed only for sealed packs and with its checksum.
+//! counts only when its bytes have their root; what the disk can't read is lacking, but stays
+//! where it is; what counts is made durable before it is served; the cached index is believed only
+//! for sealed packs and with its checksum.
+
+mod doubt;
+mod identity;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,24 +15,21 @@ use std::sync::{Arc, Mutex};
 
 use cairn_core::{Bounded, Record};
 use cairn_runtime::{Disk, DiskError, DiskFile};
+use doubt::Tail;
+use identity::identify;
 
 use super::cache::IndexCache;
 use super::commit::Writer;
 use super::error::StoreError;
 use super::format::{
-    CHECKSUM_BYTES, DeadList, PAGE_BYTES, PackEntry, PackIndex, ShardHeader, StoreIdentity,
-    StoreKey, length, pages,
+    CHECKSUM_BYTES, DeadList, PAGE_BYTES, PackEntry, PackIndex, ShardHeader, StoreKey, length,
+    pages,
 };
 use super::index::{Entry, Index, Location, PackUse, Slot};
 use super::pack::{DeadFile, PackFiles, PackName};
 use super::state::SlotState;
-use super::walk::{Walk, is_whole, walk};
+use super::walk::{Walk, walk};
 use super::{ShardStore, StoreConfig};
-
-/// Name of the file with the store's key.
-const IDENTITY_FILE: &str = "identity";
-/// Most bytes of that file.
-const IDENTITY_BYTES_MAX: u64 = 4096;
 
 /// What opening a store found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +42,11 @@ pub struct OpenReport {
     pub cached_pack_count: u32,
     /// Shards of the newest pack that a crash left unfinished; none was promised.
     pub torn_count: u32,
+    /// Shards that the disk can't read, of batches that may be unfinished: they are lacking, and
+    /// may be back after the next opening.
+    pub unreadable_count: u32,
+    /// Packs of which the disk can't read a part: more shards than are counted may be lacking.
+    pub unreadable_packs: Vec<u32>,
     /// Pages that should be a header and are none.
     pub strange_page_count: u32,
     /// Slots' files that are damaged: what those slots reached is not known any more.
@@ -138,7 +144,8 @@ impl<D: Disk> ShardStore<D> {
         }
         let empty: Vec<_> = {
             let index = super::lock(&self.index);
-            let gone = index.slots.values().filter(|slot| is_gone(slot));
+            let gone = index.slots.values().filter(|slot| slot.is_gone());
+            let gone = gone.filter(|slot| !index.has_hidden || slot.state.dropped_to == 0);
             gone.map(Slot::place).collect()
         };
         for place in empty {
@@ -150,58 +157,6 @@ impl<D: Disk> ShardStore<D> {
         }
         Ok(())
     }
-}
-
-fn is_gone(slot: &Slot) -> bool {
-    slot.shard_count == 0
-        && slot.condemned.is_empty()
-        && slot.state.reached.is_none()
-        && slot.state.pending.is_none()
-}
-
-/// The store's key: from its file, else from a pack, else fresh in an empty folder.
-fn identify<D: Disk>(
-    disk: &D,
-    folder: &Path,
-    packs: &PackFiles<D>,
-    fresh: StoreKey,
-) -> Result<StoreKey, StoreError> {
-    let path = folder.join(IDENTITY_FILE);
-    let found = match disk.read_file(&path, IDENTITY_BYTES_MAX) {
-        Ok(bytes) => parse_identity(&bytes),
-        Err(error) if error.is_not_found() => None,
-        Err(error) => return Err(error.into()),
-    };
-    if let Some(key) = found {
-        return Ok(key);
-    }
-    let mut any = false;
-    let mut key = None;
-    for name in packs.list()? {
-        if let PackName::Pack(number) = name {
-            let page = packs.first_page(number)?;
-            any |= page.is_some() || packs.file(number)?.len()? > u64::from(PAGE_BYTES);
-            key = key.or_else(|| page.map(|page| page.store.key()));
-        }
-    }
-    let key = match key {
-        Some(key) => key,
-        None if any => {
-            let folder = folder.display().to_string();
-            return Err(StoreError::Foreign { folder });
-        }
-        None => fresh,
-    };
-    disk.replace_file(&path, &key.seal(&StoreIdentity::new(key)))?;
-    Ok(key)
-}
-
-/// Reads the identity, which proves itself with the key that it has.
-fn parse_identity(bytes: &[u8]) -> Option<StoreKey> {
-    let (record, _) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
-    let key = StoreIdentity::decode(record).ok()?.key();
-    key.open::<StoreIdentity>(bytes)
-        .map(|identity| identity.key())
 }
 
 impl<D: Disk> Recovery<'_, D> {
@@ -246,13 +201,23 @@ impl<D: Disk> Recovery<'_, D> {
         for name in &names {
             match name {
                 PackName::Pack(number) => numbers.push(*number),
-                PackName::Dead(number) if names.contains(&PackName::Pack(*number)) => {}
-                PackName::Dead(number) => self.packs.remove_dead(*number)?,
+                PackName::Dead(number) | PackName::Suspect(number)
+                    if names.contains(&PackName::Pack(*number)) => {}
+                PackName::Dead(number) | PackName::Suspect(number) => {
+                    self.packs.remove_beside(*number)?;
+                }
             }
         }
         let newest = numbers.pop();
         for number in numbers {
-            self.read_sealed(number)?;
+            if names.contains(&PackName::Suspect(number)) {
+                let walk = walk(self.packs, &self.key, number)?;
+                let dead = self.read_dead(number)?;
+                let tail = self.judge_tail(&walk, &dead);
+                self.take_suspect(number, &walk, &tail, &dead)?;
+            } else {
+                self.read_sealed(number)?;
+            }
         }
         match newest {
             Some(number) => self.read_newest(number),
@@ -296,12 +261,14 @@ impl<D: Disk> Recovery<'_, D> {
                 // What can't be read now may be there the next time.
                 if walk.is_readable {
                     self.cache_walk(number, &walk);
+                } else {
+                    self.note_unreadable(number, &walk);
                 }
                 walk.headers.iter().map(PackEntry::from).collect()
             }
         };
         let dead = self.read_dead(number)?;
-        self.take_pack(number, &entries, &BTreeSet::new(), &dead)
+        self.take_pack(number, &entries, &Tail::default(), &dead)
     }
 
     fn cache_walk(&self, number: u32, walk: &Walk) {
@@ -320,30 +287,25 @@ impl<D: Disk> Recovery<'_, D> {
     /// The newest pack: what a crash left unfinished is cut off, the rest made durable.
     fn read_newest(&mut self, number: u32) -> Result<Writer<D::File>, DiskError> {
         let mut walk = walk(self.packs, &self.key, number)?;
-        if walk.headers.is_empty() && self.packs.first_page(number)?.is_none() {
+        let unmade = walk.is_readable && walk.headers.is_empty();
+        if unmade && self.packs.first_page(number)?.is_none() {
             // The process ended while it made the pack.
             self.packs.remove(number)?;
             return self.begin(number);
         }
         let mut dead = self.read_dead(number)?;
-        let certain = walk.durable_to();
-        let (packs, key) = (self.packs, &self.key);
-        let torn = |header: &ShardHeader| {
-            header.offset >= certain
-                && !dead.offsets.contains(&header.offset)
-                && !is_whole(packs, key, header).unwrap_or(false)
-        };
-        while walk.headers.last().is_some_and(torn) {
-            walk.headers.pop();
-            self.report.torn_count += 1;
+        let tail = self.judge_tail(&walk, &dead);
+        if !walk.is_readable || !tail.unreadable.is_empty() {
+            // Cutting here would take what was promised. Marked before another pack follows.
+            self.packs.mark_suspect(number)?;
+            self.packs.file(number)?.sync()?;
+            self.take_suspect(number, &walk, &tail, &dead)?;
+            return self.begin(number + 1);
         }
-        let within: BTreeSet<u32> = walk
-            .headers
-            .iter()
-            .filter(|header| torn(header))
-            .map(|header| header.offset)
-            .collect();
-        self.report.torn_count += u32::try_from(within.len()).unwrap_or(u32::MAX);
+        let is_torn = |header: &ShardHeader| tail.torn.contains(&header.offset);
+        while walk.headers.last().is_some_and(is_torn) {
+            walk.headers.pop();
+        }
         self.report.strange_page_count += walk.strange_pages;
         let file = self.packs.file(number)?;
         let end = walk.end();
@@ -353,7 +315,7 @@ impl<D: Disk> Recovery<'_, D> {
         file.sync()?;
         self.forget_dead(number, end, &mut dead)?;
         let entries: Vec<PackEntry> = walk.headers.iter().map(PackEntry::from).collect();
-        self.take_pack(number, &entries, &within, &dead)?;
+        self.take_pack(number, &entries, &tail, &dead)?;
         Ok(Writer {
             number,
             file,
@@ -403,7 +365,7 @@ impl<D: Disk> Recovery<'_, D> {
         &mut self,
         number: u32,
         entries: &[PackEntry],
-        torn: &BTreeSet<u32>,
+        tail: &Tail,
         dead: &Dead,
     ) -> Result<(), DiskError> {
         let file = self.packs.file(number)?;
@@ -419,23 +381,15 @@ impl<D: Disk> Recovery<'_, D> {
             }
             usage.live += u64::from(entry.total_bytes());
             let found = Entry::new(number, entry);
-            if torn.contains(&entry.offset) || (dead.suspect && !self.holds(&found)) {
+            if tail.torn.contains(&entry.offset) || (dead.suspect && self.is_wrong(&found)) {
                 self.stale.push(found.location);
-            } else {
+            } else if !tail.unreadable.contains(&entry.offset) {
                 self.enter(entry, found);
             }
         }
         self.index.set_pack(number, usage);
         self.report.pack_count += 1;
         Ok(())
-    }
-
-    /// Whether the bytes of a shard have its root.
-    fn holds(&self, entry: &Entry) -> bool {
-        let mut bytes = vec![0; super::format::index(entry.location.shard_bytes)];
-        let read = self.packs.read_bytes(&entry.location, 0, &mut bytes);
-        read.is_ok()
-            && cairn_proofs::hash_shard(&bytes).is_ok_and(|hashed| hashed.root == entry.root)
     }
 
     /// Enters one shard, if it counts.

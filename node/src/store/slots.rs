@@ -202,7 +202,8 @@ impl<D: Disk> ShardStore<D> {
     pub fn drop_slot(&self, place: SlotRef) -> Result<ByteCount, StoreError> {
         let writer = lock(&self.writer);
         self.check_usable()?;
-        if !lock(&self.index).slots.contains_key(&place) {
+        let is_here = |slot: &Slot| !slot.is_gone() || slot.state.dropped_to == 0;
+        if !lock(&self.index).slots.get(&place).is_some_and(is_here) {
             return Ok(ByteCount::ZERO);
         }
         let mut state = SlotState::new(place);
@@ -217,7 +218,13 @@ impl<D: Disk> ShardStore<D> {
             })
         };
         self.release(&dead)?;
-        self.forget_state(place)?;
+        if lock(&self.index).has_hidden {
+            // The file keeps away what can't be read now; an opening that reads all removes it.
+            let slot = Slot::with_state(state);
+            lock(&self.index).slots.insert(place, slot);
+        } else {
+            self.forget_state(place)?;
+        }
         Ok(bytes_of(&dead))
     }
 
@@ -291,7 +298,9 @@ impl<D: Disk> ShardStore<D> {
     /// Every slot of which something is here.
     #[must_use]
     pub fn slots(&self) -> Vec<SlotRef> {
-        lock(&self.index).slots.keys().copied().collect()
+        let index = lock(&self.index);
+        let here = index.slots.values().filter(|slot| !slot.is_gone());
+        here.map(Slot::place).collect()
     }
 
     /// Figures of a slot; `None` when nothing is here.

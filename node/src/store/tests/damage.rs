@@ -337,3 +337,101 @@ fn i1_a_pack_that_can_not_be_opened_for_now_loses_no_shard() {
         assert_version(&store, shard(1, 0), 0);
     });
 }
+
+/// Two batches in one pack, more than one window of the walk; the last may be unfinished.
+fn two_batches<D: Disk>(store: &ShardStore<D>) {
+    for segments in [0..6, 6..SHARDS] {
+        let puts: Vec<_> = segments
+            .map(|segment| put_of(shard(1, segment), 0))
+            .collect();
+        for result in store.put(&puts) {
+            result.unwrap();
+        }
+    }
+}
+
+/// Opens a store of two batches while `count` calls fail, from the `number`th on; whether they were
+/// met. Whatever came of it, everything is there once the disk can be read.
+fn open_with_errors(number: u64, count: u64) -> bool {
+    let what = format!("{count} errors from call {number} on");
+    Sim::new(10).run(async |sim: Sim| {
+        let machine = sim.machine("node");
+        let runtime = machine.runtime();
+        let disk = runtime.disk();
+        let mut large = config("/store");
+        large.pack_bytes = 8 << 20;
+        let (store, _) = open(disk, large.clone()).unwrap();
+        two_batches(&store);
+        drop(store);
+        for fault in number..number + count {
+            machine.plan_disk_fault(fault, cairn_runtime::sim::DiskFault::Error);
+        }
+        let calls = machine.disk_calls();
+        let opened = open(disk, large.clone());
+        let met = machine.disk_calls() - calls > number;
+        machine.clear_disk_faults();
+        let mut expected = vec![Some(0); usize::try_from(SHARDS).unwrap()];
+        if let Ok((store, _)) = opened {
+            right_or_named(&store, &what);
+            // A writer that began again replaces one, and a new shard comes.
+            put_one(&store, shard(1, 8), 1).unwrap();
+            put_one(&store, shard(1, SHARDS), 0).unwrap();
+            expected[8] = Some(1);
+            expected.push(Some(0));
+        }
+        for _ in 0..2 {
+            let (store, _) = open(disk, large.clone()).unwrap();
+            for (segment, expected) in (0..).zip(&expected) {
+                let found = version(&store, shard(1, segment));
+                assert_eq!(found, *expected, "{what}: segment {segment}");
+            }
+            let used = store.figures().unwrap().used.get();
+            let on_disk = machine.disk_used_bytes();
+            assert!(
+                used <= on_disk && on_disk <= used + (64 << 10),
+                "{what}: counts {used}, the disk has {on_disk}"
+            );
+        }
+        met
+    })
+}
+
+#[test]
+fn i1_read_errors_at_any_call_of_an_opening_lose_no_shard() {
+    // One bad call, a bad sector (the read of many pages, then that of the page), a bad stretch.
+    for count in [1, 2, 40] {
+        let met = (0..).take_while(|number| open_with_errors(*number, count));
+        assert!(met.count() > 20);
+    }
+}
+
+#[test]
+fn i1_a_dropped_slot_stays_dropped_when_its_shards_could_not_be_read() {
+    Sim::new(11).run(async |sim: Sim| {
+        let machine = sim.machine("node");
+        let runtime = machine.runtime();
+        let mut large = config("/store");
+        large.pack_bytes = 8 << 20;
+        let (store, _) = open(runtime.disk(), large.clone()).unwrap();
+        two_batches(&store);
+        drop(store);
+        let calls = machine.disk_calls();
+        drop(open(runtime.disk(), large.clone()).unwrap());
+        let calls = machine.disk_calls() - calls;
+        for fault in 0..calls {
+            machine.plan_disk_fault(fault, cairn_runtime::sim::DiskFault::Error);
+            let opened = open(runtime.disk(), large.clone());
+            machine.clear_disk_faults();
+            let Ok((store, _)) = opened else {
+                continue;
+            };
+            store.drop_slot(slot(1)).unwrap();
+            drop(store);
+            let (store, _) = open(runtime.disk(), large.clone()).unwrap();
+            for segment in 0..SHARDS {
+                assert_eq!(version(&store, shard(1, segment)), None, "call {fault}");
+            }
+            two_batches(&store);
+        }
+    });
+}
