@@ -66,6 +66,11 @@ const RESERVE_SHARE: u64 = 16;
 /// The reserve is never more than this: it holds the files of 10,000 slots.
 const RESERVE_BYTES_MAX: u64 = 64 << 20;
 
+/// What of the reserve only giving bytes back may use, so that a full store can always shrink: the
+/// new file of the largest slot (800 KB) and the largest dead list (300 KB), twice. At most half of
+/// the reserve.
+const RELEASE_BYTES_MAX: u64 = 2 << 20;
+
 /// Free space left to others by default: enough for logs and a login on a full disk.
 pub const FLOOR_BYTES: u64 = 256 << 20;
 
@@ -99,6 +104,11 @@ impl StoreConfig {
     #[must_use]
     pub fn reserve(&self) -> ByteCount {
         ByteCount::new((self.capacity.get() / RESERVE_SHARE).min(RESERVE_BYTES_MAX))
+    }
+
+    /// Bytes of the reserve that only giving bytes back may use.
+    fn release_reserve(&self) -> u64 {
+        (self.reserve().get() / 2).min(RELEASE_BYTES_MAX)
     }
 }
 
@@ -202,6 +212,22 @@ impl<D: Disk> ShardStore<D> {
             .saturating_sub(used);
         let others = space.free_bytes.saturating_sub(self.config.floor.get());
         Ok(own.min(others))
+    }
+
+    /// That `bytes` more fit beside what there is, leaving `reserve`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Full`], [`StoreError::Disk`].
+    fn check_room(&self, bytes: u64, reserve: u64) -> Result<(), StoreError> {
+        let available = self.room(reserve)?;
+        if bytes <= available {
+            return Ok(());
+        }
+        Err(StoreError::Full {
+            needed: ByteCount::new(bytes),
+            available: ByteCount::new(available),
+        })
     }
 
     /// The first failed mutation, if there was one.

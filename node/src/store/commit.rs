@@ -137,13 +137,13 @@ impl<D: Disk> ShardStore<D> {
         // Moving shards makes room in the end, so it may use the reserve on the way.
         let moves = batch.iter().all(|put| put.replace == Replace::Moved);
         let reserve = if moves {
-            0
+            self.config.release_reserve()
         } else {
             self.config.reserve().get()
         };
         let begun = self
             .check_usable()
-            .and_then(|()| self.roll(&mut writer))
+            .and_then(|()| self.roll(&mut writer, reserve))
             .and_then(|()| self.room(reserve));
         let available = match begun {
             Ok(available) => available,
@@ -325,10 +325,11 @@ impl<D: Disk> ShardStore<D> {
     }
 
     /// Seals the newest pack when it is large enough, and begins another.
-    pub(super) fn roll(&self, writer: &mut Writer<D::File>) -> Result<(), StoreError> {
+    fn roll(&self, writer: &mut Writer<D::File>, reserve: u64) -> Result<(), StoreError> {
         if writer.end < self.config.pack_bytes.min(PACK_BYTES) {
             return Ok(());
         }
+        self.check_room(u64::from(super::PAGE_BYTES), reserve)?;
         let number = writer.number + 1;
         let file = match self.packs.create(number, self.key) {
             Ok(file) => file,

@@ -33,6 +33,16 @@ impl SlotReached {
     }
 }
 
+/// What a slot's file is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To know more: it needs room.
+    Keep,
+    /// To give bytes back: that is possible in a full store too, and below the floor for as long
+    /// as the old file is there beside the new one.
+    Release,
+}
+
 impl<D: Disk> ShardStore<D> {
     /// Remembers durably that `detail`, which the caller has checked against the ledger and its
     /// owner's key, is the newest revision known. Shards under its numbers are not replaced by
@@ -58,7 +68,7 @@ impl<D: Disk> ShardStore<D> {
         let Some(state) = expecting else {
             return Ok(());
         };
-        self.write_state(&state)?;
+        self.write_state(&state, Purpose::Keep)?;
         lock(&self.index).slot_mut(place).state = state;
         Ok(())
     }
@@ -116,7 +126,7 @@ impl<D: Disk> ShardStore<D> {
             }
             (tree, slot.state.reaching(signed, emptied))
         };
-        self.write_state(&state)?;
+        self.write_state(&state, Purpose::Keep)?;
         Ok(self.enter_reached(place, tree, state))
     }
 
@@ -183,7 +193,7 @@ impl<D: Disk> ShardStore<D> {
             slot.state.clone()
         };
         state.released = state.reached_number();
-        self.write_state(&state)?;
+        self.write_state(&state, Purpose::Release)?;
         let dead = {
             let mut index = lock(&self.index);
             let slot = index.slot_mut(place);
@@ -208,7 +218,7 @@ impl<D: Disk> ShardStore<D> {
         }
         let mut state = SlotState::new(place);
         state.dropped_to = writer.sequence - 1;
-        self.write_state(&state)?;
+        self.write_state(&state, Purpose::Release)?;
         let dead = {
             let mut index = lock(&self.index);
             index.slots.remove(&place).map_or_else(Vec::new, |slot| {
@@ -271,13 +281,26 @@ impl<D: Disk> ShardStore<D> {
         Ok(u32::try_from(dead.len()).unwrap_or(u32::MAX))
     }
 
-    /// Writes a slot's file and accounts for it.
-    fn write_state(&self, state: &SlotState) -> Result<(), StoreError> {
+    /// Writes a slot's file and accounts for it. One that is too large to be written again in a
+    /// full store is refused.
+    fn write_state(&self, state: &SlotState, purpose: Purpose) -> Result<(), StoreError> {
         let bytes = self.key.seal(state);
+        let taken = u64::from(pages(length(&bytes)));
+        if purpose == Purpose::Keep {
+            let reserve = self.config.release_reserve();
+            let most = reserve / 2;
+            if taken > most {
+                return Err(StoreError::Full {
+                    needed: ByteCount::new(taken),
+                    available: ByteCount::new(most),
+                });
+            }
+            // The old file is there until the new one has its name.
+            self.check_room(taken, reserve)?;
+        }
         let path = self.slot_path(state.place());
         let written = self.disk.replace_file(&path, &bytes);
         written.map_err(|error| self.fail_unless_full(error))?;
-        let taken = u64::from(pages(length(&bytes)));
         lock(&self.index).set_state_bytes(state.place(), taken);
         Ok(())
     }

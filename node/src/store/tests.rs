@@ -5,5 +5,6 @@ mod damage;
 mod fixture;
 mod model;
 mod real_disk;
+mod room;
 mod rules;
 mod vectors;
