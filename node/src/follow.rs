@@ -272,9 +272,11 @@ pub(crate) async fn catch_slots_up<R: Runtime, N: Network, L: Ledger>(core: Arc<
     loop {
         let slot = core.work.catch_ups.take().await;
         match Box::pin(bring_up(&core, slot)).await {
-            Ok(()) => core.look_at(slot),
+            Ok(()) => {}
             Err(error) => put_off(&core, slot, &error),
         }
+        // After a failure too: its writer may have brought what was lacking meanwhile.
+        core.look_at(slot);
         core.work.catch_ups.done(slot);
     }
 }
@@ -398,7 +400,9 @@ async fn reach<R: Runtime, N: Network, L: Ledger>(
     }
 }
 
-/// Catches a slot up; what we acknowledged and can't have again at once is declared lost.
+/// Catches a slot up. What we acknowledged and can't have again at once is declared lost: siblings
+/// serve only those who have not acknowledged, so that nobody answers challenges from them. The
+/// shards that are here stay, and the slot is acknowledged anew when the others are back.
 async fn bring_up<R: Runtime, N: Network, L: Ledger>(
     core: &Arc<Core<R, N, L>>,
     slot: SlotRef,

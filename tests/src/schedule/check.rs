@@ -47,7 +47,22 @@ pub(super) async fn lagging(cluster: &Cluster, groups: &[GroupId]) -> BTreeSet<N
     lagging
 }
 
-/// Waits until every slot has acknowledged.
+/// Nodes that have something to do, or lack shards that they acknowledged.
+async fn lacking(cluster: &Cluster) -> Vec<NodeId> {
+    let mut lacking = Vec::new();
+    for member in &cluster.members {
+        let Some(node) = member.node() else {
+            continue;
+        };
+        let status = node.status().await.expect("the store is read");
+        if !status.idle || status.slots.iter().any(|slot| slot.lacking_count > 0) {
+            lacking.push(member.id);
+        }
+    }
+    lacking
+}
+
+/// Waits until every slot has acknowledged and has all that it did.
 ///
 /// # Panics
 ///
@@ -56,7 +71,8 @@ pub(super) async fn quiet(cluster: &Cluster, board: &Board) {
     let groups = board.lock().groups.clone();
     let begun = cluster.world.sim.elapsed();
     loop {
-        let lagging = lagging(cluster, &groups).await;
+        let mut lagging = lagging(cluster, &groups).await;
+        lagging.extend(lacking(cluster).await);
         if lagging.is_empty() {
             return;
         }
