@@ -19,7 +19,8 @@ use std::path::Path;
 
 use cairn_core::group::{EMPTIED_MAX, SEGMENTS_MAX};
 use cairn_core::{
-    Bounded, ByteCount, GroupRevision, RevisionDetail, RevisionNumber, SegmentNumber, SegmentRecord,
+    Bounded, ByteCount, GroupRevision, RevisionDetail, RevisionNumber, SegmentNumber,
+    SegmentRecord, charged_bytes,
 };
 use cairn_proofs::{Frontier, group_root};
 use cairn_runtime::Disk;
@@ -50,7 +51,8 @@ pub struct Book<D: Disk> {
     next: u32,
     /// Numbers below this one may be handed out.
     reserved: u32,
-    /// Bytes of each slot, with what is under way and without what is emptied.
+    /// What each slot's shards take of its capacity, with what is under way and without what is
+    /// emptied.
     used_bytes: u64,
     /// Most shard bytes of the numbers that are handed out and not finished.
     under_way: BTreeMap<u32, u32>,
@@ -136,7 +138,7 @@ impl<D: Disk> Book<D> {
             .shard_bytes
             .iter()
             .filter(|(number, _)| !book.emptied.contains(number))
-            .map(|(_, bytes)| u64::from(*bytes))
+            .map(|(_, bytes)| u64::from(charged_bytes(*bytes)))
             .sum();
         Ok(book)
     }
@@ -150,7 +152,7 @@ impl<D: Disk> Book<D> {
     /// Whether a segment with shards of `shard_bytes` fits.
     #[must_use]
     pub fn has_room(&self, shard_bytes: u32) -> bool {
-        let used = self.used_bytes + u64::from(shard_bytes);
+        let used = self.used_bytes + u64::from(charged_bytes(shard_bytes));
         used <= self.opened.slot_capacity.get() && self.next < SEGMENTS_MAX
     }
 
@@ -171,7 +173,7 @@ impl<D: Disk> Book<D> {
         }
         let number = SegmentNumber::new(self.next);
         self.next += 1;
-        self.used_bytes += u64::from(shard_bytes);
+        self.used_bytes += u64::from(charged_bytes(shard_bytes));
         self.under_way.insert(number.get(), shard_bytes);
         Ok(Some(number))
     }
@@ -191,7 +193,7 @@ impl<D: Disk> Book<D> {
         for record in records {
             let number = record.number.get();
             self.give_back(number);
-            self.used_bytes += u64::from(record.shard_bytes());
+            self.used_bytes += u64::from(charged_bytes(record.shard_bytes()));
             self.shard_bytes.insert(number, record.shard_bytes());
             self.edges.add(record);
         }
@@ -223,8 +225,9 @@ impl<D: Disk> Book<D> {
         self.journal.append(&entries)?;
         for number in fresh {
             self.stale |= number < self.edges.count();
-            let bytes = self.shard_bytes.get(&number).copied().unwrap_or(0);
-            self.used_bytes = self.used_bytes.saturating_sub(u64::from(bytes));
+            let bytes = self.shard_bytes.get(&number).copied();
+            let charged = bytes.map_or(0, |bytes| u64::from(charged_bytes(bytes)));
+            self.used_bytes = self.used_bytes.saturating_sub(charged);
             self.emptied.insert(number);
             self.pending.insert(number);
         }
@@ -246,8 +249,9 @@ impl<D: Disk> Book<D> {
     }
 
     fn give_back(&mut self, number: u32) {
-        let reserved = self.under_way.remove(&number).unwrap_or(0);
-        self.used_bytes = self.used_bytes.saturating_sub(u64::from(reserved));
+        let reserved = self.under_way.remove(&number);
+        let charged = reserved.map_or(0, |bytes| u64::from(charged_bytes(bytes)));
+        self.used_bytes = self.used_bytes.saturating_sub(charged);
     }
 
     /// Numbers that are handed out and neither finished nor abandoned.

@@ -14,6 +14,20 @@ pub const SLOTS_MAX: usize = 128;
 /// Largest shard of any profile: 4 MiB. A shard is held in memory while it moves, so this bounds
 /// every buffer of the data path.
 pub const SHARD_BYTES_MAX: u32 = 4 << 20;
+/// Bytes of its slot's capacity that a shard takes at least: 8 KiB, twice the page that the smallest
+/// one takes on a node's disk with its record (docs/protocol/shard-store.md). So a slot full of tiny
+/// shards takes no more of the disk than it was promised.
+pub const SHARD_CHARGE_MIN: u32 = 8 << 10;
+
+/// Bytes of its slot's capacity that a shard takes.
+#[must_use]
+pub const fn charged_bytes(shard_bytes: u32) -> u32 {
+    if shard_bytes < SHARD_CHARGE_MIN {
+        SHARD_CHARGE_MIN
+    } else {
+        shard_bytes
+    }
+}
 
 /// A k-of-n erasure code: any k of the n shards of a segment give the segment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize)]

@@ -30,7 +30,7 @@ pub mod time;
 pub use amount::Amount;
 pub use bounded::{Bounded, Text};
 pub use capability::{Capability, CapabilityError, CapabilityLink, Right, Scope};
-pub use code::{Code, CodeError, Profile};
+pub use code::{Code, CodeError, Profile, charged_bytes};
 pub use digest::Digest;
 pub use error_code::{Blame, ErrorCode, Retry};
 pub use group::{GroupRecord, GroupRevision, RevisionDetail};

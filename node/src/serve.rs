@@ -13,7 +13,7 @@ use cairn_core::message::{
 };
 use cairn_core::{
     Bounded, ErrorCode, GroupId, NodeId, Receipt, Right, SegmentNumber, SegmentRecord, Signed,
-    SlotIndex, UnixMillis,
+    SlotIndex, UnixMillis, charged_bytes,
 };
 use cairn_ledger::group::Group;
 use cairn_ledger::port::Ledger;
@@ -173,8 +173,9 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
         };
         let shard_bytes = record.shard_bytes();
         let kept = self.core.store.store().slot_figures(place);
-        let kept = kept.map_or(0, |figures| figures.shard_bytes.get());
-        if kept.saturating_add(u64::from(shard_bytes)) > group.slot_capacity.get() {
+        let kept = kept.map_or(0, |figures| figures.charged_bytes.get());
+        let charged = u64::from(charged_bytes(shard_bytes));
+        if kept.saturating_add(charged) > group.slot_capacity.get() {
             let text = format!("the slot has {kept} of {} bytes", group.slot_capacity);
             return Err(Refusal::new(ErrorCode::TooLarge, text));
         }

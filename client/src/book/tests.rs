@@ -14,7 +14,7 @@ use cairn_runtime::{Runtime, Sim, SimRuntime};
 use super::*;
 use crate::cipher::Salt;
 
-const CAPACITY: u64 = 1 << 20;
+const CAPACITY: u64 = 1 << 26;
 
 fn code() -> Code {
     Code::new(2, 4).unwrap()
@@ -140,7 +140,7 @@ fn numbers_go_up_and_revisions_cover_what_is_finished_without_a_gap() {
 fn capacity_is_given_back_when_leaves_are_emptied() {
     simulated(|runtime| {
         let mut small = opened();
-        small.slot_capacity = ByteCount::new(130);
+        small.slot_capacity = ByteCount::new(2 * 8_192 + 10);
         let mut book = Book::create(runtime.disk(), &folder(), small).unwrap();
         let first = book.allocate(60).unwrap().unwrap();
         let second = book.allocate(60).unwrap().unwrap();
@@ -152,6 +152,23 @@ fn capacity_is_given_back_when_leaves_are_emptied() {
         assert_eq!(book.allocate(60).unwrap(), None);
         book.empty(&[first]).unwrap();
         assert!(book.allocate(60).unwrap().is_some());
+    });
+}
+
+#[test]
+fn a_tiny_shard_takes_what_it_costs_a_node() {
+    simulated(|runtime| {
+        let mut small = opened();
+        small.slot_capacity = ByteCount::new(1 << 20);
+        let mut book = Book::create(runtime.disk(), &folder(), small).unwrap();
+        let fit = (0..).map_while(|_| book.allocate(1).unwrap()).count();
+        assert_eq!(fit, (1 << 20) / 8_192);
+        drop(book);
+        let book = Book::open(runtime.disk(), &folder()).unwrap();
+        assert!(
+            book.has_room(1 << 20),
+            "what was not finished is given back"
+        );
     });
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use cairn_core::{ByteCount, RevisionDetail, SegmentNumber, ShardRoot, Signed, UnixMillis};
+use cairn_core::{
+    ByteCount, RevisionDetail, SegmentNumber, ShardRoot, Signed, UnixMillis, charged_bytes,
+};
 use cairn_ledger::tx::SlotRef;
 use cairn_proofs::{Leaf, SlotTree};
 
@@ -69,6 +71,8 @@ pub(super) struct Slot {
     pages: BTreeMap<u32, Box<[Option<Entry>; PAGE_SHARDS]>>,
     pub(super) shard_count: u32,
     pub(super) shard_bytes: u64,
+    /// What they take of the slot's capacity.
+    pub(super) charged_bytes: u64,
     /// As in the slot's file.
     pub(super) state: SlotState,
     /// The tree at the reached revision; `None` when shards of it were lost before it could be
@@ -115,6 +119,7 @@ impl Slot {
             pages: BTreeMap::new(),
             shard_count: 0,
             shard_bytes: 0,
+            charged_bytes: 0,
             state,
             tree,
             fixed_count,
@@ -141,6 +146,7 @@ impl Slot {
         let old = page[at].replace(entry);
         self.shard_count += 1;
         self.shard_bytes += u64::from(entry.location.shard_bytes);
+        self.charged_bytes += u64::from(charged_bytes(entry.location.shard_bytes));
         self.forget(old.as_ref());
         old
     }
@@ -161,6 +167,7 @@ impl Slot {
         if let Some(old) = old {
             self.shard_count -= 1;
             self.shard_bytes -= u64::from(old.location.shard_bytes);
+            self.charged_bytes -= u64::from(charged_bytes(old.location.shard_bytes));
         }
     }
 
@@ -398,6 +405,8 @@ pub struct SlotFigures {
     pub shard_count: u32,
     /// Their bytes.
     pub shard_bytes: ByteCount,
+    /// What they take of the slot's capacity.
+    pub charged_bytes: ByteCount,
     /// One more than the highest segment number known.
     pub segment_count: u32,
 }

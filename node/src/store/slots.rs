@@ -332,6 +332,7 @@ impl<D: Disk> ShardStore<D> {
         self.with_slot(place, |slot| SlotFigures {
             shard_count: slot.shard_count,
             shard_bytes: ByteCount::new(slot.shard_bytes),
+            charged_bytes: ByteCount::new(slot.charged_bytes),
             segment_count: slot.segment_count(),
         })
     }

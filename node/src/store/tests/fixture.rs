@@ -55,7 +55,11 @@ pub(super) fn content(shard: ShardPlace, version: u8) -> Bytes {
 }
 
 pub(super) fn put_of(shard: ShardPlace, version: u8) -> ShardPut {
-    let bytes = content(shard, version);
+    put_bytes(shard, version, content(shard, version))
+}
+
+/// A put of given bytes.
+pub(super) fn put_bytes(shard: ShardPlace, version: u8, bytes: Bytes) -> ShardPut {
     let hashed = hash_shard(&bytes).unwrap();
     let code = Code::new(2, 4).unwrap();
     let roots = code.slots().map(|slot| {

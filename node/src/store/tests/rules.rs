@@ -4,7 +4,8 @@ use cairn_core::{ByteCount, RevisionNumber, SecretKey, SegmentNumber, Signed, Un
 use cairn_runtime::{Runtime, SimRuntime};
 
 use super::fixture::{
-    assert_version, config, detail, on_machine, open, put_of, put_one, shard, slot, version,
+    assert_version, config, detail, on_machine, open, put_bytes, put_of, put_one, shard, slot,
+    version,
 };
 use crate::store::{Kept, PutDone, Replace, ShardStore, StoreError};
 
@@ -245,6 +246,32 @@ fn i9_a_store_takes_no_more_than_its_capacity() {
         // Room for its own records is left: the slot can go, and then there is room again.
         store.drop_slot(slot(1)).unwrap();
         put_one(&store, shard(1, 200), 0).unwrap();
+    });
+}
+
+#[test]
+fn i9_a_shard_takes_at_most_two_and_a_half_times_what_it_is_charged() {
+    on_machine(2, |runtime| {
+        let (store, _) = open(runtime.disk(), config("/store")).unwrap();
+        let mut segment = 0;
+        for bytes in [1_usize, 4_095, 4_096, 4_097, 8_191, 8_192, 8_193, 100_000] {
+            let before = store.figures().unwrap().used.get();
+            let charged = store.slot_figures(slot(1));
+            let charged = charged.map_or(0, |figures| figures.charged_bytes.get());
+            for _ in 0..8 {
+                let put = put_bytes(shard(1, segment), 0, vec![7; bytes].into());
+                store.put(&[put]).pop().unwrap().unwrap();
+                segment += 1;
+            }
+            let used = store.figures().unwrap().used.get() - before;
+            let figures = store.slot_figures(slot(1)).unwrap();
+            let charged = figures.charged_bytes.get() - charged;
+            // A pack's own page aside.
+            assert!(
+                used <= charged * 5 / 2 + 8_192,
+                "{bytes}: {used} for {charged}"
+            );
+        }
     });
 }
 
