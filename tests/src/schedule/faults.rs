@@ -202,15 +202,7 @@ async fn begin(
             declared.expect("the sequencer takes it");
             board.lock().tally.redrawn += 1;
         }
-        Fault::Lies => {
-            for index in &nodes {
-                let liar = liar(rng);
-                let name = format!("{liar:?}");
-                cluster.world.sim.note("liar", &[], name.as_bytes());
-                cluster.corrupt(*index, liar).await;
-                board.lock().tally.liars += 1;
-            }
-        }
+        Fault::Lies => lie(cluster, board, rng, &nodes).await,
     }
     let until = cluster.world.sim.elapsed() + rng.up_to(FAULT_TIME_MAX);
     Some(Standing {
@@ -218,6 +210,17 @@ async fn begin(
         nodes,
         until,
     })
+}
+
+/// Turns nodes into liars.
+async fn lie(cluster: &mut Cluster, board: &Board, rng: &mut SimRng, nodes: &[usize]) {
+    for index in nodes {
+        let liar = liar(rng);
+        let name = format!("{liar:?}");
+        cluster.world.sim.note("liar", &[], name.as_bytes());
+        cluster.corrupt(*index, liar).await;
+        board.lock().tally.liars += 1;
+    }
 }
 
 /// Sets a node's clock wrong by up to an hour.
