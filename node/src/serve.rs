@@ -172,8 +172,15 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
             slot,
         };
         let shard_bytes = record.shard_bytes();
-        let kept = self.core.store.store().slot_figures(place);
+        let store = self.core.store.store();
+        let kept = store.slot_figures(place);
         let kept = kept.map_or(0, |figures| figures.charged_bytes.get());
+        // The one that is there already, or makes room for this one.
+        let before = match store.kept(place, record.number, 1).as_slice() {
+            [Kept::Shard { bytes, .. }] => u64::from(charged_bytes(*bytes)),
+            _ => 0,
+        };
+        let kept = kept.saturating_sub(before);
         let charged = u64::from(charged_bytes(shard_bytes));
         if kept.saturating_add(charged) > group.slot_capacity.get() {
             let text = format!("the slot has {kept} of {} bytes", group.slot_capacity);

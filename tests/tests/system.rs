@@ -31,10 +31,14 @@ fn i1_any_four_of_eight_nodes_may_be_killed_and_five_are_named() {
     let out = network.path("out");
     let ran = network.run(&["get", &link, &out.to_string_lossy()]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
-    assert!(ran.stderr.contains("slots"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("5 of 8 slots missing"),
+        "{}",
+        ran.stderr
+    );
     assert!(ran.stderr.contains("error:"), "{}", ran.stderr);
     assert!(
-        begun.elapsed() < Duration::from_secs(45),
+        begun.elapsed() < Duration::from_secs(15),
         "{:?}",
         begun.elapsed()
     );

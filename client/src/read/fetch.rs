@@ -16,6 +16,7 @@ use cairn_core::message::ShardRange;
 use cairn_core::{NodeId, SlotIndex};
 use cairn_ledger::Ledger;
 use cairn_net::Network;
+use cairn_net::data::DataError;
 use cairn_proofs::widen_to_blocks;
 use cairn_runtime::Runtime;
 use futures::StreamExt;
@@ -25,11 +26,16 @@ use futures::stream::FuturesUnordered;
 use crate::client::Shared;
 use crate::group_view::{Freshness, GroupView};
 use crate::read::error::{MissingSlot, ReadError, SlotReadFailure};
-use crate::read::request::{SegmentKnown, Wanted, get_verified};
+use crate::read::request::{Heard, SegmentKnown, Wanted, get_verified};
 use crate::width::index;
 
 /// Without hedging budget, a slow answer is waited for this long before others are asked.
 const HEDGE_UNPAID: Duration = Duration::from_secs(2);
+/// A slot that has said nothing for this long, while others answered, is silent: it counts as
+/// missing. Well above any disk's or far link's delay, and above the time in which a node that
+/// is up is looked up among silent peers; only when too few others are left does
+/// it end a read, which may be tried again.
+const SILENT_AFTER: Duration = Duration::from_secs(8);
 
 /// A run of a segment's payload, verified.
 #[derive(Debug)]
@@ -57,9 +63,16 @@ struct UnderWay {
     /// When it counts as late.
     late_at: Duration,
     is_late: bool,
+    /// What came of the answer.
+    heard: Arc<Heard>,
 }
 
 impl UnderWay {
+    /// Whether the node has not said anything for long.
+    fn is_silent(&self, now: Duration) -> bool {
+        self.heard.silence(self.asked_at, now) >= SILENT_AFTER
+    }
+
     /// When to look at it: when it becomes late, and when no hedge could be paid for then, once
     /// it has been late for long.
     fn look_at(&self, now: Duration) -> Duration {
@@ -85,6 +98,8 @@ struct Fetch<'a, R: Runtime, N: Network, L: Ledger> {
     next_id: u64,
     failed: BTreeMap<SlotIndex, (Option<NodeId>, SlotReadFailure)>,
     has_refreshed: bool,
+    /// Whether any node has answered: what is silent beside it is not our own link.
+    has_answer: bool,
 }
 
 /// Fetches and verifies bytes `start..end` of a segment's payload.
@@ -110,14 +125,16 @@ pub(crate) async fn fetch<R: Runtime, N: Network, L: Ledger>(
         next_id: 0,
         failed: BTreeMap::new(),
         has_refreshed: false,
+        has_answer: false,
     };
     for wanted in parts {
         let rest = buffer.split_off(index(wanted.range.bytes));
         let room = std::mem::replace(&mut buffer, rest);
         fetch.begin(wanted, room);
     }
-    fetch.run().await?;
+    let ran = fetch.run().await;
     fetch.leave_late();
+    ran?;
     let mut whole = BytesMut::new();
     for part in fetch.parts {
         let bytes = part
@@ -191,6 +208,7 @@ impl<R: Runtime, N: Network, L: Ledger> Fetch<'_, R, N, L> {
         self.next_id += 1;
         let delay = self.client.peers.hedge_delay(node, wanted.range.bytes);
         let asked_at = self.now();
+        let heard = Arc::new(Heard::default());
         self.under_way.insert(
             id,
             UnderWay {
@@ -199,12 +217,13 @@ impl<R: Runtime, N: Network, L: Ledger> Fetch<'_, R, N, L> {
                 asked_at,
                 late_at: asked_at.saturating_add(delay),
                 is_late: false,
+                heard: Arc::clone(&heard),
             },
         );
         let client = Arc::clone(self.client);
         let segment = Arc::clone(&self.segment);
         let task = self.client.runtime.spawn("client get", async move {
-            get_verified(&client, &segment, wanted, node, room).await
+            get_verified(&client, &segment, (wanted, node), room, &heard).await
         });
         self.requests.push(Box::pin(async move {
             let result = task.join().await.unwrap_or(Err(SlotReadFailure::Aborted));
@@ -244,6 +263,10 @@ impl<R: Runtime, N: Network, L: Ledger> Fetch<'_, R, N, L> {
             return;
         };
         let Wanted { slot, range } = request.wanted;
+        self.has_answer |= matches!(
+            result,
+            Ok(_) | Err(SlotReadFailure::Data(DataError::Remote { .. }))
+        );
         let part = self
             .parts
             .iter_mut()
@@ -267,9 +290,17 @@ impl<R: Runtime, N: Network, L: Ledger> Fetch<'_, R, N, L> {
             .values()
             .filter(|request| !request.is_late)
             .map(|request| request.look_at(now))
+            .chain(self.silences(now))
             .min()
             .unwrap_or(Duration::MAX)
             .min(now.saturating_add(HEDGE_UNPAID))
+    }
+
+    /// When requests become silent that are not yet.
+    fn silences(&self, now: Duration) -> impl Iterator<Item = Duration> {
+        let silent_at = |request: &UnderWay| request.asked_at.saturating_add(SILENT_AFTER);
+        let all = self.under_way.values().map(silent_at);
+        all.filter(move |at| *at > now)
     }
 
     /// Marks requests that are late, as far as the hedging budget allows, and the parts that
@@ -309,7 +340,8 @@ impl<R: Runtime, N: Network, L: Ledger> Fetch<'_, R, N, L> {
     /// while, so that the next read does not wait for them again.
     fn leave_late(&self) {
         let now = self.now();
-        for request in self.under_way.values().filter(|request| request.is_late) {
+        let slow = self.under_way.values();
+        for request in slow.filter(|request| request.is_late || self.is_silent(request)) {
             self.client.peers.failed(request.node, now);
         }
     }
@@ -357,30 +389,47 @@ impl<R: Runtime, N: Network, L: Ledger> Fetch<'_, R, N, L> {
         }
     }
 
-    /// Asks as many other slots for `range` as are lacking to reconstruct it.
+    /// Whether the node of a request counts as missing while its answer may still come.
+    fn is_silent(&self, request: &UnderWay) -> bool {
+        self.has_answer && request.is_silent(self.now())
+    }
+
+    /// Asks as many other slots for `range` as are lacking to reconstruct it; all, once one is late
+    /// while others answer, so that several that are silent are not met one after the other.
     async fn bypass(&mut self, range: ShardRange) -> Result<(), ReadError> {
         loop {
             let needed = self.segment.code.data_count();
             let have: Vec<SlotIndex> = self.holding(range).iter().map(|held| held.0).collect();
-            let asked = |late: bool| {
-                self.under_way
-                    .values()
-                    .filter(|request| {
-                        request.is_late == late && covers(request.wanted.range, range)
-                    })
-                    .map(|request| request.wanted.slot)
-                    .collect::<Vec<_>>()
-            };
-            let (prompt, late) = (asked(false), asked(true));
+            let (mut prompt, mut late, mut silent) = (Vec::new(), Vec::new(), Vec::new());
+            for request in self.under_way.values() {
+                if !covers(request.wanted.range, range) {
+                    continue;
+                }
+                let kind = if self.is_silent(request) {
+                    &mut silent
+                } else if request.is_late {
+                    &mut late
+                } else {
+                    &mut prompt
+                };
+                kind.push(request.wanted.slot);
+            }
             let lacking = needed.saturating_sub(have.len() + prompt.len());
             if lacking == 0 {
                 return Ok(());
             }
+            let taken = [&have, &prompt, &late, &silent];
             let candidates = self.candidates(range, |slot| {
-                have.contains(&slot) || prompt.contains(&slot) || late.contains(&slot)
+                taken.iter().any(|slots| slots.contains(&slot))
             });
             let found = candidates.len();
-            for (slot, node) in candidates.into_iter().take(lacking) {
+            let are_late = !late.is_empty() || !silent.is_empty();
+            let asked_count = if self.has_answer && are_late {
+                found
+            } else {
+                lacking
+            };
+            for (slot, node) in candidates.into_iter().take(asked_count) {
                 let room = BytesMut::with_capacity(index(range.bytes));
                 self.ask(Wanted { slot, range }, node, room);
             }
@@ -447,7 +496,7 @@ impl<R: Runtime, N: Network, L: Ledger> Fetch<'_, R, N, L> {
         let late: BTreeMap<SlotIndex, (NodeId, Duration)> = self
             .under_way
             .values()
-            .filter(|request| request.is_late)
+            .filter(|request| request.is_late || self.is_silent(request))
             .map(|request| {
                 let waited = now.saturating_sub(request.asked_at);
                 (request.wanted.slot, (request.node, waited))
@@ -605,6 +654,7 @@ mod tests {
             asked_at: Duration::ZERO,
             late_at,
             is_late: false,
+            heard: Arc::default(),
         };
         assert_eq!(request.look_at(Duration::ZERO), late_at);
         let long = late_at + HEDGE_UNPAID;

@@ -1,6 +1,7 @@
 //! One request to one slot: get a range of a shard and verify it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -54,6 +55,31 @@ impl SegmentKnown {
     }
 }
 
+/// What has come from a node since it was asked.
+#[derive(Debug, Default)]
+pub(crate) struct Heard(AtomicU64);
+
+impl Heard {
+    /// It took the connection, at a monotonic time.
+    fn connection(&self, now: Duration) {
+        let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX - 1);
+        self.0.store(millis, Ordering::Relaxed);
+    }
+
+    /// Its answer has begun, and goes on at a pace that the stream sees to.
+    fn answer(&self) {
+        self.0.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// How long it has said nothing, of what was asked of it at a monotonic time.
+    pub(crate) fn silence(&self, asked_at: Duration, now: Duration) -> Duration {
+        match self.0.load(Ordering::Relaxed) {
+            u64::MAX => Duration::ZERO,
+            millis => now.saturating_sub(asked_at.max(Duration::from_millis(millis))),
+        }
+    }
+}
+
 /// A range of a shard to get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
@@ -62,16 +88,17 @@ pub(crate) struct Wanted {
 }
 
 /// Gets a range from a node and verifies it. The range must be whole blocks. The bytes are put
-/// into `into`, which has room for them.
+/// into `into`, which has room for them. `heard` notes
+/// what comes from the node on the way.
 pub(crate) async fn get_verified<R: Runtime, N: Network, L: Ledger>(
     client: &Arc<Shared<R, N, L>>,
     segment: &SegmentKnown,
-    wanted: Wanted,
-    node: NodeId,
+    (wanted, node): (Wanted, NodeId),
     mut into: BytesMut,
+    heard: &Heard,
 ) -> Result<BytesMut, SlotReadFailure> {
     let limit = client.config.request_limit;
-    let got = get(client, segment, wanted, node, &mut into);
+    let got = get(client, segment, (wanted, node), &mut into, heard);
     let result = match client.runtime.timeout(limit, got).await {
         Ok(result) => result,
         Err(_) => Err(SlotReadFailure::Timeout { limit }),
@@ -84,12 +111,13 @@ pub(crate) async fn get_verified<R: Runtime, N: Network, L: Ledger>(
 async fn get<R: Runtime, N: Network, L: Ledger>(
     client: &Arc<Shared<R, N, L>>,
     segment: &SegmentKnown,
-    wanted: Wanted,
-    node: NodeId,
+    (wanted, node): (Wanted, NodeId),
     into: &mut BytesMut,
+    heard: &Heard,
 ) -> Result<Duration, SlotReadFailure> {
     let limit = client.config.request_limit;
     let mut conn = client.pool.take(node, &segment.capability, limit).await?;
+    heard.connection(client.runtime.monotonic());
     let known = client.records.get(segment.group, segment.number);
     let known = known.filter(|record| segment.is_mine(record));
     let asked = ShardWanted {
@@ -104,7 +132,7 @@ async fn get<R: Runtime, N: Network, L: Ledger>(
         },
     };
     let began = client.runtime.monotonic();
-    let answer = conn.get(&asked, into).await?;
+    let answer = conn.get_heard(&asked, into, || heard.answer()).await?;
     drop(conn);
     let took = client.runtime.monotonic().saturating_sub(began);
     let record = match (known, answer.record) {

@@ -107,6 +107,54 @@ fn i2_no_unverified_byte_and_the_liar_is_named() {
     });
 }
 
+/// Nodes that are unplugged, not stopped: nothing comes, and no connection breaks. In simulated
+/// time.
+#[test]
+fn i1_silent_nodes_are_missing_within_seconds_and_slow_ones_are_waited_for() {
+    Sim::new(3).run(async |sim| {
+        let world = World::new(sim.machine("nodes").runtime(), 8);
+        let runtime = sim.machine("owner").runtime();
+        let folder = Path::new("/owner");
+        runtime.disk().create_dir_all(folder).unwrap();
+        let client_of = |number| {
+            let config = ClientConfig::default();
+            world.client_of(runtime.clone(), number, config)
+        };
+        let owner = world.owner_with(folder, &client_of(1), small());
+        let text = noise(9_000_000, 3);
+        let done = upload(&owner, &text).await;
+        let delay = |count: usize, seconds: u64| {
+            for (at, node) in world.nodes.keys().enumerate() {
+                let delay = Duration::from_secs(if at < count { seconds } else { 0 });
+                world.node(*node).behave(Behaviour {
+                    delay,
+                    ..Behaviour::default()
+                });
+            }
+        };
+        for (number, silent) in (20..).zip([1, 4, 5, 7]) {
+            delay(silent, 1_000_000);
+            let begun = runtime.monotonic();
+            let found = download(&client_of(number), &done.link).await;
+            let took = runtime.monotonic().saturating_sub(begun);
+            match found {
+                Ok(found) => assert!(silent <= 4 && found == text),
+                Err(ReadError::TooFewSlots { missing, .. }) => {
+                    assert_eq!((missing.len(), silent > 4), (silent, true));
+                }
+                Err(error) => panic!("{silent}: {error}"),
+            }
+            assert!(took < Duration::from_secs(12), "{silent} silent: {took:?}");
+        }
+        // A connection takes three seconds and an answer three more, of five nodes or of all.
+        for (number, slow) in (30..).zip([5, 8]) {
+            delay(slow, 3);
+            let found = download(&client_of(number), &done.link).await.unwrap();
+            assert!(found == text, "{slow} slow");
+        }
+    });
+}
+
 /// Whether the failure is what the lie should be taken for.
 fn names(lie: Lie, failure: &SlotReadFailure) -> bool {
     match failure {

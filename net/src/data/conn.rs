@@ -164,6 +164,24 @@ where
         wanted: &ShardWanted,
         into: &mut BytesMut,
     ) -> Result<ShardGot, DataError> {
+        self.get_heard(wanted, into, || {}).await
+    }
+
+    /// As [`Self::get`]; `heard` is called when the answer begins, before the bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::get`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::get`].
+    pub async fn get_heard(
+        &mut self,
+        wanted: &ShardWanted,
+        into: &mut BytesMut,
+        heard: impl FnOnce() + Send,
+    ) -> Result<ShardGot, DataError> {
         into.clear();
         let request = DataRequest::Get {
             group: wanted.group,
@@ -173,6 +191,7 @@ where
             record: wanted.record,
         };
         let response = self.exchange(&request, &[]).await?;
+        heard();
         let DataResponse::Shard {
             record,
             range,

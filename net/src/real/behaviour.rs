@@ -162,7 +162,8 @@ fn dht(
         .set_caching(kad::Caching::Disabled)
         .set_query_timeout(QUERY_TIME_MAX)
         .set_max_packet_size(RECORD_BYTES_MAX + PACKET_OVERHEAD_BYTES)
-        .set_parallelism(NonZeroUsize::new(3).expect("3 is not 0"));
+        // So many silent peers hold no lookup up.
+        .set_parallelism(NonZeroUsize::new(8).expect("8 is not 0"));
     let mut dht = kad::Behaviour::with_config(local, records, config);
     dht.set_mode(Some(match mode {
         DhtMode::Server => kad::Mode::Server,
