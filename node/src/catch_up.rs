@@ -142,7 +142,8 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
     /// fetched for a revision that will not be acknowledged.
     fn check_bytes(&self, detail: &RevisionDetail, leaves: &Leaves) -> Result<(), CatchUpError> {
         let (expected, found) = (ByteCount::new(leaves.bytes()), detail.revision.slot_bytes);
-        if expected == found && found <= self.group.slot_capacity {
+        let fits = ByteCount::new(leaves.charged()) <= self.group.slot_capacity;
+        if expected == found && fits {
             return Ok(());
         }
         let slot = self.place;

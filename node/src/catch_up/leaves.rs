@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use cairn_core::message::{RECORDS_PAGE_MAX, RecordEntry};
 use cairn_core::{
     Digest, NodeId, Record, RevisionDetail, SegmentNumber, SegmentRecord, ShardRoot, Signed,
-    SlotIndex,
+    SlotIndex, charged_bytes,
 };
 use cairn_ledger::port::Ledger;
 use cairn_net::Network;
@@ -30,6 +30,7 @@ pub(super) struct Leaves {
 #[derive(Clone, Copy, Debug)]
 struct Expected {
     root: ShardRoot,
+    bytes: u32,
     /// Digest of its segment record, so that it is known again.
     record: Digest,
 }
@@ -48,6 +49,14 @@ impl Leaves {
     /// Bytes of our slot.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// What they count against our slot's capacity.
+    pub(super) fn charged(&self) -> u64 {
+        let shards = self.by_number.iter().flatten();
+        shards
+            .map(|leaf| u64::from(charged_bytes(leaf.bytes)))
+            .sum()
     }
 
     /// Root of our shard; `None` for an emptied leaf.
@@ -158,6 +167,7 @@ impl<'a> Builder<'a> {
             let root = record.shard_roots.get(self.slot).copied()?;
             Some(Expected {
                 root,
+                bytes: record.shard_bytes(),
                 record: record.record_digest(),
             })
         });
