@@ -244,6 +244,25 @@ impl DevNetwork {
         assert_eq!(ran.code, Some(0), "{verb} {numbers:?}: {}", ran.stderr);
     }
 
+    /// Sends a signal, such as `STOP`, to nodes' processes.
+    ///
+    /// # Panics
+    ///
+    /// When one has no process.
+    pub fn signal(&self, name: &str, numbers: &[u16]) {
+        let text = self.run(&["--json", "dev", "status"]).text();
+        let status: serde_json::Value = serde_json::from_str(&text).expect("it prints JSON");
+        let nodes = status["nodes"].as_array().expect("nodes");
+        for node in nodes {
+            let is_meant = numbers.iter().any(|number| node["number"] == *number);
+            if is_meant {
+                let process = node["pid"].to_string();
+                let sent = Command::new("kill").args(["-s", name, &process]).status();
+                assert!(sent.expect("kill starts").success(), "{name} {node}");
+            }
+        }
+    }
+
     /// `cairn stat` as JSON.
     ///
     /// # Panics

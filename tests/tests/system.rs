@@ -45,6 +45,44 @@ fn i1_any_four_of_eight_nodes_may_be_killed_and_five_are_named() {
     assert!(!out.exists(), "no half a file is left");
 }
 
+/// I1: nodes that fall silent, with every connection left open, are missing as those that are
+/// killed: four cost seconds, five are an error after some ten.
+#[test]
+fn i1_silent_nodes_cost_seconds() {
+    let network = DevNetwork::start(8);
+    let content = bytes_of(8, 9 * MIB);
+    let link = network.put("file", &content);
+    network.wait_complete(&link);
+    network.signal("STOP", &[2, 4, 6, 8]);
+    let begun = real_time();
+    let ran = network.cat(&link);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_same(&ran.stdout, &content);
+    assert!(
+        begun.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        begun.elapsed()
+    );
+    network.signal("STOP", &[1]);
+    let begun = real_time();
+    let ran = network.cat(&link);
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("5 of 8 slots missing"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
+    network.signal("CONT", &[1, 2, 4, 6, 8]);
+    let ran = network.cat(&link);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_same(&ran.stdout, &content);
+}
+
 /// I3: a node that lost its disk ends in the committed slot root, and carries its weight again.
 #[test]
 fn i3_a_node_that_lost_its_disk_catches_up() {

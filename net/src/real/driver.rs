@@ -48,6 +48,9 @@ const OUTBOUND_MAX: usize = 1_024;
 const QUERIES_MAX: usize = 256;
 /// Valid records after which a search ends: three of the nodes nearest to the key.
 const FOUND_ENOUGH: usize = 3;
+/// A search that has found a valid record ends after so much longer: the peers that have not
+/// answered yet may never do.
+const FOUND_TIME_MAX: Duration = Duration::from_secs(2);
 /// Addresses that a peer may tell us of itself.
 const TOLD_ADDRESSES_MAX: usize = 8;
 
@@ -84,6 +87,8 @@ struct Find {
     key: Digest,
     best: Option<Vec<u8>>,
     found: usize,
+    /// When the first valid record came, by the monotonic clock.
+    found_at: Option<Duration>,
     answer: oneshot::Sender<Result<Option<Vec<u8>>, NetError>>,
 }
 
@@ -256,6 +261,7 @@ impl Driver {
             key,
             best: None,
             found: 0,
+            found_at: None,
             answer,
         };
         self.state.finds.insert(id, find);
@@ -380,7 +386,10 @@ impl Driver {
         {
             let value = found.record.value;
             // One that is not valid must not end the search before those that are.
-            find.found += usize::from(is_valid(find.key, &value, now));
+            if is_valid(find.key, &value, now) {
+                find.found += 1;
+                find.found_at.get_or_insert(self.shared.runtime.monotonic());
+            }
             find.best = newer(find.key, find.best.take(), value, now);
         }
         if step.last {
@@ -392,6 +401,23 @@ impl Driver {
             && let Some(mut query) = self.swarm.behaviour_mut().dht.query_mut(&id)
         {
             query.finish();
+        }
+    }
+
+    /// Ends the searches that have what they look for and wait for peers that say nothing.
+    fn end_searches(&mut self) {
+        let now = self.shared.runtime.monotonic();
+        let is_over = |find: &Find| {
+            let since = find.found_at.map(|at| now.saturating_sub(at));
+            since.is_some_and(|since| since >= FOUND_TIME_MAX)
+        };
+        let finds = self.state.finds.iter();
+        let over = finds.filter(|(_, find)| is_over(find)).map(|(id, _)| *id);
+        let over: Vec<QueryId> = over.collect();
+        for id in over {
+            if let Some(mut query) = self.swarm.behaviour_mut().dht.query_mut(&id) {
+                query.finish();
+            }
         }
     }
 
@@ -465,6 +491,7 @@ impl Driver {
 
     fn on_tick(&mut self) {
         self.state.ticks += 1;
+        self.end_searches();
         self.publish_due();
         if self.state.ticks.is_multiple_of(RELAY_TICKS) {
             self.reserve_at_relays();
