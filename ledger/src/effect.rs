@@ -1,7 +1,7 @@
 //! What a block changed, for those who follow the ledger.
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_core::{EpochNumber, GroupId, Height, NodeId, RevisionNumber, TxId, UnixMillis};
+use cairn_core::{Amount, EpochNumber, GroupId, Height, NodeId, RevisionNumber, TxId, UnixMillis};
 
 use crate::block::{BLOCK_BYTES_MAX, LOST_MAX, Verdict};
 use crate::state::SLOTS_DRAWN_MAX;
@@ -84,6 +84,17 @@ pub enum Effect {
         /// What the proof says.
         verdict: Verdict,
     },
+    /// A node was paid for an epoch that it proved; not told when nothing was due.
+    Paid {
+        /// The node, whose account it is paid to.
+        node: NodeId,
+        /// The epoch.
+        epoch: EpochNumber,
+        /// What its slots earned; the largest amount when it is more.
+        due: Amount,
+        /// What it got of that: less when an escrow is dry.
+        amount: Amount,
+    },
 }
 
 /// The changes of one block.
@@ -100,6 +111,7 @@ pub struct BlockEffects {
 // The effects of one block fit one response. Most per byte of a block: an acknowledged slot of 41
 // bytes gives `Acknowledged` (42) and `SlotReleased` (66). A drawn slot gives `SlotMoved` (99) and
 // its share of `GroupPlaced` (33); a lost node gives `NodeChanged` (33).
+// A proof of 188 bytes gives `Judged` (42) and `Paid` (57).
 const _: () = assert!(
     BLOCK_BYTES_MAX * (42 + 66) / 41 + SLOTS_DRAWN_MAX * (99 + 33) + 2 * LOST_MAX * 33 + 64
         <= EFFECTS_BYTES_MAX

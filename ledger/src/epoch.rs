@@ -5,8 +5,8 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{
-    Bounded, ByteCount, Digest, EpochNumber, GroupId, GroupRevision, GroupRoot, RevisionNumber,
-    SlotIndex,
+    Amount, Bounded, ByteCount, Digest, EpochNumber, GroupId, GroupRevision, GroupRoot,
+    RevisionNumber, SlotIndex,
 };
 use cairn_proofs::AcknowledgedSlot;
 use cairn_proofs::challenge::{SAMPLES_DEFAULT, SAMPLES_MAX};
@@ -111,13 +111,16 @@ pub(crate) struct Departed {
     pub(crate) revision: KeptRevision,
     /// Slots of the group: n.
     pub(crate) slot_count: u8,
+    /// What the node is paid for it per GiB.
+    pub(crate) price: Amount,
 }
 
 impl Departed {
-    pub(crate) const fn of(frozen: &FrozenSlot) -> Self {
+    pub(crate) const fn of(frozen: &FrozenSlot, price: Amount) -> Self {
         Self {
             revision: KeptRevision::of(&frozen.revision),
             slot_count: frozen.slot_count,
+            price,
         }
     }
 

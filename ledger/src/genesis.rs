@@ -40,9 +40,9 @@ const KEPT_BYTES: u64 = 8 + 4 + 8 + 32;
 /// that its holder and its leaver refer to, two each; and of the two nodes that had acknowledged
 /// it when the epoch began and have left it since.
 const SLOT_BYTES_MAX: u64 =
-    32 + 33 + 8 + 8 + 16 + 1 + 41 + 16 + 34 + 4 * KEPT_BYTES + 2 * DEPARTED_BYTES;
-/// Bytes of a slot that left a node: node, slot, what was frozen.
-const DEPARTED_BYTES: u64 = 32 + 33 + KEPT_BYTES + 1;
+    32 + 33 + 8 + 8 + 8 + 16 + 1 + 41 + 8 + 16 + 34 + 4 * KEPT_BYTES + 2 * DEPARTED_BYTES;
+/// Bytes of a slot that left a node: node, slot, what was frozen, price.
+const DEPARTED_BYTES: u64 = 32 + 33 + KEPT_BYTES + 1 + 8;
 
 /// The numbers a ledger runs by. Part of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -88,7 +88,7 @@ impl Default for Parameters {
             slot_capacity_max: ByteCount::new(16 << 30),
             // Ten years of hours.
             term_epochs_max: 87_600,
-            // Nothing is paid out of the escrow yet.
+            // Those who trust each other need not pay.
             escrow_percent: 0,
             accounts_max: 1 << 24,
             nodes_max: 1 << 16,

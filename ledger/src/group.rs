@@ -128,6 +128,13 @@ pub fn term_price(
         .map(Amount::from_micro)
 }
 
+/// What a slot of these bytes earns in one proven epoch, rounded down: what is lost to rounding
+/// stays in the escrow. `None` above the largest amount.
+#[must_use]
+pub fn epoch_price(slot_bytes: ByteCount, price: Amount) -> Option<Amount> {
+    price.prorate_floor(slot_bytes.get(), 1 << 30)
+}
+
 /// The binding of one slot to one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Deal {
@@ -137,6 +144,8 @@ pub struct Deal {
     pub previous: Option<NodeId>,
     /// Height of the block that drew `node`.
     pub since: Height,
+    /// What `node` offered then: paid per GiB and proven epoch, whatever it offers later.
+    pub price: Amount,
     /// Newest revision that `node` says it holds whole.
     pub acknowledged: RevisionNumber,
     /// What it had acknowledged when the epoch of the last change began.
@@ -178,6 +187,17 @@ impl Deal {
         (number > RevisionNumber::ZERO).then_some(number)
     }
 
+    /// What a node that holds or leaves the slot is paid per GiB and proven epoch; `None` for
+    /// another node.
+    #[must_use]
+    pub fn price_of(&self, node: NodeId) -> Option<Amount> {
+        match self.leaver {
+            Some(leaver) if leaver.node == node => Some(leaver.price),
+            _ if self.holder() == Some(node) => Some(self.price),
+            _ => None,
+        }
+    }
+
     /// Revisions that it refers to.
     pub(crate) fn revisions(&self, epoch: EpochNumber) -> impl Iterator<Item = RevisionNumber> {
         let held = self
@@ -208,6 +228,8 @@ pub enum DealState {
 pub struct Leaver {
     /// The draining node.
     pub node: NodeId,
+    /// What it is paid per GiB and proven epoch.
+    pub price: Amount,
     /// What it had acknowledged when its successor was drawn; at least 1.
     pub acknowledged: RevisionNumber,
     /// What it had acknowledged when the epoch of the last change began.

@@ -5,6 +5,7 @@ mod audit;
 mod check;
 mod epoch;
 mod lapse;
+mod pay;
 mod prove;
 mod slots;
 

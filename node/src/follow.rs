@@ -239,7 +239,8 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
             | Effect::TxDone { .. }
             | Effect::EpochBegan(_)
             | Effect::EpochOpened(_)
-            | Effect::Judged { .. } => {}
+            | Effect::Judged { .. }
+            | Effect::Paid { .. } => {}
         }
     }
 }

@@ -159,7 +159,9 @@ impl State {
             if !bound.iter().all(|node| nodes.insert(*node)) {
                 return Err(malformed);
             }
+            let leaver_price = deal.leaver.map_or(Amount::ZERO, |leaver| leaver.price);
             if deal.acknowledged > group.revision.number
+                || deal.price.max(leaver_price) > group.price_max
                 || (deal.state == DealState::Leaving && deal.leaver.is_some())
             {
                 return Err(malformed);

@@ -101,8 +101,10 @@ impl State {
         if !self.has_epochs() {
             return;
         }
-        if let Some(frozen) = self.frozen_slot(slot, node) {
-            self.departed.insert((node, slot), Departed::of(&frozen));
+        let price = self.price_of(slot, node);
+        if let Some((frozen, price)) = self.frozen_slot(slot, node).zip(price) {
+            let departed = Departed::of(&frozen, price);
+            self.departed.insert((node, slot), departed);
         }
     }
 

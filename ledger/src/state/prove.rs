@@ -225,5 +225,8 @@ impl State {
             epoch: epoch.number,
             verdict,
         });
+        if verdict == Verdict::Valid {
+            self.pay_node(node, effects);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Who holds which slot: binding, release, loss and the draws.
 
 use cairn_core::code::SLOTS_MAX;
-use cairn_core::{ByteCount, Digest, GroupId, NodeId, RevisionNumber, SlotIndex};
+use cairn_core::{Amount, ByteCount, Digest, GroupId, NodeId, RevisionNumber, SlotIndex};
 
 use super::apply::{NODES_DRAWN_FROM_MAX, SLOTS_DRAWN_MAX};
 use super::{PendingDraw, State};
@@ -195,14 +195,16 @@ impl State {
             node: *node,
             previous: None,
             since,
+            price: self.offer_of(*node),
             acknowledged: RevisionNumber::ZERO,
             frozen,
             state: DealState::Held,
             leaver: None,
         };
+        let deals: Vec<Deal> = nodes.iter().map(deal).collect();
         if let Some(group) = self.groups.get_mut(&id) {
             assert_eq!(nodes.len(), group.code.shard_count(), "one node per slot");
-            group.deals = nodes.iter().map(deal).collect();
+            group.deals = deals;
         }
         for (slot, &to) in (0..=u8::MAX).map(SlotIndex::new).zip(nodes) {
             let slot = SlotRef { group: id, slot };
@@ -272,6 +274,7 @@ impl State {
     fn hand_over(&mut self, slot: SlotRef, to: NodeId, effects: &mut Vec<Effect>) {
         let since = self.height;
         let frozen = self.frozen_nothing();
+        let price = self.offer_of(to);
         let Some(deal) = self.deal_mut(slot) else {
             return;
         };
@@ -279,6 +282,7 @@ impl State {
         let leaver = match deal.state {
             DealState::Leaving => Some(Leaver {
                 node: from,
+                price: deal.price,
                 acknowledged: deal.acknowledged,
                 frozen: deal.frozen,
             }),
@@ -288,6 +292,7 @@ impl State {
             node: to,
             previous: Some(leaver.map_or(from, |leaver| leaver.node)),
             since,
+            price,
             acknowledged: RevisionNumber::ZERO,
             frozen,
             state: DealState::Held,
@@ -300,6 +305,12 @@ impl State {
             to,
         });
         self.note_relaxed(slot.group);
+    }
+
+    /// What a drawn node asks.
+    fn offer_of(&self, node: NodeId) -> Amount {
+        let entry = self.nodes.get(&node).expect("a drawn node is known");
+        entry.terms.price
     }
 
     /// Of a node that is drawn in the epoch that runs.

@@ -3,6 +3,7 @@
 mod epochs;
 mod exhaustive;
 mod model;
+mod pay;
 mod prover;
 mod races;
 mod refusals;

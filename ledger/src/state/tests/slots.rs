@@ -152,6 +152,7 @@ fn a_draining_nodes_deal_ends_when_its_successor_acknowledges() {
         deal.leaver,
         Some(Leaver {
             node: node(leaver),
+            price: Amount::from_micro(5),
             acknowledged: owed,
             frozen: Default::default(),
         })
