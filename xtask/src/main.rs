@@ -91,9 +91,11 @@ fn cargo(command: &mut Command) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The folder above this crate's own.
+/// The folder above this crate's own, as cargo says when it runs us: builds of several checkouts
+/// may share a target folder.
 fn workspace_root() -> anyhow::Result<PathBuf> {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    let own = env::var_os("CARGO_MANIFEST_DIR").context("run it as `cargo xtask`")?;
+    Path::new(&own)
         .parent()
         .map(Path::to_owned)
         .context("the crate has a folder above it")
