@@ -16,6 +16,7 @@ use crate::config::{LedgerServer, Pacing};
 use crate::follow::Acknowledgements;
 use crate::groups::Groups;
 use crate::memory::ShardMemory;
+use crate::prove::Proofs;
 use crate::status::Lags;
 use crate::store::GroupCommit;
 
@@ -36,6 +37,7 @@ pub(crate) struct Core<R: Runtime, N: Network, L: Ledger> {
     pub(crate) work: Work,
     pub(crate) acknowledgements: Acknowledgements,
     pub(crate) lags: Lags,
+    pub(crate) proofs: Proofs,
     /// One transaction at a time: they are numbered.
     pub(crate) submitting: tokio::sync::Mutex<()>,
 }

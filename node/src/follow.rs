@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use cairn_core::{Bounded, Height, RevisionNumber};
+use cairn_ledger::Verdict;
 use cairn_ledger::effect::{BlockEffects, Effect};
 use cairn_ledger::group::{Deal, DealState, Group};
 use cairn_ledger::node::NodeStatus;
@@ -22,7 +23,7 @@ use crate::catch_up::{CatchUpError, catch_up};
 use crate::control::check_detail;
 use crate::core::Core;
 use crate::groups::Age;
-use crate::store::StoreError;
+use crate::store::{Needs, StoreError};
 
 /// What will fail again is tried after so many of the longest waits: an hour by default.
 const LASTING_FACTOR: u32 = 60;
@@ -131,7 +132,9 @@ async fn follow_from_now<R: Runtime, N: Network, L: Ledger>(
     wait: &mut Duration,
 ) -> Result<(), LedgerError> {
     register(core).await?;
-    let mut next = after(core.ledger.status().await?.height);
+    let status = core.ledger.status().await?;
+    core.proofs.begin(&status);
+    let mut next = after(status.height);
     // Effects of the blocks up to here were perhaps not seen, and will not be.
     core.groups.forget_all();
     read_slots(core).await?;
@@ -235,13 +238,35 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
                 core.groups.forget(slot.group);
                 core.look_at(*slot);
             }
+            Effect::EpochBegan(epoch) => {
+                core.proofs.epoch_began(*epoch);
+                look_at_waiting(core);
+            }
+            Effect::EpochOpened(_) => core.proofs.epoch_opened(),
+            Effect::Judged {
+                node,
+                epoch,
+                verdict,
+            } if *node == core.id => {
+                if *verdict == Verdict::Invalid {
+                    tracing::error!(%epoch, "our proof was found invalid");
+                }
+                core.proofs.judged(*epoch);
+                look_at_waiting(core);
+            }
             Effect::NodeChanged(_)
             | Effect::TxDone { .. }
-            | Effect::EpochBegan(_)
-            | Effect::EpochOpened(_)
             | Effect::Judged { .. }
             | Effect::Paid { .. } => {}
         }
+    }
+}
+
+/// Looks at slots that have something to give up once it need not be proved any more.
+fn look_at_waiting<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>) {
+    let waiting = core.store.store().waiting_slots();
+    for slot in waiting.into_iter().chain(core.proofs.leaving()) {
+        core.look_at(slot);
     }
 }
 
@@ -343,11 +368,13 @@ async fn look<R: Runtime, N: Network, L: Ledger>(
     let deal = match standing(core, &group, slot) {
         Standing::Held(deal) => deal,
         Standing::Needed => return Ok(Looked::Done),
+        Standing::Gone if !core.proofs.may_go(slot) => return Ok(Looked::Done),
         Standing::Gone => {
             drop_slot(core, slot).await?;
             return Ok(Looked::Dropped);
         }
     };
+    core.proofs.stay(slot);
     let revision = group.revision.number;
     core.lags.change(slot, |seen| {
         if seen.revision != revision {
@@ -362,6 +389,13 @@ async fn look<R: Runtime, N: Network, L: Ledger>(
     if revision == RevisionNumber::ZERO {
         return Ok(Looked::Done);
     }
+    if core.store.store().is_waiting(slot) {
+        let frozen = core.proofs.frozen(deal.frozen, deal.acknowledged);
+        let needs = Needs::of(deal.acknowledged, frozen, revision);
+        core.store
+            .with(move |store| store.release_emptied(slot, &needs))
+            .await?;
+    }
     let reached = core.store.store().reached(slot);
     let is_there = reached.is_some_and(|reached| {
         reached.whole && reached.detail.unverified().revision == group.revision
@@ -371,11 +405,6 @@ async fn look<R: Runtime, N: Network, L: Ledger>(
     }
     if deal.acknowledged < revision {
         core.acknowledgements.add(slot, revision);
-    } else {
-        let acknowledged = deal.acknowledged;
-        core.store
-            .with(move |store| store.release_emptied(slot, acknowledged))
-            .await?;
     }
     Ok(Looked::Done)
 }

@@ -23,6 +23,7 @@ mod groups;
 mod maintain;
 mod memory;
 mod node;
+mod prove;
 mod publish;
 mod serve;
 mod status;

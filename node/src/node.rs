@@ -21,6 +21,7 @@ use crate::follow::{
 use crate::groups::Groups;
 use crate::maintain::{ScrubReport, maintain, scrub_all, scrub_on};
 use crate::memory::ShardMemory;
+use crate::prove::{Proofs, prove_on};
 use crate::publish::publish;
 use crate::serve::serve_stream;
 use crate::status::{Lags, NodeStatus, SlotLag};
@@ -114,6 +115,7 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
         work: Work::default(),
         acknowledgements: Acknowledgements::default(),
         lags: Lags::default(),
+        proofs: Proofs::default(),
         submitting: tokio::sync::Mutex::new(()),
     });
     let (closing, closed) = watch::channel(false);
@@ -124,6 +126,7 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
     let mut working = vec![
         runtime.spawn("ledger", follow(Arc::clone(&core))),
         runtime.spawn("acknowledgements", acknowledge(Arc::clone(&core))),
+        runtime.spawn("proofs", prove_on(Arc::clone(&core))),
         runtime.spawn("retries", wake(Arc::clone(&core))),
         runtime.spawn("maintenance", maintain(Arc::clone(&core))),
         runtime.spawn("scrub", scrub_on(Arc::clone(&core))),

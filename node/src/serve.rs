@@ -397,6 +397,7 @@ pub(crate) fn refusal_of(error: &StoreError) -> Refusal {
         | StoreError::Lacking { .. }
         | StoreError::SlotRoot { .. }
         | StoreError::SlotBytes { .. }
+        | StoreError::Unreached { .. }
         | StoreError::Closed => error.to_string(),
     };
     Refusal::new(error.code(), text)

@@ -30,6 +30,7 @@ mod format;
 mod group_commit;
 mod index;
 mod pack;
+mod prove;
 mod read;
 mod recover;
 mod release;
@@ -59,6 +60,7 @@ pub use read::{Check, ShardRead, Wanted};
 pub use recover::OpenReport;
 pub use scrub::{SCRUB_STEP_BYTES, ScrubCursor, ScrubStep};
 pub use slots::SlotReached;
+pub use state::Needs;
 
 /// Share of the capacity kept for slots' files, dead lists and the copying of live shards out of
 /// mostly dead packs: a sixteenth.

@@ -4,4 +4,5 @@ mod adversary;
 mod catch_up;
 mod cluster;
 mod details;
+mod proving;
 mod serving;

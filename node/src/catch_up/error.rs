@@ -62,7 +62,8 @@ impl CatchUpError {
                 | StoreError::Damaged { .. }
                 | StoreError::OutOfRange { .. }
                 | StoreError::Lacking { .. }
-                | StoreError::SlotRoot { .. } => Retry::Later,
+                | StoreError::SlotRoot { .. }
+                | StoreError::Unreached { .. } => Retry::Later,
             },
             Self::Ledger(_) => Retry::Later,
         }

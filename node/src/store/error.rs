@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use cairn_core::{Blame, ByteCount, ErrorCode, Retry, SegmentNumber, ShardRoot, SlotRoot};
+use cairn_core::{
+    Blame, ByteCount, ErrorCode, Retry, RevisionNumber, SegmentNumber, ShardRoot, SlotRoot,
+};
 use cairn_ledger::tx::SlotRef;
 use cairn_runtime::DiskError;
 
@@ -110,6 +112,14 @@ pub enum StoreError {
         /// How many it lacks.
         count: u32,
     },
+    /// The revision is none that the slot has reached, or was given up: nobody asks for its proof.
+    #[error("{slot} does not have revision {revision}")]
+    Unreached {
+        /// Which.
+        slot: SlotRef,
+        /// The revision.
+        revision: RevisionNumber,
+    },
     /// The slot's shards do not have the revision's slot root.
     #[error("{slot} has root {found}, expected {expected}")]
     SlotRoot {
@@ -151,7 +161,7 @@ impl StoreError {
     pub const fn retry(&self) -> Retry {
         match self {
             Self::Conflict { .. } | Self::Emptied { .. } | Self::OutOfRange { .. } => Retry::Never,
-            Self::Foreign { .. } | Self::SlotBytes { .. } => Retry::Never,
+            Self::Foreign { .. } | Self::SlotBytes { .. } | Self::Unreached { .. } => Retry::Never,
             Self::Lacking { .. } | Self::SlotRoot { .. } => Retry::Later,
             Self::Full { .. }
             | Self::Absent { .. }
@@ -170,7 +180,8 @@ impl StoreError {
             | Self::Emptied { .. }
             | Self::OutOfRange { .. }
             | Self::SlotRoot { .. }
-            | Self::SlotBytes { .. } => Blame::Caller,
+            | Self::SlotBytes { .. }
+            | Self::Unreached { .. } => Blame::Caller,
             Self::Full { .. } | Self::Damaged { .. } | Self::Disk(_) | Self::Lacking { .. } => {
                 Blame::World
             }
@@ -187,7 +198,9 @@ impl StoreError {
             Self::Absent { .. } | Self::Emptied { .. } => ErrorCode::NoSuchShard,
             Self::Damaged { .. } => ErrorCode::Damaged,
             Self::OutOfRange { .. } => ErrorCode::OutOfRange,
-            Self::Lacking { .. } | Self::SlotRoot { .. } => ErrorCode::Lagging,
+            Self::Lacking { .. } | Self::SlotRoot { .. } | Self::Unreached { .. } => {
+                ErrorCode::Lagging
+            }
             Self::SlotBytes { .. } => ErrorCode::BadRecord,
             Self::Disk(_) => ErrorCode::DiskFailed,
             Self::Foreign { .. } => ErrorCode::Internal,

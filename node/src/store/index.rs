@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use cairn_core::{
-    ByteCount, RevisionDetail, SegmentNumber, ShardRoot, Signed, UnixMillis, charged_bytes,
+    ByteCount, RevisionDetail, RevisionNumber, SegmentNumber, ShardRoot, Signed, UnixMillis,
+    charged_bytes,
 };
 use cairn_ledger::tx::SlotRef;
 use cairn_proofs::{Leaf, SlotTree};
@@ -81,7 +82,7 @@ pub(super) struct Slot {
     /// Numbers below are covered by a revision: their shards are not replaced.
     pub(super) fixed_count: u32,
     /// Shards whose leaf a revision emptied, and whose bytes may not be dropped yet.
-    pub(super) condemned: Vec<Location>,
+    pub(super) condemned: BTreeMap<SegmentNumber, Entry>,
 }
 
 /// What a slot has, as seen from outside.
@@ -123,7 +124,7 @@ impl Slot {
             state,
             tree,
             fixed_count,
-            condemned: Vec::new(),
+            condemned: BTreeMap::new(),
         }
     }
 
@@ -225,6 +226,11 @@ impl Slot {
         u32::try_from(below).expect("numbers are u32")
     }
 
+    /// Whether it has an earlier revision or shards that wait for their release.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.condemned.is_empty() || !self.state.earlier.is_empty()
+    }
+
     /// Whether nothing of the slot is here: at most its file, which says up to where it was dropped.
     pub(super) fn is_gone(&self) -> bool {
         self.shard_count == 0
@@ -240,6 +246,30 @@ impl Slot {
             let gone = self.state.emptied.count_below(count);
             self.count_below(count) + gone == count
         })
+    }
+
+    /// The entry of a shard that the reached revision or an earlier one has.
+    pub(super) fn entry(&self, number: SegmentNumber) -> Option<&Entry> {
+        self.get(number).or_else(|| self.condemned.get(&number))
+    }
+
+    /// The reached or earlier revision of that number.
+    pub(super) fn revision(&self, number: RevisionNumber) -> Option<(&RevisionDetail, &NumberSet)> {
+        let reached = self.state.reached.as_ref().map(Signed::unverified);
+        let reached = reached.map(|detail| (detail, &self.state.emptied));
+        let earlier = self.state.earlier.iter();
+        let mut all = earlier
+            .map(|earlier| (earlier.detail.unverified(), &earlier.emptied))
+            .chain(reached);
+        all.find(|(detail, _)| detail.revision.number == number)
+    }
+
+    /// The shards that wait for their release and that no earlier revision has.
+    pub(super) fn unneeded(&self) -> Vec<SegmentNumber> {
+        let condemned = self.condemned.keys().copied();
+        condemned
+            .filter(|number| !self.state.is_needed(*number))
+            .collect()
     }
 
     /// The tree at `detail`, of what is kept, with those leaves empty.
@@ -390,6 +420,17 @@ impl Index {
         slot.get(shard.segment)
             .copied()
             .ok_or(StoreError::Absent { shard })
+    }
+
+    /// The entry of a shard that a reached revision has, or had.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Absent`].
+    pub(super) fn find_proved(&self, shard: ShardPlace) -> Result<Entry, StoreError> {
+        let slot = self.slots.get(&shard.slot);
+        let entry = slot.and_then(|slot| slot.entry(shard.segment));
+        entry.copied().ok_or(StoreError::Absent { shard })
     }
 
     /// Whether the entry of a shard is still this one.

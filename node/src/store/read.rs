@@ -14,7 +14,7 @@ use cairn_runtime::{Disk, DiskError};
 
 use super::error::{Damage, ShardPlace, StoreError};
 use super::format::index;
-use super::index::Entry;
+use super::index::{Entry, Index};
 use super::pack::{Head, HeadFault};
 use super::{ShardStore, lock};
 
@@ -162,12 +162,55 @@ impl<D: Disk> ShardStore<D> {
     fn read_with<T>(
         &self,
         shard: ShardPlace,
+        read: impl FnMut(&Entry) -> Result<T, ReadFault>,
+    ) -> Result<T, StoreError> {
+        self.read_found(shard, Index::find, read)
+    }
+
+    /// Reads the outboard of a shard that a reached revision has, or had.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read_shard`], without [`StoreError::Emptied`].
+    pub(super) fn proved_outboard(&self, shard: ShardPlace) -> Result<Outboard, StoreError> {
+        self.read_found(shard, Index::find_proved, |entry| {
+            self.read_head(entry).map(|head| head.1)
+        })
+    }
+
+    /// Reads bytes of a shard that a reached revision has, or had.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read_into`], without [`StoreError::Emptied`].
+    pub(super) fn proved_bytes(
+        &self,
+        shard: ShardPlace,
+        range: ShardRange,
+    ) -> Result<Vec<u8>, StoreError> {
+        self.read_found(shard, Index::find_proved, |entry| {
+            let end = range.offset.checked_add(range.bytes);
+            end.filter(|end| *end <= entry.location.shard_bytes)
+                .ok_or(ReadFault::Range)?;
+            let mut bytes = vec![0; index(range.bytes)];
+            let read = self
+                .packs
+                .read_bytes(&entry.location, range.offset, &mut bytes);
+            read.map_err(unreadable).map(|()| bytes)
+        })
+    }
+
+    fn read_found<T>(
+        &self,
+        shard: ShardPlace,
+        find: impl Fn(&Index, ShardPlace) -> Result<Entry, StoreError>,
         mut read: impl FnMut(&Entry) -> Result<T, ReadFault>,
     ) -> Result<T, StoreError> {
         for _ in 0..MOVES_MAX {
-            let entry = lock(&self.index).find(shard)?;
+            let entry = find(&lock(&self.index), shard)?;
             let result = read(&entry);
-            if !lock(&self.index).is_current(shard, &entry) {
+            let is_here = find(&lock(&self.index), shard).is_ok_and(|found| found == entry);
+            if !is_here {
                 continue;
             }
             return result.map_err(|fault| match fault {

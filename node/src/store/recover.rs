@@ -398,10 +398,14 @@ impl<D: Disk> Recovery<'_, D> {
         if entry.sequence <= slot.state.dropped_to {
             self.stale.push(found.location);
         } else if slot.state.emptied.contains(entry.segment) {
-            if slot.state.released >= slot.state.reached_number() {
+            let is_released = slot.state.released >= slot.state.reached_number();
+            let later = slot.condemned.get(&entry.segment);
+            let is_old = later.is_some_and(|later| later.sequence > entry.sequence);
+            if is_old || (is_released && !slot.state.is_needed(entry.segment)) {
                 self.stale.push(found.location);
             } else {
-                slot.condemned.push(found.location);
+                let old = slot.condemned.insert(entry.segment, found);
+                self.stale.extend(old.map(|old| old.location));
             }
         } else if slot
             .get(entry.segment)

@@ -83,7 +83,8 @@ impl<D: Disk> ShardStore<D> {
             let entries = index.slots.values().flat_map(|slot| {
                 let kept = slot.entries(SegmentNumber::ZERO);
                 let kept = kept.map(|(_, entry)| entry.location);
-                kept.chain(slot.condemned.iter().copied())
+                let condemned = slot.condemned.values().map(|entry| entry.location);
+                kept.chain(condemned)
             });
             entries
                 .filter(|location| location.pack == number)

@@ -13,7 +13,7 @@ use cairn_runtime::Disk;
 use super::error::StoreError;
 use super::format::{length, pages};
 use super::index::{Index, Kept, Location, Slot, SlotFigures};
-use super::state::{NumberSet, SlotState};
+use super::state::{Earlier, Needs, NumberSet, SlotState};
 use super::{ShardStore, lock};
 
 /// A revision that a slot has, or had, whole.
@@ -159,8 +159,9 @@ impl<D: Disk> ShardStore<D> {
             .filter(|number| state.emptied.contains(*number))
             .collect();
         for number in emptied {
-            let entry = slot.remove(number);
-            slot.condemned.extend(entry.map(|entry| entry.location));
+            if let Some(entry) = slot.remove(number) {
+                slot.condemned.insert(number, entry);
+            }
         }
         slot.fixed_count = slot.fixed_count.max(state.reached_count());
         slot.tree = Some(tree);
@@ -168,37 +169,46 @@ impl<D: Disk> ShardStore<D> {
         root
     }
 
-    /// Drops the bytes of leaves that revisions up to `acknowledged` emptied: the slot's
-    /// acknowledgement of that revision is final.
+    /// Gives up the earlier revisions that nobody will ask for, and drops the bytes of emptied
+    /// leaves that none of the others has: an acknowledgement of a revision that emptied them is
+    /// final.
     ///
     /// # Errors
     ///
     /// [`StoreError::Disk`], [`StoreError::Full`].
-    pub fn release_emptied(
-        &self,
-        place: SlotRef,
-        acknowledged: RevisionNumber,
-    ) -> Result<ByteCount, StoreError> {
+    pub fn release_emptied(&self, place: SlotRef, needs: &Needs) -> Result<ByteCount, StoreError> {
         let _writer = lock(&self.writer);
         self.check_usable()?;
-        let mut state = {
-            let index = lock(&self.index);
-            let Some(slot) = index.slots.get(&place) else {
+        let (state, dead) = {
+            let mut index = lock(&self.index);
+            let Some(slot) = index.slots.get_mut(&place) else {
                 return Ok(ByteCount::ZERO);
             };
-            let due = acknowledged >= slot.state.reached_number() && !slot.condemned.is_empty();
-            if !due {
+            // What the file has beyond that is given up again after a restart.
+            slot.state.keep_earlier(needs);
+            let is_final = needs.acknowledged >= slot.state.reached_number();
+            let earlier = slot.state.earlier.iter();
+            let mut earlier = earlier.map(Earlier::number);
+            let is_due = is_final || earlier.any(|number| number == needs.acknowledged);
+            let dead = if is_due { slot.unneeded() } else { Vec::new() };
+            if dead.is_empty() {
                 return Ok(ByteCount::ZERO);
             }
-            slot.state.clone()
+            let mut state = slot.state.clone();
+            if is_final {
+                state.released = state.reached_number();
+            }
+            (state, dead)
         };
-        state.released = state.reached_number();
         self.write_state(&state, Purpose::Release)?;
-        let dead = {
+        let dead: Vec<Location> = {
             let mut index = lock(&self.index);
             let slot = index.slot_mut(place);
             slot.state = state;
-            std::mem::take(&mut slot.condemned)
+            let taken = dead
+                .iter()
+                .filter_map(|number| slot.condemned.remove(number));
+            taken.map(|entry| entry.location).collect()
         };
         self.release(&dead)?;
         Ok(bytes_of(&dead))
@@ -224,7 +234,8 @@ impl<D: Disk> ShardStore<D> {
             index.slots.remove(&place).map_or_else(Vec::new, |slot| {
                 let kept = slot.entries(SegmentNumber::ZERO);
                 let kept = kept.map(|(_, entry)| entry.location);
-                kept.chain(slot.condemned.iter().copied()).collect()
+                let condemned = slot.condemned.values().map(|entry| entry.location);
+                kept.chain(condemned).collect()
             })
         };
         self.release(&dead)?;
@@ -324,6 +335,20 @@ impl<D: Disk> ShardStore<D> {
         let index = lock(&self.index);
         let here = index.slots.values().filter(|slot| !slot.is_gone());
         here.map(Slot::place).collect()
+    }
+
+    /// Whether the slot has an earlier revision or emptied shards that wait for their release.
+    #[must_use]
+    pub fn is_waiting(&self, place: SlotRef) -> bool {
+        self.with_slot(place, Slot::is_waiting).unwrap_or(false)
+    }
+
+    /// The slots of which that is so.
+    #[must_use]
+    pub fn waiting_slots(&self) -> Vec<SlotRef> {
+        let index = lock(&self.index);
+        let waiting = index.slots.values().filter(|slot| slot.is_waiting());
+        waiting.map(Slot::place).collect()
     }
 
     /// Figures of a slot; `None` when nothing is here.

@@ -6,6 +6,7 @@ use cairn_core::{
     Bounded, GroupId, Record, RecordKind, RevisionDetail, RevisionNumber, SegmentNumber, Signed,
     SlotIndex,
 };
+use cairn_ledger::epoch::REVISIONS_KEPT;
 use cairn_ledger::tx::SlotRef;
 
 use super::format::index;
@@ -73,6 +74,71 @@ impl NumberSet {
     }
 }
 
+/// Revisions before the newest reached one that may be kept: the one that was acknowledged when
+/// the epoch began, the acknowledged one, and those that the ledger may still take an
+/// acknowledgement of.
+pub(super) const EARLIER_MAX: usize = 6;
+
+const _: () = assert!(EARLIER_MAX == 6 && 2 + REVISIONS_KEPT == 6);
+
+/// A revision before the newest reached one, for which the ledger may ask for a proof.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub(super) struct Earlier {
+    pub(super) detail: Signed<RevisionDetail>,
+    /// The leaves that it has empty.
+    pub(super) emptied: NumberSet,
+}
+
+impl Earlier {
+    /// Its number.
+    pub(super) const fn number(&self) -> RevisionNumber {
+        number_of(&self.detail)
+    }
+
+    /// Its leaves.
+    pub(super) const fn count(&self) -> u32 {
+        self.detail.unverified().revision.segment_count
+    }
+
+    /// Whether it has that shard.
+    fn has(&self, number: SegmentNumber) -> bool {
+        number.get() < self.count() && !self.emptied.contains(number)
+    }
+}
+
+/// Which of the reached revisions the ledger may ask for a proof of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// The acknowledged one, as last seen.
+    pub acknowledged: RevisionNumber,
+    /// The one that was acknowledged when the epoch began, unless its proof is judged.
+    pub frozen: Option<RevisionNumber>,
+    /// An acknowledgement of an older one is not taken any more.
+    pub acknowledgeable: RevisionNumber,
+}
+
+impl Needs {
+    /// Of a slot whose group has `current` on the ledger.
+    #[must_use]
+    pub fn of(
+        acknowledged: RevisionNumber,
+        frozen: Option<RevisionNumber>,
+        current: RevisionNumber,
+    ) -> Self {
+        let acknowledgeable = current.get().saturating_sub(REVISIONS_KEPT);
+        Self {
+            acknowledged,
+            frozen,
+            acknowledgeable: RevisionNumber::new(acknowledgeable),
+        }
+    }
+
+    fn contain(&self, number: RevisionNumber) -> bool {
+        let may_come = number > self.acknowledged && number >= self.acknowledgeable;
+        number == self.acknowledged || Some(number) == self.frozen || may_come
+    }
+}
+
 /// Which revision a detail is of.
 pub(super) const fn number_of(detail: &Signed<RevisionDetail>) -> RevisionNumber {
     detail.unverified().revision.number
@@ -95,17 +161,21 @@ pub(super) struct SlotState {
     pub(super) emptied: NumberSet,
     /// The bytes of leaves that revisions up to this emptied may be dropped.
     pub(super) released: RevisionNumber,
+    /// Reached before, rising.
+    pub(super) earlier: Bounded<Earlier, EARLIER_MAX>,
 }
 
 impl Record for SlotState {
     const KIND: RecordKind = RecordKind::SlotState;
-    const VERSION: u8 = 1;
-    const BYTES_MAX: usize = 128 + 2 * Signed::<RevisionDetail>::BYTES_MAX + 2 * EMPTIED_BYTES_MAX;
+    const VERSION: u8 = 2;
+    const BYTES_MAX: usize =
+        256 + (2 + EARLIER_MAX) * (Signed::<RevisionDetail>::BYTES_MAX + EMPTIED_BYTES_MAX);
 
     fn is_well_formed(&self) -> bool {
         [&self.reached, &self.pending]
             .into_iter()
             .flatten()
+            .chain(self.earlier.iter().map(|earlier| &earlier.detail))
             .map(Signed::unverified)
             .all(|detail| detail.is_well_formed() && detail.revision.group == self.group)
     }
@@ -123,6 +193,7 @@ impl SlotState {
             hinted: NumberSet(Bounded::empty()),
             emptied: NumberSet(Bounded::empty()),
             released: RevisionNumber::ZERO,
+            earlier: Bounded::empty(),
         }
     }
 
@@ -178,8 +249,37 @@ impl SlotState {
             pending,
             hinted,
             emptied,
+            earlier: self.earlier_before(number_of(detail)),
             ..self.clone()
         }
+    }
+
+    /// The earlier ones, once `next` is reached.
+    fn earlier_before(&self, next: RevisionNumber) -> Bounded<Earlier, EARLIER_MAX> {
+        let reached = self.reached.iter().map(|detail| Earlier {
+            detail: detail.clone(),
+            emptied: self.emptied.clone(),
+        });
+        let mut earlier: Vec<Earlier> = self.earlier.iter().cloned().chain(reached).collect();
+        earlier.retain(|earlier| earlier.number() < next);
+        while earlier.len() > EARLIER_MAX {
+            // The first two may be the frozen and the acknowledged one. The third is more than
+            // REVISIONS_KEPT before `next`: it can't be acknowledged any more.
+            earlier.remove(2);
+        }
+        Bounded::new(earlier).expect("cut to the bound")
+    }
+
+    /// Gives earlier revisions up that nobody will ask for.
+    pub(super) fn keep_earlier(&mut self, needs: &Needs) {
+        let mut earlier = std::mem::take(&mut self.earlier).into_vec();
+        earlier.retain(|earlier| needs.contain(earlier.number()));
+        self.earlier = Bounded::new(earlier).expect("no more than before");
+    }
+
+    /// Whether an earlier revision has a shard that the reached one may have emptied.
+    pub(super) fn is_needed(&self, number: SegmentNumber) -> bool {
+        self.earlier.iter().any(|earlier| earlier.has(number))
     }
 
     /// Leaves that the newest revision has empty, as far as its writer says.

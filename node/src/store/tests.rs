@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod fixture;
 mod model;
+mod proofs;
 mod real_disk;
 mod room;
 mod rules;

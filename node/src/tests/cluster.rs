@@ -81,13 +81,23 @@ pub(super) fn key(label: &str, index: usize) -> SecretKey {
 impl Cluster {
     /// `count` nodes and an owner with a group of `code`, placed.
     pub(super) async fn new(sim: Sim, count: usize, code: Code) -> Self {
+        Self::with_parameters(sim, count, code, Parameters::default()).await
+    }
+
+    /// On a ledger with those parameters.
+    pub(super) async fn with_parameters(
+        sim: Sim,
+        count: usize,
+        code: Code,
+        parameters: Parameters,
+    ) -> Self {
         let net = SimNet::new(&sim);
         let owner_key = key("owner", 0);
         let ledger_machine = sim.machine("ledger");
         let runtime = ledger_machine.runtime();
         let genesis = Genesis {
             time: UnixMillis::new(1_767_225_600_000),
-            parameters: Parameters::default(),
+            parameters,
             endowed: Bounded::new(vec![(
                 owner_key.public().into(),
                 Amount::from_micro(1 << 40),

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use cairn_core::{RevisionNumber, UnixMillis};
+use cairn_core::UnixMillis;
 use cairn_runtime::sim::{DiskFault, is_machine_down};
 use cairn_runtime::{Disk, Machine, Runtime, Sim};
 
-use super::fixture::{assert_version, config, detail, open, put_of, shard, slot, version};
+use super::fixture::{
+    assert_version, config, detail, final_at, open, put_of, shard, slot, version,
+};
 use crate::store::{ShardPlace, ShardStore, StoreError};
 
 /// What must be in the store: per shard the versions that are right, `None` for absent. More than
@@ -99,7 +101,7 @@ fn script<D: Disk>(store: &ShardStore<D>, expected: &mut Expected) -> Result<(),
         store.reach(slot(1), &second).map(|_| ())
     })?;
     expected.reached = 2;
-    store.release_emptied(slot(1), RevisionNumber::new(2))?;
+    store.release_emptied(slot(1), &final_at(2))?;
     put(
         store,
         expected,

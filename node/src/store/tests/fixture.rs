@@ -14,8 +14,8 @@ use cairn_proofs::{Leaf, SlotTree, group_root, hash_shard, verify_range};
 use cairn_runtime::{Disk, DiskFile, OpenMode, Sim, SimRuntime};
 
 use crate::store::{
-    Check, NoCache, OpenReport, Replace, ShardPlace, ShardPut, ShardStore, StoreConfig, StoreError,
-    StoreKey,
+    Check, Needs, NoCache, OpenReport, Replace, ShardPlace, ShardPut, ShardStore, StoreConfig,
+    StoreError, StoreKey,
 };
 
 /// Packs of the tests: small, so that they are sealed, removed and compacted.
@@ -197,4 +197,10 @@ pub(super) fn flip<D: Disk>(disk: &D, path: &std::path::Path, offset: u64) {
     file.read_exact_at(&mut byte, offset).unwrap();
     file.write_all_at(&[&[byte[0] ^ 0x40]], offset).unwrap();
     file.sync().unwrap();
+}
+
+/// That revision is acknowledged, and nobody asks for another.
+pub(super) fn final_at(number: u64) -> Needs {
+    let number = RevisionNumber::new(number);
+    Needs::of(number, None, RevisionNumber::new(u64::MAX))
 }

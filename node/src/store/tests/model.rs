@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use cairn_core::{RevisionNumber, SegmentNumber, UnixMillis};
+use cairn_core::{SegmentNumber, UnixMillis};
 use cairn_runtime::{Machine, Runtime, Sim, SimRuntime};
 use proptest::prelude::*;
 
-use super::fixture::{assert_version, config, detail, open, put_of, shard, slot, version};
+use super::fixture::{
+    assert_version, config, detail, final_at, open, put_of, shard, slot, version,
+};
 use crate::store::{ShardPlace, ShardStore, StoreError};
 
 /// Segment numbers that operations use.
@@ -114,8 +116,9 @@ impl World {
             Operation::Revise(count) => self.revise(*count),
             Operation::Empty(number) => self.empty(*number),
             Operation::Release => {
-                let number = RevisionNumber::new(self.model.revision);
-                self.store.release_emptied(slot(1), number).unwrap();
+                self.store
+                    .release_emptied(slot(1), &final_at(self.model.revision))
+                    .unwrap();
             }
             Operation::Expire => {
                 let covered = u32::try_from(self.model.leaves.len()).unwrap();

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use cairn_core::{ByteCount, RevisionNumber, UnixMillis};
+use cairn_core::{ByteCount, UnixMillis};
 use cairn_runtime::{Disk, RealDisk, RealRuntime};
 
-use super::fixture::{assert_version, detail, put_of, put_one, shard, slot, version};
+use super::fixture::{assert_version, detail, final_at, put_of, put_one, shard, slot, version};
 use crate::store::{
     GroupCommit, IndexCache, OpenReport, PutDone, ShardStore, SledCache, StoreConfig, StoreKey,
 };
@@ -81,9 +81,7 @@ fn i9_used_bytes_agree_with_the_file_system() {
     store
         .reach(slot(1), &detail(slot(1), 2, &leaves, &emptied))
         .unwrap();
-    store
-        .release_emptied(slot(1), RevisionNumber::new(2))
-        .unwrap();
+    store.release_emptied(slot(1), &final_at(2)).unwrap();
     assert_accounts(&store, folder.path());
     assert!(store.figures().unwrap().used.get() < full.get() / 2);
     while store.compact().unwrap().is_some() {}

@@ -9,7 +9,7 @@ use cairn_ledger::tx::SlotRef;
 use cairn_proofs::group_root;
 use cairn_runtime::{Disk, Machine, Runtime, Sim};
 
-use super::fixture::{config, detail, open, put_one, shard, slot, version};
+use super::fixture::{config, detail, final_at, open, put_one, shard, slot, version};
 use crate::store::{ShardStore, StoreConfig, StoreError};
 
 /// What is on the disk and is not counted: lock and identity.
@@ -141,7 +141,7 @@ fn i9_emptied_leaves_are_released_in_a_full_store() {
             name += 1;
         }
         assert_within(&machine, &store, "full");
-        let freed = store.release_emptied(slot(1), RevisionNumber::new(2));
+        let freed = store.release_emptied(slot(1), &final_at(2));
         assert!(freed.unwrap().get() > 0);
         assert_within(&machine, &store, "released");
     });

@@ -1,11 +1,11 @@
 //! What each call promises, one by one.
 
-use cairn_core::{ByteCount, RevisionNumber, SecretKey, SegmentNumber, Signed, UnixMillis};
+use cairn_core::{ByteCount, SecretKey, SegmentNumber, Signed, UnixMillis};
 use cairn_runtime::{Runtime, SimRuntime};
 
 use super::fixture::{
-    assert_version, config, detail, on_machine, open, put_bytes, put_of, put_one, shard, slot,
-    version,
+    assert_version, config, detail, final_at, on_machine, open, put_bytes, put_of, put_one, shard,
+    slot, version,
 };
 use crate::store::{Kept, PutDone, Replace, ShardStore, StoreError};
 
@@ -122,13 +122,9 @@ fn emptied_leaves_go_when_their_revision_is_acknowledged() {
         let used = store.figures().unwrap().used;
         assert!(used >= full, "nothing goes before it may");
         assert_eq!(store.kept(slot(1), shard(1, 3).segment, 1), [Kept::Emptied]);
-        let early = store
-            .release_emptied(slot(1), RevisionNumber::new(1))
-            .unwrap();
+        let early = store.release_emptied(slot(1), &final_at(1)).unwrap();
         assert_eq!(early.get(), 0);
-        let freed = store
-            .release_emptied(slot(1), RevisionNumber::new(2))
-            .unwrap();
+        let freed = store.release_emptied(slot(1), &final_at(2)).unwrap();
         assert!(freed.get() > 80 << 10);
         assert!(store.figures().unwrap().used.get() + (64 << 10) < used.get());
         let error = put_one(&store, shard(1, 3), 0).unwrap_err();
@@ -205,9 +201,7 @@ fn mostly_dead_packs_are_copied_and_removed() {
         store
             .reach(slot(2), &detail(slot(2), 2, &leaves, &emptied))
             .unwrap();
-        store
-            .release_emptied(slot(2), RevisionNumber::new(2))
-            .unwrap();
+        store.release_emptied(slot(2), &final_at(2)).unwrap();
         let mut rounds = 0;
         while store.compact().unwrap().is_some() {
             rounds += 1;

@@ -13,7 +13,7 @@ use crate::store::StoreKey;
 use crate::store::format::{
     DeadList, PackEntry, PackFile, PackIndex, ShardHeader, StoreIdentity, data_offset, length,
 };
-use crate::store::state::{NumberSet, SlotState};
+use crate::store::state::{Earlier, NumberSet, SlotState};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/node.json");
 
@@ -46,11 +46,16 @@ fn vectors() -> BTreeMap<&'static str, String> {
     let header = header(&key);
     let state = SlotState {
         dropped_to: 4,
-        reached: Some(detail(slot(1), 1, &[Some(0), None], &[1])),
-        pending: Some(detail(slot(1), 2, &[Some(0), None, Some(0)], &[])),
+        reached: Some(detail(slot(1), 2, &[Some(0), None], &[1])),
+        pending: Some(detail(slot(1), 3, &[Some(0), None, Some(0)], &[])),
         emptied: NumberSet::default().with([SegmentNumber::new(1)]),
         hinted: NumberSet::default().with([SegmentNumber::new(9)]),
         released: RevisionNumber::new(1),
+        earlier: Bounded::new(vec![Earlier {
+            detail: detail(slot(1), 1, &[Some(0)], &[]),
+            emptied: NumberSet::default(),
+        }])
+        .unwrap(),
         ..SlotState::new(slot(1))
     };
     let store = StoreIdentity::new(key);

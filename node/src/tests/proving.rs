@@ -1,0 +1,193 @@
+//! Nodes prove every epoch, whatever becomes of their slots meanwhile.
+
+use std::time::Duration;
+
+use cairn_core::{EpochNumber, NodeId};
+use cairn_ledger::port::{Ledger, submit_body};
+use cairn_ledger::tx::TxBody;
+use cairn_ledger::{Parameters, Standing, Verdict};
+
+use super::cluster::{Cluster, dev4, run};
+
+const EPOCH: Duration = Duration::from_secs(60);
+
+async fn with_epochs(sim: cairn_runtime::Sim, count: usize) -> Cluster {
+    let parameters = Parameters {
+        epoch_millis: 60_000,
+        ..Parameters::default()
+    };
+    Cluster::with_parameters(sim, count, dev4(), parameters).await
+}
+
+async fn epoch(cluster: &Cluster) -> EpochNumber {
+    cluster.ledger.status().await.unwrap().epoch
+}
+
+/// Waits until the middle of the next epoch.
+async fn next_epoch(cluster: &Cluster) {
+    let before = epoch(cluster).await;
+    cluster
+        .wait("the next epoch", async || epoch(cluster).await > before)
+        .await;
+    cluster.sim.sleep(EPOCH / 2).await;
+}
+
+async fn standing(cluster: &Cluster, node: NodeId) -> Standing {
+    let entry = cluster.ledger.node(node).await.unwrap();
+    entry.expect("it is registered").standing
+}
+
+async fn assert_proven(cluster: &Cluster, index: usize) {
+    let now = epoch(cluster).await;
+    let standing = standing(cluster, cluster.nodes[index].id()).await;
+    assert_eq!(
+        standing.verdict_of(now),
+        Some(Verdict::Valid),
+        "node {index} in epoch {now}: {standing:?}"
+    );
+}
+
+#[test]
+fn i5_honest_nodes_prove_every_epoch_whatever_changes_meanwhile() {
+    run(61, async |sim| {
+        let mut cluster = with_epochs(sim, 5).await;
+        // Nothing is held yet: the empty proof is a sign of life.
+        next_epoch(&cluster).await;
+        for index in 0..5 {
+            assert_proven(&cluster, index).await;
+        }
+        for bytes in [20_000, 90_000, 300, 200_000] {
+            cluster.upload(bytes, &[]).await;
+        }
+        cluster.revise(&[], &[]).await;
+        cluster.wait_acknowledged().await;
+        let mut newest = 4_u32;
+        for round in 0..6_u32 {
+            next_epoch(&cluster).await;
+            for index in 0..5 {
+                assert_proven(&cluster, index).await;
+            }
+            // Revisions that empty what is frozen, from before the border until after the proofs.
+            cluster.sim.sleep(EPOCH / 2 - Duration::from_secs(8)).await;
+            let before = epoch(&cluster).await;
+            for _ in 0..24 {
+                cluster.upload(40_000, &[]).await;
+                cluster.revise(&[newest - 1], &[]).await;
+                newest += 1;
+                cluster.sim.sleep(Duration::from_millis(500)).await;
+            }
+            // And one of them is restarted in the middle of it.
+            let index = usize::try_from(round).unwrap() % 5;
+            cluster.crash(index);
+            cluster.restart(index).await;
+            cluster.sim.sleep(EPOCH / 4).await;
+            assert!(epoch(&cluster).await > before, "the border was passed");
+            for index in 0..5 {
+                assert_proven(&cluster, index).await;
+            }
+        }
+        cluster.wait_acknowledged().await;
+        let detail = cluster.revise(&[newest - 1], &[]).await;
+        cluster.wait_acknowledged().await;
+        cluster.check_all(&detail).await;
+        next_epoch(&cluster).await;
+        for index in 0..5 {
+            assert_proven(&cluster, index).await;
+        }
+        // What nobody asks for any more is gone.
+        cluster.sim.sleep(EPOCH).await;
+        for node in &cluster.nodes {
+            let status = node.handle.as_ref().unwrap().status().await.unwrap();
+            let segments = usize::try_from(status.store.shard_count).unwrap();
+            let held = status.slots.iter().filter(|slot| slot.shard_count > 0);
+            let kept = cluster.owner.segments.iter().flatten().count();
+            assert_eq!(segments, held.count() * kept);
+        }
+    });
+}
+
+#[test]
+fn i5_a_node_that_drains_proves_what_it_had_until_it_need_not() {
+    run(62, async |sim| {
+        let mut cluster = with_epochs(sim, 5).await;
+        cluster.upload(90_000, &[]).await;
+        cluster.revise(&[], &[]).await;
+        cluster.wait_acknowledged().await;
+        next_epoch(&cluster).await;
+        let leaver = cluster.holders().await[1];
+        let index = cluster.index_of(leaver);
+        let key = cluster.nodes[index].key.clone();
+        // Right after the border: the slot is frozen, and may be another's before it is proved.
+        let now = epoch(&cluster).await;
+        cluster
+            .wait("the next epoch", async || epoch(&cluster).await > now)
+            .await;
+        submit_body(&cluster.ledger, &key, TxBody::NodeDrain)
+            .await
+            .unwrap();
+        cluster.sim.sleep(EPOCH / 2).await;
+        assert_proven(&cluster, index).await;
+        cluster
+            .wait("its bytes are gone", async || {
+                let handle = cluster.nodes[index].handle.as_ref().unwrap();
+                handle.status().await.unwrap().store.shard_count == 0
+            })
+            .await;
+        next_epoch(&cluster).await;
+        for other in 0..5 {
+            assert_proven(&cluster, other).await;
+        }
+    });
+}
+
+#[test]
+fn a_node_that_lost_its_disk_proves_as_soon_as_it_has_its_shards_again() {
+    run(63, async |sim| {
+        let mut cluster = with_epochs(sim, 5).await;
+        cluster.upload(90_000, &[]).await;
+        cluster.revise(&[], &[]).await;
+        cluster.wait_acknowledged().await;
+        next_epoch(&cluster).await;
+        let holder = cluster.holders().await[0];
+        let index = cluster.index_of(holder);
+        // Its disk is lost after the next epoch has frozen the slot.
+        let now = epoch(&cluster).await;
+        cluster.crash(index);
+        cluster
+            .wait("the next epoch", async || epoch(&cluster).await > now)
+            .await;
+        cluster.wipe(index).await;
+        cluster.sim.sleep(EPOCH / 2).await;
+        assert_proven(&cluster, index).await;
+    });
+}
+
+#[test]
+fn a_node_that_is_away_for_an_epoch_has_a_lapse_and_ends_it_with_more_samples() {
+    run(64, async |sim| {
+        let mut cluster = with_epochs(sim, 5).await;
+        cluster.upload(90_000, &[]).await;
+        cluster.revise(&[], &[]).await;
+        cluster.wait_acknowledged().await;
+        next_epoch(&cluster).await;
+        let holder = cluster.holders().await[0];
+        let index = cluster.index_of(holder);
+        let proven = standing(&cluster, holder).await.proven;
+        cluster.crash(index);
+        next_epoch(&cluster).await;
+        next_epoch(&cluster).await;
+        let away = standing(&cluster, holder).await;
+        assert_eq!(away.proven, proven);
+        let page = cluster.ledger.challenge_page(holder, None).await.unwrap();
+        assert_eq!(page.unwrap().sample_count, 256);
+        cluster.restart(index).await;
+        cluster.sim.sleep(EPOCH / 4).await;
+        let back = standing(&cluster, holder).await;
+        assert_eq!(back.proven, proven + 1, "{back:?}");
+        assert_proven(&cluster, index).await;
+        // Others have gone on all the while.
+        for other in 0..5 {
+            assert_proven(&cluster, other).await;
+        }
+    });
+}
