@@ -2,12 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use cairn_core::{ByteCount, Profile};
 use clap::{Args as ArgGroup, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::range::ByteRange;
+
+/// Shortest epoch: a proof takes a block or two.
+const EPOCH_MIN: Duration = Duration::from_secs(1);
+/// Longest epoch.
+const EPOCH_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Decentralized file storage: keep files on other people's disks, encrypted and spread so that
 /// half of them may be lost.
@@ -164,6 +170,10 @@ pub(crate) struct DevArgs {
     /// Most bytes that each node takes on the disk [default: 16GiB, or what the folder has].
     #[arg(long, value_name = "SIZE", value_parser = str::parse::<ByteCount>)]
     pub(crate) capacity: Option<ByteCount>,
+    /// How long an epoch is, such as 10s or 1h: in each, every node proves what it holds. Fixed when
+    /// the network is made [default: no epochs].
+    #[arg(long, value_name = "TIME", value_parser = epoch)]
+    pub(crate) epoch: Option<Duration>,
     /// Multiaddress that others join the network through, on other machines too; may be given
     /// again [default: that of the last time, or a free port of the loopback interface].
     #[arg(long, value_name = "ADDRESS")]
@@ -280,4 +290,13 @@ pub(crate) struct NodeKeyArgs {
 pub(crate) struct CompletionsArgs {
     /// The shell.
     pub(crate) shell: Shell,
+}
+
+/// Parses the length of an epoch.
+fn epoch(text: &str) -> Result<Duration, String> {
+    let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if length < EPOCH_MIN || length > EPOCH_MAX {
+        return Err("expected a time from 1s to 1day".to_owned());
+    }
+    Ok(length)
 }

@@ -251,7 +251,7 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
                 if *verdict == Verdict::Invalid {
                     tracing::error!(%epoch, "our proof was found invalid");
                 }
-                core.proofs.judged(*epoch);
+                core.proofs.judged(*epoch, *verdict);
                 look_at_waiting(core);
             }
             Effect::NodeChanged(_)

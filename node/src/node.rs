@@ -254,6 +254,7 @@ impl<R: Runtime, N: Network, L: Ledger> NodeHandle<R, N, L> {
                 failure: store.failure().map(|failure| failure.to_string()),
                 slots: core.work.known().into_iter().map(slot_lag).collect(),
                 idle: core.work.is_idle() && core.acknowledgements.is_empty(),
+                epoch: core.proofs.status(),
             })
         };
         self.core.runtime.blocking(work).await

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use cairn_core::{EpochNumber, RevisionNumber};
+use cairn_ledger::Verdict;
 use cairn_ledger::epoch::Frozen;
 use cairn_ledger::port::{Ledger, LedgerError, LedgerStatus, challenge_of, submit_proof_of};
 use cairn_ledger::tx::SlotRef;
@@ -18,6 +19,7 @@ use cairn_runtime::Runtime;
 use tokio::sync::Notify;
 
 use crate::core::Core;
+use crate::status::EpochStatus;
 use crate::store::{Check, ShardPlace, StoreError};
 
 /// Nodes prove within this part of an epoch after its seed is known, each at a time of its own, so
@@ -47,8 +49,8 @@ struct ProofState {
     /// The epoch that runs, as far as we have heard, and how long it is; `None` on a ledger without
     /// epochs.
     epoch: Option<(EpochNumber, Duration)>,
-    /// Whether our proof of it is judged.
-    is_judged: bool,
+    /// What our proof of it was found to be.
+    verdict: Option<Verdict>,
     /// Slots that are not ours any more, and the epoch in which we saw that.
     leaving: BTreeMap<SlotRef, EpochNumber>,
 }
@@ -64,7 +66,7 @@ impl Proofs {
         {
             let mut state = self.state();
             state.epoch = (!length.is_zero()).then_some((status.epoch, length));
-            state.is_judged = false;
+            state.verdict = None;
         }
         self.woken.notify_one();
     }
@@ -76,7 +78,7 @@ impl Proofs {
             && *epoch < number
         {
             *epoch = number;
-            state.is_judged = false;
+            state.verdict = None;
         }
     }
 
@@ -86,17 +88,25 @@ impl Proofs {
     }
 
     /// Our proof is judged.
-    pub(crate) fn judged(&self, number: EpochNumber) {
+    pub(crate) fn judged(&self, number: EpochNumber, verdict: Verdict) {
         let mut state = self.state();
         if state.epoch.is_some_and(|(epoch, _)| epoch == number) {
-            state.is_judged = true;
+            state.verdict = Some(verdict);
         }
+    }
+
+    /// The epoch that runs, as far as we have heard, and what our proof of it was found to be.
+    pub(crate) fn status(&self) -> Option<EpochStatus> {
+        let state = self.state();
+        let (epoch, _) = state.epoch?;
+        let verdict = state.verdict;
+        Some(EpochStatus { epoch, verdict })
     }
 
     /// The epoch to prove, and its length.
     fn owed(&self) -> Option<(EpochNumber, Duration)> {
         let state = self.state();
-        state.epoch.filter(|_| !state.is_judged)
+        state.epoch.filter(|_| state.verdict.is_none())
     }
 
     /// The revision of a slot of ours that the ledger may still ask a proof of because it is
@@ -111,7 +121,10 @@ impl Proofs {
         if frozen.epoch > epoch {
             return Some(frozen.revision);
         }
-        (!state.is_judged).then(|| frozen.at(epoch, acknowledged))
+        state
+            .verdict
+            .is_none()
+            .then(|| frozen.at(epoch, acknowledged))
     }
 
     /// The slot is ours.
@@ -126,7 +139,7 @@ impl Proofs {
         let Some((epoch, _)) = state.epoch else {
             return true;
         };
-        let is_judged = state.is_judged;
+        let is_judged = state.verdict.is_some();
         let seen = *state.leaving.entry(slot).or_insert(epoch);
         let passed = epoch.get().saturating_sub(seen.get());
         let may = passed > 1 || (passed == 1 && is_judged);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use cairn_core::{NodeId, RevisionNumber, SegmentNumber};
+use cairn_core::{EpochNumber, NodeId, RevisionNumber, SegmentNumber};
+use cairn_ledger::Verdict;
 use cairn_ledger::tx::SlotRef;
 
 use crate::store::StoreFigures;
@@ -22,6 +23,17 @@ pub struct NodeStatus {
     pub slots: Vec<SlotLag>,
     /// Whether nothing is to be caught up.
     pub idle: bool,
+    /// The epoch that runs; `None` on a ledger without epochs.
+    pub epoch: Option<EpochStatus>,
+}
+
+/// How a node stands in the epoch that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochStatus {
+    /// Which, as far as the node has heard.
+    pub epoch: EpochNumber,
+    /// What its proof was found to be since it follows the ledger; `None` before.
+    pub verdict: Option<Verdict>,
 }
 
 /// How one slot stands against the ledger.

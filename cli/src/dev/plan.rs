@@ -1,6 +1,7 @@
 //! What a development network is made of: fixed at its first start, kept in its folder.
 
 use std::path::Path;
+use std::time::Duration;
 
 use cairn_core::{ByteCount, Profile};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub(super) struct Plan {
     pub(super) capacity: ByteCount,
     /// Where others join; a free port of the loopback interface when there is nothing.
     pub(super) listen: Vec<String>,
+    /// How long an epoch is; without, nobody proves.
+    pub(super) epoch: Option<Duration>,
 }
 
 /// As written.
@@ -36,6 +39,8 @@ struct Written {
     node_capacity_bytes: u64,
     #[serde(default)]
     listen: Vec<String>,
+    #[serde(default)]
+    epoch_millis: u64,
 }
 
 impl Plan {
@@ -74,6 +79,7 @@ impl Plan {
             profile,
             capacity: args.capacity.unwrap_or(CAPACITY_DEFAULT),
             listen: args.listen.clone(),
+            epoch: args.epoch,
         })
     }
 
@@ -99,6 +105,15 @@ impl Plan {
             return Err(Failure::say(FailureKind::Usage, text)
                 .hint("leave --capacity out; capacity_bytes in each node's node.toml changes it"));
         }
+        if args.epoch.is_some() && args.epoch != self.epoch {
+            let kept = self.epoch.map_or_else(
+                || "has no epochs".to_owned(),
+                |epoch| format!("has epochs of {}", humantime::format_duration(epoch)),
+            );
+            let text = format!("the network's ledger {kept}, which stays as it is");
+            return Err(Failure::say(FailureKind::Usage, text)
+                .hint("leave --epoch out, or give another folder with --home"));
+        }
         let listen = if args.listen.is_empty() {
             self.listen
         } else {
@@ -109,6 +124,7 @@ impl Plan {
             profile: args.profile.unwrap_or(self.profile),
             capacity: self.capacity,
             listen,
+            epoch: self.epoch,
         })
     }
 
@@ -141,6 +157,7 @@ impl Plan {
                 .or_fail(FailureKind::Usage, format!("{shown} is wrong"))?,
             capacity: ByteCount::new(written.node_capacity_bytes),
             listen: written.listen,
+            epoch: (written.epoch_millis > 0).then(|| Duration::from_millis(written.epoch_millis)),
         })
     }
 
@@ -150,9 +167,15 @@ impl Plan {
             profile: self.profile.to_string(),
             node_capacity_bytes: self.capacity.get(),
             listen: self.listen.clone(),
+            epoch_millis: self.epoch.map_or(0, millis),
         };
         toml::to_string(&written).or_fail(FailureKind::Usage, "the plan has no form")
     }
+}
+
+/// Whole milliseconds of an epoch.
+pub(super) fn millis(epoch: Duration) -> u64 {
+    u64::try_from(epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The widest profile of the table that fits so many nodes.
@@ -185,6 +208,7 @@ mod tests {
             profile,
             capacity: None,
             listen: Vec::new(),
+            epoch: None,
             in_process: false,
         }
     }

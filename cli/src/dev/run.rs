@@ -72,7 +72,7 @@ pub(super) async fn run(app: &App, args: &DevArgs) -> Result<(), Failure> {
         })?;
     let plan = Plan::settle(&folder.plan_file(), args)?;
     let mut socket = ControlSocket::listen(&app.runtime, &folder.control_socket())?;
-    let sequencer = Sequencer::start(app, &folder.sequencer(), &plan.listen).await?;
+    let sequencer = Sequencer::start(app, &folder.sequencer(), &plan).await?;
     let place = if args.in_process {
         Place::InProcess
     } else {

@@ -2,6 +2,7 @@
 //! answers for the ledger as a peer of the network, the one that others join through.
 
 use std::path::Path;
+use std::time::Duration;
 
 use cairn_consensus::{Config, Sequencer as Order};
 use cairn_core::message::{ControlRequest, ControlResponse};
@@ -13,6 +14,7 @@ use cairn_runtime::{Runtime, Task};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
+use super::plan::{Plan, millis};
 use crate::app::App;
 use crate::failure::{Failure, FailureKind, OrFail};
 use crate::network_file::NetworkFile;
@@ -36,18 +38,14 @@ impl Sequencer {
     /// # Errors
     ///
     /// Of kind storage when the ledger can't be opened, network when no port can be listened on.
-    pub(super) async fn start(
-        app: &App,
-        folder: &Path,
-        listen: &[String],
-    ) -> Result<Self, Failure> {
+    pub(super) async fn start(app: &App, folder: &Path, plan: &Plan) -> Result<Self, Failure> {
         let home = node::Folder::at(folder);
         files::make_folder(folder)?;
         let key = node::node_key(app, &home)?;
-        let order = open(app, &folder.join("ledger")).await?;
+        let order = open(app, &folder.join("ledger"), plan.epoch).await?;
         let mut config = RealConfig::loopback(key, DhtMode::Server);
-        if !listen.is_empty() {
-            config.listen = listen.to_vec();
+        if !plan.listen.is_empty() {
+            config.listen = plan.listen.clone();
         }
         config.state_dir = Some(home.net());
         let net = RealNetwork::start(config, app.runtime.clone())
@@ -102,7 +100,11 @@ impl Sequencer {
 }
 
 /// Opens the ledger, made when there is none. Nobody is endowed: nothing costs anything yet.
-async fn open(app: &App, folder: &Path) -> Result<Order<RealRuntime>, Failure> {
+async fn open(
+    app: &App,
+    folder: &Path,
+    epoch: Option<Duration>,
+) -> Result<Order<RealRuntime>, Failure> {
     let shown = folder.display();
     let wrong = format!("the ledger in {shown} can't be opened");
     let runtime = &app.runtime;
@@ -110,7 +112,10 @@ async fn open(app: &App, folder: &Path) -> Result<Order<RealRuntime>, Failure> {
     if !is_created.or_fail(FailureKind::Storage, &wrong)? {
         let genesis = Genesis {
             time: UnixMillis::from_unix(runtime.now()),
-            parameters: Parameters::default(),
+            parameters: Parameters {
+                epoch_millis: epoch.map_or(0, millis),
+                ..Parameters::default()
+            },
             endowed: Bounded::empty(),
         };
         Order::create(runtime, folder, &genesis).await.or_fail(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cairn_core::{Amount, ByteCount, NodeId};
-use cairn_ledger::{NodeTerms, RemoteLedger};
+use cairn_ledger::{NodeTerms, RemoteLedger, Verdict};
 use cairn_net::{DhtMode, Network, RealConfig, RealNetwork, RelayServer};
 use cairn_node::store::{IndexCache, NoCache, PACK_BYTES, SledCache, StoreConfig};
 use cairn_node::{NetLedger, NodeConfig, NodeError, NodeHandle, NodeStatus, Pacing, SlotLag};
@@ -215,6 +215,8 @@ fn status_json(status: &NodeStatus) -> Value {
     json!({
         "node": status.node.to_string(),
         "idle": status.idle,
+        "epoch": status.epoch.map(|epoch| epoch.epoch.get()),
+        "proof": status.epoch.and_then(|epoch| epoch.verdict).map(verdict),
         "slots": status.slots.len(),
         "shards": store.shard_count,
         "shards_lacking": lacking,
@@ -226,6 +228,14 @@ fn status_json(status: &NodeStatus) -> Value {
         "failure": status.failure,
         "problems": problems,
     })
+}
+
+const fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Valid => "valid",
+        Verdict::Invalid => "invalid",
+        Verdict::Missing => "missing",
+    }
 }
 
 fn problem(slot: &SlotLag) -> Option<String> {
