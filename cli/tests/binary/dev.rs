@@ -340,6 +340,34 @@ fn shape(value: &Value) -> Value {
     }
 }
 
+#[test]
+fn nodes_prove_epoch_by_epoch() {
+    let cairn = Cairn::new();
+    cairn.run(&["init", "--no-passphrase"]).done();
+    let file = cairn.path("file");
+    std::fs::write(&file, content(FILE_BYTES)).unwrap();
+    let network = Network::start(&cairn, &["--nodes", "4", "--epoch", "3s"]);
+    let link = network.run(&["put", text(&file)]).done().out;
+    wait_complete(&network, link.trim());
+    let status = |number: u16| {
+        let node = cairn.path(&format!("dev/node-{number}"));
+        let args = ["--json", "node", "status", "--folder", text(&node)];
+        network.run(&args).done().json()
+    };
+    let before = status(1)["epoch"].as_u64().unwrap();
+    for number in 1..=4 {
+        until("it has proved a later epoch", || {
+            let status = status(number);
+            assert_ne!(status["proof"], "invalid", "{status}");
+            status["epoch"].as_u64().unwrap() > before + 1 && status["proof"] == "valid"
+        });
+    }
+    network.stop();
+    let refused = cairn.run(&["dev", "--epoch", "1h"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.err.contains("has epochs of 3s"), "{refused:?}");
+}
+
 /// Scripts build on these. Set `CAIRN_WRITE_REFERENCE=1` to write the file anew.
 #[test]
 fn the_shapes_of_json_are_those_of_the_golden_file() {
