@@ -101,9 +101,12 @@ impl<R: Runtime, N: Network, L: Ledger> Core<R, N, L> {
         self.work.know(place);
         self.look_at(place);
         match done {
-            Ok(_) | Err(StoreError::Lacking { .. } | StoreError::SlotRoot { .. }) => {
-                self.slot_status(place).await
-            }
+            Ok(_)
+            | Err(
+                StoreError::Lacking { .. }
+                | StoreError::SlotRoot { .. }
+                | StoreError::Unsettled { .. },
+            ) => self.slot_status(place).await,
             Err(error) => Err(refusal_of(&error)),
         }
     }

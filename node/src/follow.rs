@@ -23,7 +23,7 @@ use crate::catch_up::{CatchUpError, catch_up};
 use crate::control::check_detail;
 use crate::core::Core;
 use crate::groups::Age;
-use crate::store::{Needs, StoreError};
+use crate::store::StoreError;
 
 /// What will fail again is tried after so many of the longest waits: an hour by default.
 const LASTING_FACTOR: u32 = 60;
@@ -365,6 +365,7 @@ async fn look<R: Runtime, N: Network, L: Ledger>(
     let Some(group) = group else {
         return Ok(Looked::Done);
     };
+    release(core, &group, slot).await?;
     let deal = match standing(core, &group, slot) {
         Standing::Held(deal) => deal,
         Standing::Needed => return Ok(Looked::Done),
@@ -389,13 +390,6 @@ async fn look<R: Runtime, N: Network, L: Ledger>(
     if revision == RevisionNumber::ZERO {
         return Ok(Looked::Done);
     }
-    if core.store.store().is_waiting(slot) {
-        let frozen = core.proofs.frozen(deal.frozen, deal.acknowledged);
-        let needs = Needs::of(deal.acknowledged, frozen, revision);
-        core.store
-            .with(move |store| store.release_emptied(slot, &needs))
-            .await?;
-    }
     let reached = core.store.store().reached(slot);
     let is_there = reached.is_some_and(|reached| {
         reached.whole && reached.detail.unverified().revision == group.revision
@@ -407,6 +401,35 @@ async fn look<R: Runtime, N: Network, L: Ledger>(
         core.acknowledgements.add(slot, revision);
     }
     Ok(Looked::Done)
+}
+
+/// Gives up what the ledger can't ask a proof of any more, of a slot that we hold or leave.
+async fn release<R: Runtime, N: Network, L: Ledger>(
+    core: &Core<R, N, L>,
+    group: &Group,
+    slot: SlotRef,
+) -> Result<(), StoreError> {
+    if !core.store.store().is_waiting(slot) {
+        return Ok(());
+    }
+    let Some(deal) = group.deal(slot.slot) else {
+        return Ok(());
+    };
+    let leaver = deal.leaver.filter(|leaver| leaver.node == core.id);
+    let (frozen, acknowledged) = match leaver {
+        Some(leaver) => (leaver.frozen, leaver.acknowledged),
+        None if deal.node == core.id => (deal.frozen, deal.acknowledged),
+        None => return Ok(()),
+    };
+    let needs = core
+        .proofs
+        .needs(frozen, acknowledged, group.revision.number);
+    if let Some(needs) = needs {
+        core.store
+            .with(move |store| store.release_emptied(slot, &needs))
+            .await?;
+    }
+    Ok(())
 }
 
 /// Reaches the group's revision, if its detail and all its shards are here.

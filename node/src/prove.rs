@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 use crate::core::Core;
 use crate::status::EpochStatus;
-use crate::store::{Check, ShardPlace, StoreError};
+use crate::store::{Check, Needs, ShardPlace, StoreError};
 
 /// Nodes prove within this part of an epoch after its seed is known, each at a time of its own, so
 /// that not all proofs come at once.
@@ -44,11 +44,21 @@ pub(crate) struct Proofs {
     woken: Notify,
 }
 
+/// What is known of epochs.
+#[derive(Clone, Copy, Debug, Default)]
+enum Clock {
+    /// Nothing yet: all that is kept may be frozen.
+    #[default]
+    Unknown,
+    /// The ledger has none.
+    Off,
+    /// The one that runs, as far as we have heard, and how long it is.
+    Runs(EpochNumber, Duration),
+}
+
 #[derive(Debug, Default)]
 struct ProofState {
-    /// The epoch that runs, as far as we have heard, and how long it is; `None` on a ledger without
-    /// epochs.
-    epoch: Option<(EpochNumber, Duration)>,
+    clock: Clock,
     /// What our proof of it was found to be.
     verdict: Option<Verdict>,
     /// Slots that are not ours any more, and the epoch in which we saw that.
@@ -65,7 +75,11 @@ impl Proofs {
         let length = Duration::from_millis(status.parameters.epoch_millis);
         {
             let mut state = self.state();
-            state.epoch = (!length.is_zero()).then_some((status.epoch, length));
+            state.clock = if length.is_zero() {
+                Clock::Off
+            } else {
+                Clock::Runs(status.epoch, length)
+            };
             state.verdict = None;
         }
         self.woken.notify_one();
@@ -74,7 +88,7 @@ impl Proofs {
     /// An epoch has begun.
     pub(crate) fn epoch_began(&self, number: EpochNumber) {
         let mut state = self.state();
-        if let Some((epoch, _)) = &mut state.epoch
+        if let Clock::Runs(epoch, _) = &mut state.clock
             && *epoch < number
         {
             *epoch = number;
@@ -90,7 +104,7 @@ impl Proofs {
     /// Our proof is judged.
     pub(crate) fn judged(&self, number: EpochNumber, verdict: Verdict) {
         let mut state = self.state();
-        if state.epoch.is_some_and(|(epoch, _)| epoch == number) {
+        if matches!(state.clock, Clock::Runs(epoch, _) if epoch == number) {
             state.verdict = Some(verdict);
         }
     }
@@ -98,7 +112,9 @@ impl Proofs {
     /// The epoch that runs, as far as we have heard, and what our proof of it was found to be.
     pub(crate) fn status(&self) -> Option<EpochStatus> {
         let state = self.state();
-        let (epoch, _) = state.epoch?;
+        let Clock::Runs(epoch, _) = state.clock else {
+            return None;
+        };
         let verdict = state.verdict;
         Some(EpochStatus { epoch, verdict })
     }
@@ -106,25 +122,34 @@ impl Proofs {
     /// The epoch to prove, and its length.
     fn owed(&self) -> Option<(EpochNumber, Duration)> {
         let state = self.state();
-        state.epoch.filter(|_| state.verdict.is_none())
+        match state.clock {
+            Clock::Runs(epoch, length) if state.verdict.is_none() => Some((epoch, length)),
+            Clock::Runs(..) | Clock::Off | Clock::Unknown => None,
+        }
     }
 
-    /// The revision of a slot of ours that the ledger may still ask a proof of because it is
-    /// frozen.
-    pub(crate) fn frozen(
+    /// What the ledger may ask a proof of, of a slot that we hold or leave in a group at `current`.
+    /// `None` while that is not known: everything is kept.
+    pub(crate) fn needs(
         &self,
         frozen: Frozen,
         acknowledged: RevisionNumber,
-    ) -> Option<RevisionNumber> {
+        current: RevisionNumber,
+    ) -> Option<Needs> {
         let state = self.state();
-        let (epoch, _) = state.epoch?;
-        if frozen.epoch > epoch {
-            return Some(frozen.revision);
-        }
-        state
-            .verdict
-            .is_none()
-            .then(|| frozen.at(epoch, acknowledged))
+        let frozen = match state.clock {
+            Clock::Unknown => return None,
+            Clock::Off => None,
+            Clock::Runs(epoch, _) if frozen.epoch > epoch => Some(frozen.revision),
+            Clock::Runs(..) if state.verdict.is_some() => None,
+            Clock::Runs(epoch, _) => Some(frozen.at(epoch, acknowledged)),
+        };
+        let needs = Needs::of(acknowledged, frozen, current);
+        Some(Needs {
+            // Nothing by this deal; but we may have had the slot before, and left it since.
+            is_oldest_frozen: frozen == Some(RevisionNumber::ZERO),
+            ..needs
+        })
     }
 
     /// The slot is ours.
@@ -136,8 +161,10 @@ impl Proofs {
     /// that it is gone the next epoch may have begun unheard of, so that one is waited for too.
     pub(crate) fn may_go(&self, slot: SlotRef) -> bool {
         let mut state = self.state();
-        let Some((epoch, _)) = state.epoch else {
-            return true;
+        let epoch = match state.clock {
+            Clock::Unknown => return false,
+            Clock::Off => return true,
+            Clock::Runs(epoch, _) => epoch,
         };
         let is_judged = state.verdict.is_some();
         let seen = *state.leaving.entry(slot).or_insert(epoch);
@@ -159,20 +186,24 @@ impl Proofs {
 pub(crate) async fn prove_on<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>) {
     loop {
         core.proofs.woken.notified().await;
-        let Some((epoch, length)) = core.proofs.owed() else {
-            continue;
-        };
-        core.runtime.sleep(random_part(&core, length)).await;
         let mut wait = core.pacing.retry_delay;
-        while core.proofs.owed().is_some_and(|(owed, _)| owed == epoch) {
-            match prove_once(&core).await {
-                Ok(()) => break,
-                Err(error) => {
-                    tracing::warn!(%epoch, %error, ?wait, "no proof yet");
-                    core.runtime.sleep(wait).await;
-                    wait = (wait * 2).min(core.pacing.retry_delay_max);
-                }
+        let mut tried = None;
+        while let Some((epoch, length)) = core.proofs.owed() {
+            if tried != Some(epoch) {
+                tried = Some(epoch);
+                wait = core.pacing.retry_delay;
+                core.runtime.sleep(random_part(&core, length)).await;
             }
+            let Err(error) = prove_once(&core).await else {
+                break;
+            };
+            tracing::warn!(%epoch, %error, ?wait, "no proof yet");
+            tokio::select! {
+                () = core.runtime.sleep(wait) => {}
+                // Another epoch is open.
+                () = core.proofs.woken.notified() => {}
+            }
+            wait = (wait * 2).min(core.pacing.retry_delay_max);
         }
     }
 }

@@ -398,6 +398,7 @@ pub(crate) fn refusal_of(error: &StoreError) -> Refusal {
         | StoreError::SlotRoot { .. }
         | StoreError::SlotBytes { .. }
         | StoreError::Unreached { .. }
+        | StoreError::Unsettled { .. }
         | StoreError::Closed => error.to_string(),
     };
     Refusal::new(error.code(), text)

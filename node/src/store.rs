@@ -69,9 +69,9 @@ const RESERVE_SHARE: u64 = 16;
 const RESERVE_BYTES_MAX: u64 = 64 << 20;
 
 /// What of the reserve only giving bytes back may use, so that a full store can always shrink: the
-/// new file of the largest slot (800 KB) and the largest dead list (300 KB), twice. At most half of
+/// new file of the largest slot (1.7 MB) and the largest dead list (300 KB), twice. At most half of
 /// the reserve.
-const RELEASE_BYTES_MAX: u64 = 2 << 20;
+const RELEASE_BYTES_MAX: u64 = 4 << 20;
 
 /// Free space left to others by default: enough for logs and a login on a full disk.
 pub const FLOOR_BYTES: u64 = 256 << 20;

@@ -6,7 +6,7 @@ use super::check::Signatures;
 use super::{Account, PendingDraw, State};
 use crate::block::{Block, BlockError, Verdict};
 use crate::effect::Effect;
-use crate::epoch::Standing;
+use crate::epoch::{REVISIONS_KEPT, Standing};
 use crate::group::{DealState, Group, empty_revision};
 use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::{NodeTerms, SlotRevision, Tx, TxBody, group_id, tx_id};
@@ -320,11 +320,15 @@ impl State {
         }
     }
 
-    /// Whether an acknowledged revision is neither referred to nor one of the newest any more. With
-    /// epochs such an entry counts for nothing: what it stands for could not be proven.
+    /// Whether an acknowledged revision is none of the newest any more. With epochs such an entry
+    /// counts for nothing: nodes rely on it to know what they may have to prove.
     fn is_forgotten(&self, entry: &SlotRevision) -> bool {
         let group = self.groups.get(&entry.group);
-        self.has_epochs() && group.is_none_or(|group| group.revision_at(entry.revision).is_none())
+        let is_recent = |group: &Group| {
+            let oldest = group.revision.number.get().saturating_sub(REVISIONS_KEPT);
+            entry.revision.get() >= oldest && group.revision_at(entry.revision).is_some()
+        };
+        self.has_epochs() && !group.is_some_and(is_recent)
     }
 
     /// Slots of a node that drains: those it holds go to successors, and it keeps those that it

@@ -63,6 +63,7 @@ impl CatchUpError {
                 | StoreError::OutOfRange { .. }
                 | StoreError::Lacking { .. }
                 | StoreError::SlotRoot { .. }
+                | StoreError::Unsettled { .. }
                 | StoreError::Unreached { .. } => Retry::Later,
             },
             Self::Ledger(_) => Retry::Later,

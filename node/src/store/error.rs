@@ -112,6 +112,14 @@ pub enum StoreError {
         /// How many it lacks.
         count: u32,
     },
+    /// The slot keeps as many earlier revisions as it may: the ledger may ask for a proof of each.
+    #[error("{slot} has {count} earlier revisions that may have to be proved")]
+    Unsettled {
+        /// Which.
+        slot: SlotRef,
+        /// How many.
+        count: usize,
+    },
     /// The revision is none that the slot has reached, or was given up: nobody asks for its proof.
     #[error("{slot} does not have revision {revision}")]
     Unreached {
@@ -162,7 +170,7 @@ impl StoreError {
         match self {
             Self::Conflict { .. } | Self::Emptied { .. } | Self::OutOfRange { .. } => Retry::Never,
             Self::Foreign { .. } | Self::SlotBytes { .. } | Self::Unreached { .. } => Retry::Never,
-            Self::Lacking { .. } | Self::SlotRoot { .. } => Retry::Later,
+            Self::Lacking { .. } | Self::SlotRoot { .. } | Self::Unsettled { .. } => Retry::Later,
             Self::Full { .. }
             | Self::Absent { .. }
             | Self::Damaged { .. }
@@ -182,9 +190,11 @@ impl StoreError {
             | Self::SlotRoot { .. }
             | Self::SlotBytes { .. }
             | Self::Unreached { .. } => Blame::Caller,
-            Self::Full { .. } | Self::Damaged { .. } | Self::Disk(_) | Self::Lacking { .. } => {
-                Blame::World
-            }
+            Self::Full { .. }
+            | Self::Damaged { .. }
+            | Self::Disk(_)
+            | Self::Lacking { .. }
+            | Self::Unsettled { .. } => Blame::World,
             Self::Foreign { .. } | Self::Closed => Blame::Us,
         }
     }
@@ -198,9 +208,10 @@ impl StoreError {
             Self::Absent { .. } | Self::Emptied { .. } => ErrorCode::NoSuchShard,
             Self::Damaged { .. } => ErrorCode::Damaged,
             Self::OutOfRange { .. } => ErrorCode::OutOfRange,
-            Self::Lacking { .. } | Self::SlotRoot { .. } | Self::Unreached { .. } => {
-                ErrorCode::Lagging
-            }
+            Self::Lacking { .. }
+            | Self::SlotRoot { .. }
+            | Self::Unreached { .. }
+            | Self::Unsettled { .. } => ErrorCode::Lagging,
             Self::SlotBytes { .. } => ErrorCode::BadRecord,
             Self::Disk(_) => ErrorCode::DiskFailed,
             Self::Foreign { .. } => ErrorCode::Internal,

@@ -11,7 +11,7 @@ use cairn_proofs::{Leaf, SlotTree};
 
 use super::error::{ShardPlace, StoreError};
 use super::format::{PackEntry, index, pages};
-use super::state::{NumberSet, SlotState};
+use super::state::{Earlier, NumberSet, Reached, SlotState};
 
 /// Shards in one page of a slot's array. Small, so that a writer who scatters numbers costs no
 /// more memory (4 KiB) than the page on disk that each shard takes.
@@ -254,14 +254,16 @@ impl Slot {
     }
 
     /// The reached or earlier revision of that number.
-    pub(super) fn revision(&self, number: RevisionNumber) -> Option<(&RevisionDetail, &NumberSet)> {
+    pub(super) fn revision(&self, number: RevisionNumber) -> Option<Reached<'_>> {
         let reached = self.state.reached.as_ref().map(Signed::unverified);
-        let reached = reached.map(|detail| (detail, &self.state.emptied));
+        let reached = reached.map(|detail| Reached {
+            revision: detail.revision,
+            slot_roots: &detail.slot_roots,
+            emptied: &self.state.emptied,
+        });
         let earlier = self.state.earlier.iter();
-        let mut all = earlier
-            .map(|earlier| (earlier.detail.unverified(), &earlier.emptied))
-            .chain(reached);
-        all.find(|(detail, _)| detail.revision.number == number)
+        let mut all = earlier.map(Earlier::reached).chain(reached);
+        all.find(|found| found.revision.number == number)
     }
 
     /// The shards that wait for their release and that no earlier revision has.

@@ -9,6 +9,7 @@ use cairn_runtime::Disk;
 
 use super::error::{ShardPlace, StoreError};
 use super::index::{Entry, Slot};
+use super::state::Reached;
 use super::{ShardStore, lock};
 
 /// Where the tree of a revision comes from.
@@ -26,8 +27,8 @@ impl<D: Disk> ProofSource for ShardStore<D> {
         let index = lock(&self.index);
         let known = index.slots.get(&place(slot));
         let revision = known.and_then(|known| known.revision(slot.revision.number));
-        let (detail, _) = revision.ok_or_else(|| unreached(slot))?;
-        Ok(detail.slot_roots.to_vec())
+        let revision = revision.ok_or_else(|| unreached(slot))?;
+        Ok(revision.slot_roots.to_vec())
     }
 
     fn with_tree<T>(
@@ -89,8 +90,10 @@ const fn unreached(slot: &AcknowledgedSlot) -> StoreError {
 /// Where the tree of the revision comes from.
 fn source<'a>(known: &'a Slot, slot: &AcknowledgedSlot) -> Result<Source<'a>, StoreError> {
     let revision = known.revision(slot.revision.number);
-    let (detail, emptied) = revision.ok_or_else(|| unreached(slot))?;
-    let count = detail.revision.segment_count;
+    let Reached {
+        revision, emptied, ..
+    } = revision.ok_or_else(|| unreached(slot))?;
+    let count = revision.segment_count;
     // Leaves are emptied for good, so as many are the same.
     let is_same = known.state.emptied.count_below(count) == emptied.count_below(count);
     if let Some(tree) = known.tree.as_ref().filter(|_| is_same) {
@@ -101,8 +104,14 @@ fn source<'a>(known: &'a Slot, slot: &AcknowledgedSlot) -> Result<Source<'a>, St
             return Ok(Leaf::EMPTY);
         }
         let shard = ShardPlace::new(place(slot), number);
-        let entry = known.entry(number).map(Entry::leaf);
-        entry.ok_or(StoreError::Absent { shard })
+        // Of one that was lost since, the slot's tree may still have the leaf.
+        let own = || {
+            known
+                .reached_leaf(number)
+                .filter(|leaf| *leaf != Leaf::EMPTY)
+        };
+        let leaf = known.entry(number).map(Entry::leaf).or_else(own);
+        leaf.ok_or(StoreError::Absent { shard })
     };
     let leaves = (0..count).map(SegmentNumber::new).map(leaf);
     leaves.collect::<Result<_, _>>().map(Source::Leaves)

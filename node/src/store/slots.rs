@@ -79,8 +79,8 @@ impl<D: Disk> ShardStore<D> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Lacking`], [`StoreError::SlotRoot`], [`StoreError::SlotBytes`]: nothing has
-    /// changed. [`StoreError::Disk`], [`StoreError::Full`].
+    /// [`StoreError::Lacking`], [`StoreError::SlotRoot`], [`StoreError::SlotBytes`],
+    /// [`StoreError::Unsettled`]: nothing has changed. [`StoreError::Disk`], [`StoreError::Full`].
     pub fn reach(
         &self,
         place: SlotRef,
@@ -124,7 +124,12 @@ impl<D: Disk> ShardStore<D> {
             if slot.state.reached_number() > detail.revision.number {
                 return Ok(tree.root());
             }
-            (tree, slot.state.reaching(signed, emptied))
+            let reaching = slot.state.reaching(signed, emptied);
+            let state = reaching.ok_or_else(|| StoreError::Unsettled {
+                slot: place,
+                count: slot.state.earlier.len(),
+            })?;
+            (tree, state)
         };
         self.write_state(&state, Purpose::Keep)?;
         Ok(self.enter_reached(place, tree, state))
@@ -142,7 +147,10 @@ impl<D: Disk> ShardStore<D> {
         detail: &Signed<RevisionDetail>,
     ) -> Result<SlotRoot, StoreError> {
         let reached = self.reach(place, detail);
-        if let Err(StoreError::Lacking { .. } | StoreError::SlotRoot { .. }) = &reached {
+        if let Err(
+            StoreError::Lacking { .. } | StoreError::SlotRoot { .. } | StoreError::Unsettled { .. },
+        ) = &reached
+        {
             self.expect(place, detail)?;
         }
         reached
@@ -184,17 +192,19 @@ impl<D: Disk> ShardStore<D> {
             let Some(slot) = index.slots.get_mut(&place) else {
                 return Ok(ByteCount::ZERO);
             };
-            // What the file has beyond that is given up again after a restart.
+            let before = slot.state.earlier.len();
             slot.state.keep_earlier(needs);
+            let is_fewer = slot.state.earlier.len() < before;
             let is_final = needs.acknowledged >= slot.state.reached_number();
             let earlier = slot.state.earlier.iter();
             let mut earlier = earlier.map(Earlier::number);
             let is_due = is_final || earlier.any(|number| number == needs.acknowledged);
             let dead = if is_due { slot.unneeded() } else { Vec::new() };
-            if dead.is_empty() {
+            let mut state = slot.state.clone();
+            // What the file has beyond that is given up again after a restart.
+            if dead.is_empty() && !(is_fewer && self.is_worth_writing(&index, &state)) {
                 return Ok(ByteCount::ZERO);
             }
-            let mut state = slot.state.clone();
             if is_final {
                 state.released = state.reached_number();
             }
@@ -212,6 +222,13 @@ impl<D: Disk> ShardStore<D> {
         };
         self.release(&dead)?;
         Ok(bytes_of(&dead))
+    }
+
+    /// Whether a slot's file takes more of the disk than it would if it were written again.
+    fn is_worth_writing(&self, index: &Index, state: &SlotState) -> bool {
+        let now = u64::from(pages(length(&self.key.seal(state))));
+        let kept = index.state_bytes.get(&state.place());
+        kept.is_some_and(|kept| now < *kept)
     }
 
     /// Forgets a slot that another node has now, and drops its bytes.

@@ -1,10 +1,11 @@
 //! The durable state of a slot: a small file that is replaced in one step.
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use cairn_core::code::SLOTS_MAX;
 use cairn_core::group::SEGMENTS_MAX;
 use cairn_core::{
-    Bounded, GroupId, Record, RecordKind, RevisionDetail, RevisionNumber, SegmentNumber, Signed,
-    SlotIndex,
+    Bounded, GroupId, GroupRevision, Record, RecordKind, RevisionDetail, RevisionNumber,
+    SegmentNumber, Signed, SlotIndex, SlotRoot,
 };
 use cairn_ledger::epoch::REVISIONS_KEPT;
 use cairn_ledger::tx::SlotRef;
@@ -81,10 +82,14 @@ pub(super) const EARLIER_MAX: usize = 6;
 
 const _: () = assert!(EARLIER_MAX == 6 && 2 + REVISIONS_KEPT == 6);
 
+/// Bytes of one at most.
+const EARLIER_BYTES_MAX: usize = GroupRevision::BYTES_MAX + 32 * SLOTS_MAX + 8 + EMPTIED_BYTES_MAX;
+
 /// A revision before the newest reached one, for which the ledger may ask for a proof.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub(super) struct Earlier {
-    pub(super) detail: Signed<RevisionDetail>,
+    pub(super) revision: GroupRevision,
+    pub(super) slot_roots: Bounded<SlotRoot, SLOTS_MAX>,
     /// The leaves that it has empty.
     pub(super) emptied: NumberSet,
 }
@@ -92,18 +97,35 @@ pub(super) struct Earlier {
 impl Earlier {
     /// Its number.
     pub(super) const fn number(&self) -> RevisionNumber {
-        number_of(&self.detail)
+        self.revision.number
     }
 
     /// Its leaves.
     pub(super) const fn count(&self) -> u32 {
-        self.detail.unverified().revision.segment_count
+        self.revision.segment_count
+    }
+
+    /// As any reached revision.
+    pub(super) fn reached(&self) -> Reached<'_> {
+        Reached {
+            revision: self.revision,
+            slot_roots: &self.slot_roots,
+            emptied: &self.emptied,
+        }
     }
 
     /// Whether it has that shard.
     fn has(&self, number: SegmentNumber) -> bool {
         number.get() < self.count() && !self.emptied.contains(number)
     }
+}
+
+/// A revision that the slot has reached, what of it proofs need.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reached<'a> {
+    pub(super) revision: GroupRevision,
+    pub(super) slot_roots: &'a [SlotRoot],
+    pub(super) emptied: &'a NumberSet,
 }
 
 /// Which of the reached revisions the ledger may ask for a proof of.
@@ -113,6 +135,8 @@ pub struct Needs {
     pub acknowledged: RevisionNumber,
     /// The one that was acknowledged when the epoch began, unless its proof is judged.
     pub frozen: Option<RevisionNumber>,
+    /// Whether it may be the oldest that is kept, too: a deal before this one may have frozen it.
+    pub is_oldest_frozen: bool,
     /// An acknowledgement of an older one is not taken any more.
     pub acknowledgeable: RevisionNumber,
 }
@@ -129,6 +153,7 @@ impl Needs {
         Self {
             acknowledged,
             frozen,
+            is_oldest_frozen: false,
             acknowledgeable: RevisionNumber::new(acknowledgeable),
         }
     }
@@ -168,16 +193,19 @@ pub(super) struct SlotState {
 impl Record for SlotState {
     const KIND: RecordKind = RecordKind::SlotState;
     const VERSION: u8 = 2;
-    const BYTES_MAX: usize =
-        256 + (2 + EARLIER_MAX) * (Signed::<RevisionDetail>::BYTES_MAX + EMPTIED_BYTES_MAX);
+    const BYTES_MAX: usize = 256
+        + 2 * (Signed::<RevisionDetail>::BYTES_MAX + EMPTIED_BYTES_MAX)
+        + EARLIER_MAX * EARLIER_BYTES_MAX;
 
     fn is_well_formed(&self) -> bool {
         [&self.reached, &self.pending]
             .into_iter()
             .flatten()
-            .chain(self.earlier.iter().map(|earlier| &earlier.detail))
             .map(Signed::unverified)
             .all(|detail| detail.is_well_formed() && detail.revision.group == self.group)
+            && self.earlier.iter().all(|earlier| {
+                earlier.revision.is_well_formed() && earlier.revision.group == self.group
+            })
     }
 }
 
@@ -236,44 +264,50 @@ impl SlotState {
         })
     }
 
-    /// At `detail`, which has those leaves empty.
-    pub(super) fn reaching(&self, detail: &Signed<RevisionDetail>, emptied: NumberSet) -> Self {
+    /// At `detail`, which has those leaves empty; `None` when too many earlier revisions are kept.
+    pub(super) fn reaching(
+        &self,
+        detail: &Signed<RevisionDetail>,
+        emptied: NumberSet,
+    ) -> Option<Self> {
         let newer = |known: &&Signed<RevisionDetail>| number_of(known) > number_of(detail);
         let pending = self.pending.as_ref().filter(newer).cloned();
         let hinted = match &pending {
             Some(_) => self.hinted.clone(),
             None => NumberSet::default(),
         };
-        Self {
+        Some(Self {
             reached: Some(detail.clone()),
             pending,
             hinted,
             emptied,
-            earlier: self.earlier_before(number_of(detail)),
+            earlier: self.earlier_before(number_of(detail))?,
             ..self.clone()
-        }
+        })
     }
 
-    /// The earlier ones, once `next` is reached.
-    fn earlier_before(&self, next: RevisionNumber) -> Bounded<Earlier, EARLIER_MAX> {
-        let reached = self.reached.iter().map(|detail| Earlier {
-            detail: detail.clone(),
+    /// The earlier ones, once `next` is reached; `None` when they would be too many.
+    fn earlier_before(&self, next: RevisionNumber) -> Option<Bounded<Earlier, EARLIER_MAX>> {
+        let details = self.reached.iter().map(Signed::unverified);
+        let reached = details.map(|detail| Earlier {
+            revision: detail.revision,
+            slot_roots: detail.slot_roots.clone(),
             emptied: self.emptied.clone(),
         });
         let mut earlier: Vec<Earlier> = self.earlier.iter().cloned().chain(reached).collect();
         earlier.retain(|earlier| earlier.number() < next);
-        while earlier.len() > EARLIER_MAX {
-            // The first two may be the frozen and the acknowledged one. The third is more than
-            // REVISIONS_KEPT before `next`: it can't be acknowledged any more.
-            earlier.remove(2);
-        }
-        Bounded::new(earlier).expect("cut to the bound")
+        Bounded::new(earlier).ok()
     }
 
     /// Gives earlier revisions up that nobody will ask for.
     pub(super) fn keep_earlier(&mut self, needs: &Needs) {
         let mut earlier = std::mem::take(&mut self.earlier).into_vec();
-        earlier.retain(|earlier| needs.contain(earlier.number()));
+        let oldest = earlier.first().map(Earlier::number);
+        let oldest = oldest.filter(|_| needs.is_oldest_frozen);
+        earlier.retain(|earlier| {
+            let number = earlier.number();
+            needs.contain(number) || Some(number) == oldest
+        });
         self.earlier = Bounded::new(earlier).expect("no more than before");
     }
 

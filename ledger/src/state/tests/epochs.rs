@@ -344,6 +344,14 @@ fn an_acknowledged_revision_is_kept_and_a_forgotten_one_counts_for_nothing() {
     assert_eq!(world.deal(place).acknowledged, RevisionNumber::new(1));
     world.accept(holder, acknowledge(place, 7));
     assert_eq!(world.deal(place).acknowledged, RevisionNumber::new(7));
+    // One that is kept only because others have acknowledged it is too old as well.
+    let other = slot(id, 1);
+    let holder = world.holder(other);
+    let slots = Bounded::new(vec![other]).unwrap();
+    world.accept(holder, TxBody::DeclareLoss { slots });
+    assert_eq!(world.group(id).kept[0].number, RevisionNumber::new(1));
+    assert_eq!(world.accept(holder, acknowledge(other, 1)), []);
+    assert_eq!(world.deal(other).acknowledged, RevisionNumber::ZERO);
 }
 
 #[test]

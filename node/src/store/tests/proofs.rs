@@ -114,21 +114,44 @@ fn every_revision_that_may_be_asked_for_is_provable_until_nobody_asks() {
 }
 
 #[test]
-fn a_long_run_of_revisions_keeps_the_first_two_and_those_that_may_be_acknowledged() {
+fn no_more_is_reached_than_can_be_kept_provable() {
     on_machine(32, |runtime| {
         let (store, _) = open(runtime.disk(), config("/store")).unwrap();
         let mut details = Vec::new();
-        for number in 1..=12_u32 {
+        for number in 1..=9_u32 {
             put_one(&store, shard(1, number - 1), 0).unwrap();
             let leaves = vec![Some(0); usize::try_from(number).unwrap()];
-            let next = detail(slot(1), u64::from(number), &leaves, &[]);
-            store.reach(slot(1), &next).unwrap();
-            details.push(next);
+            details.push(detail(slot(1), u64::from(number), &leaves, &[]));
         }
-        for kept in [0, 1, 7, 8, 9, 10, 11] {
-            assert_provable(&store, &details[kept]);
+        for detail in &details[..7] {
+            store.reach(slot(1), detail).unwrap();
         }
-        assert!(is_unreached(&store, &details[2]));
+        let refused = store.reach_or_expect(slot(1), &details[7]).unwrap_err();
+        assert!(
+            matches!(refused, StoreError::Unsettled { count: 6, .. }),
+            "{refused}"
+        );
+        assert_eq!(store.newest(slot(1)).as_ref(), Some(&details[7]));
+        for kept in &details[..7] {
+            assert_provable(&store, kept);
+        }
+        // 2 is frozen, 3 acknowledged, and 8 is the newest: 4 to 7 may be acknowledged yet.
+        store
+            .release_emptied(slot(1), &needs(3, Some(2), 8))
+            .unwrap();
+        store.reach(slot(1), &details[7]).unwrap();
+        for kept in &details[1..8] {
+            assert_provable(&store, kept);
+        }
+        assert!(is_unreached(&store, &details[0]));
+        // Of a slot that was ours before this deal, the oldest may be frozen.
+        let fresh = Needs {
+            is_oldest_frozen: true,
+            ..needs(8, Some(0), 8)
+        };
+        store.release_emptied(slot(1), &fresh).unwrap();
+        assert_provable(&store, &details[1]);
         assert!(is_unreached(&store, &details[6]));
+        store.reach(slot(1), &details[8]).unwrap();
     });
 }

@@ -44,6 +44,8 @@ fn header(key: &StoreKey) -> ShardHeader {
 fn vectors() -> BTreeMap<&'static str, String> {
     let key = StoreKey::new([9; 32]);
     let header = header(&key);
+    let first = detail(slot(1), 1, &[Some(0)], &[]);
+    let first = first.unverified();
     let state = SlotState {
         dropped_to: 4,
         reached: Some(detail(slot(1), 2, &[Some(0), None], &[1])),
@@ -52,7 +54,8 @@ fn vectors() -> BTreeMap<&'static str, String> {
         hinted: NumberSet::default().with([SegmentNumber::new(9)]),
         released: RevisionNumber::new(1),
         earlier: Bounded::new(vec![Earlier {
-            detail: detail(slot(1), 1, &[Some(0)], &[]),
+            revision: first.revision,
+            slot_roots: first.slot_roots.clone(),
             emptied: NumberSet::default(),
         }])
         .unwrap(),
