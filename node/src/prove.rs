@@ -266,3 +266,112 @@ const fn place(error: &ProveError<StoreError>) -> SlotRef {
         slot: error.slot,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cairn_core::{Digest, GroupId, SlotIndex};
+
+    use super::*;
+
+    const LENGTH: Duration = Duration::from_secs(60);
+
+    fn proofs(clock: Clock, verdict: Option<Verdict>) -> Proofs {
+        let proofs = Proofs::default();
+        {
+            let mut state = proofs.state();
+            state.clock = clock;
+            state.verdict = verdict;
+        }
+        proofs
+    }
+
+    const fn revision(number: u64) -> RevisionNumber {
+        RevisionNumber::new(number)
+    }
+
+    /// What was frozen in an epoch.
+    fn frozen(epoch: u64, number: u64) -> Frozen {
+        Frozen {
+            epoch: EpochNumber::new(epoch),
+            revision: revision(number),
+        }
+    }
+
+    fn runs(epoch: u64) -> Clock {
+        Clock::Runs(EpochNumber::new(epoch), LENGTH)
+    }
+
+    fn slot() -> SlotRef {
+        SlotRef {
+            group: GroupId::new(Digest::of(b"group")),
+            slot: SlotIndex::new(1),
+        }
+    }
+
+    #[test]
+    fn everything_is_kept_until_the_epoch_is_known() {
+        let proofs = proofs(Clock::Unknown, None);
+        assert_eq!(proofs.needs(frozen(0, 0), revision(4), revision(5)), None);
+        assert!(!proofs.may_go(slot()));
+        assert_eq!(proofs.owed(), None);
+    }
+
+    #[test]
+    fn without_epochs_nothing_is_frozen() {
+        let proofs = proofs(Clock::Off, None);
+        let needs = proofs.needs(frozen(0, 0), revision(4), revision(5));
+        assert_eq!(needs, Some(Needs::of(revision(4), None, revision(5))));
+        assert!(proofs.may_go(slot()));
+    }
+
+    #[test]
+    fn the_frozen_revision_is_needed_until_the_verdict_and_that_of_a_later_epoch_always() {
+        let asked = |clock, verdict, frozen| {
+            let proofs = proofs(clock, verdict);
+            let needs = proofs.needs(frozen, revision(4), revision(5)).unwrap();
+            (needs.frozen, needs.is_oldest_frozen)
+        };
+        let valid = Some(Verdict::Valid);
+        assert_eq!(
+            asked(runs(7), None, frozen(7, 3)),
+            (Some(revision(3)), false)
+        );
+        assert_eq!(asked(runs(7), valid, frozen(7, 3)), (None, false));
+        // Not changed in this epoch: what is acknowledged is frozen.
+        assert_eq!(
+            asked(runs(7), None, frozen(6, 3)),
+            (Some(revision(4)), false)
+        );
+        // The group was read as of an epoch that we have not heard of.
+        assert_eq!(
+            asked(runs(7), valid, frozen(8, 3)),
+            (Some(revision(3)), false)
+        );
+        // Ours only since this epoch, perhaps again.
+        assert_eq!(
+            asked(runs(7), None, frozen(7, 0)),
+            (Some(revision(0)), true)
+        );
+    }
+
+    #[test]
+    fn a_slot_goes_after_a_border_and_a_verdict_or_after_two_borders() {
+        let proofs = proofs(runs(7), Some(Verdict::Valid));
+        assert!(!proofs.may_go(slot()));
+        proofs.epoch_began(EpochNumber::new(8));
+        assert!(!proofs.may_go(slot()));
+        proofs.judged(EpochNumber::new(8), Verdict::Valid);
+        assert!(proofs.may_go(slot()));
+        assert_eq!(proofs.leaving(), []);
+
+        assert!(!proofs.may_go(slot()));
+        proofs.epoch_began(EpochNumber::new(9));
+        assert!(!proofs.may_go(slot()));
+        proofs.epoch_began(EpochNumber::new(10));
+        assert!(proofs.may_go(slot()));
+        // It is ours again before it may go.
+        assert!(!proofs.may_go(slot()));
+        proofs.stay(slot());
+        assert_eq!(proofs.leaving(), []);
+    }
+}

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use cairn_core::UnixMillis;
+use cairn_core::{RevisionDetail, Signed, UnixMillis};
 use cairn_runtime::sim::{DiskFault, is_machine_down};
 use cairn_runtime::{Disk, Machine, Runtime, Sim};
 
 use super::fixture::{
     assert_version, config, detail, final_at, open, put_of, shard, slot, version,
 };
+use super::proofs::{assert_provable, needs};
 use crate::store::{ShardPlace, ShardStore, StoreError};
 
 /// What must be in the store: per shard the versions that are right, `None` for absent. More than
@@ -18,6 +19,8 @@ struct Expected {
     shards: BTreeMap<ShardPlace, Vec<Option<u8>>>,
     /// The least revision that slot 1 has reached.
     reached: u64,
+    /// Revisions of slot 1 whose proof may be asked for.
+    provable: Vec<Signed<RevisionDetail>>,
 }
 
 impl Expected {
@@ -88,6 +91,7 @@ fn script<D: Disk>(store: &ShardStore<D>, expected: &mut Expected) -> Result<(),
     store.expect(slot(1), &first)?;
     store.reach(slot(1), &first)?;
     expected.reached = 1;
+    expected.provable = vec![first.clone()];
     put(
         store,
         expected,
@@ -101,12 +105,24 @@ fn script<D: Disk>(store: &ShardStore<D>, expected: &mut Expected) -> Result<(),
         store.reach(slot(1), &second).map(|_| ())
     })?;
     expected.reached = 2;
-    store.release_emptied(slot(1), &final_at(2))?;
-    put(
-        store,
-        expected,
-        &[(shard(1, 8), 0), (shard(1, 9), 0), (shard(3, 0), 0)],
-    )?;
+    expected.provable = vec![first.clone(), second.clone()];
+    store.release_emptied(slot(1), &needs(1, None, 2))?;
+    put(store, expected, &[(shard(1, 8), 0)])?;
+    let mut leaves = [Some(0); 9];
+    for emptied in [0, 1, 3] {
+        leaves[emptied] = None;
+    }
+    let third = detail(slot(1), 3, &leaves, &[0]);
+    remove(expected, [0].into_iter(), 1, || {
+        store.reach(slot(1), &third).map(|_| ())
+    })?;
+    expected.reached = 3;
+    // The first is asked for no more, then the second.
+    expected.provable = vec![second, third.clone()];
+    store.release_emptied(slot(1), &needs(2, None, 3))?;
+    expected.provable = vec![third];
+    store.release_emptied(slot(1), &final_at(3))?;
+    put(store, expected, &[(shard(1, 9), 0), (shard(3, 0), 0)])?;
     remove(expected, 9..10, 1, || {
         store.expire(slot(1), 9, UnixMillis::new(5000)).map(|_| ())
     })?;
@@ -147,6 +163,9 @@ fn check(machine: &Machine, expected: &Expected, what: &str) {
     });
     assert!(number >= expected.reached, "{what}: reached {number}");
     assert!(reached.is_none_or(|reached| reached.whole), "{what}");
+    for detail in &expected.provable {
+        assert_provable(&store, detail);
+    }
     let used = store.figures().unwrap().used.get();
     // Beside what the store counts: lock, identity, and a small file that is being replaced.
     let on_disk = machine.disk_used_bytes();

@@ -23,7 +23,8 @@ fn challenge(detail: &Signed<RevisionDetail>, seed: u8) -> Challenge {
     Challenge::draw(&draw, &[slot]).unwrap()
 }
 
-fn assert_provable<D: Disk>(store: &ShardStore<D>, detail: &Signed<RevisionDetail>) {
+/// That the revision is provable, whatever is drawn.
+pub(super) fn assert_provable<D: Disk>(store: &ShardStore<D>, detail: &Signed<RevisionDetail>) {
     for seed in 0..4 {
         let challenge = challenge(detail, seed);
         let proof = prove(&challenge, store).unwrap();
@@ -40,7 +41,7 @@ fn is_unreached<D: Disk>(store: &ShardStore<D>, detail: &Signed<RevisionDetail>)
 }
 
 /// Needs of a slot that has acknowledged `acknowledged` and froze `frozen`.
-fn needs(acknowledged: u64, frozen: Option<u64>, current: u64) -> Needs {
+pub(super) fn needs(acknowledged: u64, frozen: Option<u64>, current: u64) -> Needs {
     Needs::of(
         RevisionNumber::new(acknowledged),
         frozen.map(RevisionNumber::new),
