@@ -22,8 +22,9 @@ use std::time::Duration;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{
-    AccountId, Bounded, Capability, CapabilityError, CapabilityLink, DecodeError, Digest, GroupId,
-    PublicKey, Record, RecordKind, Right, Scope, SecretKey, Signature, Signed, UnixMillis,
+    AccountId, Blame, Bounded, Capability, CapabilityError, CapabilityLink, DecodeError, Digest,
+    GroupId, PublicKey, Record, RecordKind, Retry, Right, Scope, SecretKey, Signature, Signed,
+    UnixMillis,
 };
 use data_encoding::BASE64URL_NOPAD;
 use zeroize::Zeroizing;
@@ -133,6 +134,20 @@ pub enum ParseLinkError {
     /// The owner did not sign it.
     #[error("the link is not signed by its owner: {0}")]
     Signature(CapabilityError),
+}
+
+impl ParseLinkError {
+    /// What to do about it: the text stays what it is.
+    #[must_use]
+    pub const fn retry(&self) -> Retry {
+        Retry::Never
+    }
+
+    /// Whose fault it is: that of whoever gave the text.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        Blame::Caller
+    }
 }
 
 impl Link {

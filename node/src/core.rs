@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cairn_core::{AccountId, GroupId, NodeId, SecretKey, Signature};
@@ -38,6 +39,8 @@ pub(crate) struct Core<R: Runtime, N: Network, L: Ledger> {
     pub(crate) acknowledgements: Acknowledgements,
     pub(crate) lags: Lags,
     pub(crate) proofs: Proofs,
+    /// Whether the ledger says that it drains, as last seen.
+    pub(crate) is_draining: AtomicBool,
     /// One transaction at a time: they are numbered.
     pub(crate) submitting: tokio::sync::Mutex<()>,
 }

@@ -5,6 +5,7 @@
 //! start, after an effect and after a failure, so there is one path and it is idempotent.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -91,6 +92,9 @@ async fn register<R: Runtime, N: Network, L: Ledger>(
 ) -> Result<(), LedgerError> {
     let terms = core.offer.terms.clone();
     let entry = core.ledger.node(core.id).await?;
+    let status = entry.as_ref().map(|entry| entry.status);
+    core.is_draining
+        .store(status == Some(NodeStatus::Draining), Ordering::Relaxed);
     let body = match entry.map(|entry| (entry.status, entry.terms == terms)) {
         Some((NodeStatus::Draining, _) | (NodeStatus::Active, true)) => return Ok(()),
         Some((NodeStatus::Active, false)) => TxBody::NodeUpdate { terms },

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cairn_core::{NodeId, UnixMillis};
@@ -116,6 +117,7 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
         acknowledgements: Acknowledgements::default(),
         lags: Lags::default(),
         proofs: Proofs::default(),
+        is_draining: AtomicBool::new(false),
         submitting: tokio::sync::Mutex::new(()),
     });
     let (closing, closed) = watch::channel(false);
@@ -255,6 +257,7 @@ impl<R: Runtime, N: Network, L: Ledger> NodeHandle<R, N, L> {
                 slots: core.work.known().into_iter().map(slot_lag).collect(),
                 idle: core.work.is_idle() && core.acknowledgements.is_empty(),
                 epoch: core.proofs.status(),
+                draining: core.is_draining.load(Ordering::Relaxed),
             })
         };
         self.core.runtime.blocking(work).await

@@ -23,6 +23,8 @@ pub struct NodeStatus {
     pub slots: Vec<SlotLag>,
     /// Whether nothing is to be caught up.
     pub idle: bool,
+    /// Whether the ledger says that it drains, as last seen.
+    pub draining: bool,
     /// The epoch that runs; `None` on a ledger without epochs.
     pub epoch: Option<EpochStatus>,
 }

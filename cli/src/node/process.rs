@@ -215,6 +215,7 @@ fn status_json(status: &NodeStatus) -> Value {
     json!({
         "node": status.node.to_string(),
         "idle": status.idle,
+        "draining": status.draining,
         "epoch": status.epoch.map(|epoch| epoch.epoch.get()),
         "proof": status.epoch.and_then(|epoch| epoch.verdict).map(verdict),
         "slots": status.slots.len(),

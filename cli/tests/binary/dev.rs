@@ -411,6 +411,9 @@ fn the_shapes_of_json_are_those_of_the_golden_file() {
     for verb in ["status", "scrub", "drain"] {
         take(&format!("node {verb}"), &node_says(verb));
     }
+    until("the node says that it drains", || {
+        node_says("status")["draining"] == true
+    });
     take(
         "dev status",
         &network.run(&["--json", "dev", "status"]).done().json(),

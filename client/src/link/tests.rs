@@ -102,6 +102,8 @@ fn slips_of_the_pen_are_named() {
     let text = sample(1).to_string();
     assert_eq!("https://x".parse::<Link>(), Err(ParseLinkError::Scheme));
     assert_eq!("cairn:".parse::<Link>(), Err(ParseLinkError::Checksum));
+    assert_eq!(ParseLinkError::Checksum.retry(), Retry::Never);
+    assert_eq!(ParseLinkError::Checksum.blame(), Blame::Caller);
     let short = &text[..text.len() - 4];
     assert_eq!(short.parse::<Link>(), Err(ParseLinkError::Checksum));
     let spaced = text.replacen('A', " ", 1);

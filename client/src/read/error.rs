@@ -67,6 +67,17 @@ impl SlotReadFailure {
         }
     }
 
+    /// What to do about it: other slots may give the bytes meanwhile.
+    #[must_use]
+    pub const fn retry(&self) -> Retry {
+        match self {
+            Self::Data(error) => error.retry(),
+            Self::NoNode | Self::Timeout { .. } => Retry::Later,
+            Self::Aborted => Retry::Never,
+            Self::WrongBytes(_) | Self::ForgedRecord(_) | Self::OtherRecord => Retry::Elsewhere,
+        }
+    }
+
     /// Whose fault it is.
     #[must_use]
     pub fn blame(&self) -> Blame {

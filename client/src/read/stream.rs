@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cairn_core::{Blame, Retry};
 use cairn_ledger::Ledger;
 use cairn_net::Network;
 use cairn_runtime::{Aborted, Runtime};
@@ -231,6 +232,26 @@ pub enum CopyError {
     /// Writing to the sink.
     #[error("writing: {0}")]
     Write(#[from] std::io::Error),
+}
+
+impl CopyError {
+    /// What to do about it.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Read(error) => error.retry(),
+            Self::Write(_) => Retry::Later,
+        }
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Read(error) => error.blame(),
+            Self::Write(_) => Blame::World,
+        }
+    }
 }
 
 /// A step of a [`TreeStream`].
