@@ -200,9 +200,12 @@ impl<D: Disk> ShardStore<D> {
             let mut earlier = earlier.map(Earlier::number);
             let is_due = is_final || earlier.any(|number| number == needs.acknowledged);
             let dead = if is_due { slot.unneeded() } else { Vec::new() };
+            if dead.is_empty() && !is_fewer {
+                return Ok(ByteCount::ZERO);
+            }
             let mut state = slot.state.clone();
             // What the file has beyond that is given up again after a restart.
-            if dead.is_empty() && !(is_fewer && self.is_worth_writing(&index, &state)) {
+            if dead.is_empty() && !self.is_worth_writing(&index, &state) {
                 return Ok(ByteCount::ZERO);
             }
             if is_final {
