@@ -23,12 +23,27 @@ async fn epoch(cluster: &Cluster) -> EpochNumber {
     cluster.ledger.status().await.unwrap().epoch
 }
 
-/// Waits until the middle of the next epoch.
-async fn next_epoch(cluster: &Cluster) {
+/// Five nodes with a segment that all holders have acknowledged, in the middle of an epoch.
+async fn holding(sim: cairn_runtime::Sim) -> Cluster {
+    let mut cluster = with_epochs(sim, 5).await;
+    cluster.upload(90_000, &[]).await;
+    cluster.revise(&[], &[]).await;
+    cluster.wait_acknowledged().await;
+    next_epoch(&cluster).await;
+    cluster
+}
+
+/// Waits until the next epoch begins.
+async fn border(cluster: &Cluster) {
     let before = epoch(cluster).await;
     cluster
         .wait("the next epoch", async || epoch(cluster).await > before)
         .await;
+}
+
+/// Waits until the middle of the next epoch.
+async fn next_epoch(cluster: &Cluster) {
+    border(cluster).await;
     cluster.sim.sleep(EPOCH / 2).await;
 }
 
@@ -109,19 +124,12 @@ fn i5_honest_nodes_prove_every_epoch_whatever_changes_meanwhile() {
 #[test]
 fn i5_a_node_that_drains_proves_what_it_had_until_it_need_not() {
     run(62, async |sim| {
-        let mut cluster = with_epochs(sim, 5).await;
-        cluster.upload(90_000, &[]).await;
-        cluster.revise(&[], &[]).await;
-        cluster.wait_acknowledged().await;
-        next_epoch(&cluster).await;
+        let cluster = holding(sim).await;
         let leaver = cluster.holders().await[1];
         let index = cluster.index_of(leaver);
         let key = cluster.nodes[index].key.clone();
         // Right after the border: the slot is frozen, and may be another's before it is proved.
-        let now = epoch(&cluster).await;
-        cluster
-            .wait("the next epoch", async || epoch(&cluster).await > now)
-            .await;
+        border(&cluster).await;
         submit_body(&cluster.ledger, &key, TxBody::NodeDrain)
             .await
             .unwrap();
@@ -143,19 +151,12 @@ fn i5_a_node_that_drains_proves_what_it_had_until_it_need_not() {
 #[test]
 fn a_node_that_lost_its_disk_proves_as_soon_as_it_has_its_shards_again() {
     run(63, async |sim| {
-        let mut cluster = with_epochs(sim, 5).await;
-        cluster.upload(90_000, &[]).await;
-        cluster.revise(&[], &[]).await;
-        cluster.wait_acknowledged().await;
-        next_epoch(&cluster).await;
+        let mut cluster = holding(sim).await;
         let holder = cluster.holders().await[0];
         let index = cluster.index_of(holder);
         // Its disk is lost after the next epoch has frozen the slot.
-        let now = epoch(&cluster).await;
         cluster.crash(index);
-        cluster
-            .wait("the next epoch", async || epoch(&cluster).await > now)
-            .await;
+        border(&cluster).await;
         cluster.wipe(index).await;
         cluster.sim.sleep(EPOCH / 2).await;
         assert_proven(&cluster, index).await;
@@ -165,11 +166,7 @@ fn a_node_that_lost_its_disk_proves_as_soon_as_it_has_its_shards_again() {
 #[test]
 fn a_node_that_is_away_for_an_epoch_has_a_lapse_and_ends_it_with_more_samples() {
     run(64, async |sim| {
-        let mut cluster = with_epochs(sim, 5).await;
-        cluster.upload(90_000, &[]).await;
-        cluster.revise(&[], &[]).await;
-        cluster.wait_acknowledged().await;
-        next_epoch(&cluster).await;
+        let mut cluster = holding(sim).await;
         let holder = cluster.holders().await[0];
         let index = cluster.index_of(holder);
         let proven = standing(&cluster, holder).await.proven;
