@@ -8,7 +8,7 @@ use cairn_core::{
     AccountId, Blame, Code, GroupId, GroupRecord, GroupRevision, Height, NodeId, Record, Retry,
     Signed, SlotIndex,
 };
-use cairn_ledger::{DealState, Group, Ledger, LedgerError, RelaxedCap};
+use cairn_ledger::{Group, Ledger, LedgerError, RelaxedCap};
 use cairn_net::{Network, RecordKey};
 
 /// How long a view is used without asking again. A redrawn slot shows earlier: its old node
@@ -62,12 +62,8 @@ impl GroupView {
             .deals
             .iter()
             .map(|deal| {
-                let mut holders = Vec::new();
-                if deal.state != DealState::Vacant {
-                    holders.push(deal.node);
-                }
-                holders.extend(deal.leaver.map(|leaver| leaver.node));
-                holders
+                let leaver = deal.leaver.map(|leaver| leaver.node);
+                deal.holder().into_iter().chain(leaver).collect()
             })
             .collect();
         Self {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use cairn_core::{
     Amount, ByteCount, Capability, CapabilityLink, GroupId, Profile, Right, Scope, UnixMillis,
 };
-use cairn_ledger::{Group, Ledger, LedgerError, TxBody, TxError, TxOutcome, submit_body};
+use cairn_ledger::{Ledger, LedgerError, TxBody, TxError, TxOutcome, submit_body};
 use cairn_net::Network;
 use cairn_runtime::{Disk, EntryKind, Runtime};
 
@@ -28,12 +28,14 @@ use crate::link::LINK_LIFETIME_DEFAULT;
 use crate::segment::{Layout, LayoutError};
 
 mod error;
+mod fund;
 mod open;
 mod remove;
 mod revise;
 pub(crate) mod writer;
 
 pub use error::{CloseError, OpenGroupError, RemoveError, ReviseError};
+pub use fund::use_of_epoch;
 pub use remove::Removed;
 use writer::{Writer, lock};
 
@@ -55,10 +57,11 @@ pub struct OwnerConfig {
     pub slot_capacity: ByteCount,
     /// Most that a node may ask, in micro-credits per GiB and epoch.
     pub price_max: Amount,
-    /// How long the escrow of a new group is meant to last.
+    /// Term of a new group in epochs. It is prolonged while the group is written to.
     pub term_epochs: u32,
-    /// Escrow of a new group.
-    pub escrow: Amount,
+    /// A new group's escrow pays for so many epochs of full slots at the highest price, if the
+    /// owner's balance does; it is filled up while the group is written to.
+    pub escrow_epochs: u32,
     /// A group is revised at least this often while it is written to: once per epoch at least.
     pub revise_interval: Duration,
     /// How long failing nodes are tried again while a segment has too few receipts.
@@ -76,7 +79,8 @@ impl OwnerConfig {
             slot_capacity: ByteCount::new(16 << 30),
             price_max: Amount::from_micro(1_000_000),
             term_epochs: 24 * 365,
-            escrow: Amount::ZERO,
+            // A month of hours.
+            escrow_epochs: 24 * 30,
             // Half an epoch of an hour.
             revise_interval: Duration::from_secs(1_800),
             put_patience: Duration::from_secs(10),
@@ -338,7 +342,7 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
         let disk = runtime.disk().clone();
         let book = runtime.blocking(move || Book::open(&disk, &folder)).await?;
         let found = self.client.ledger().group(group).await?;
-        let Some(found) = found.filter(Group::is_placed) else {
+        let Some(found) = found.filter(|group| group.is_placed() && group.is_open()) else {
             return Err(OpenGroupError::Refunded { group });
         };
         let layout = self.layout_of(book.opened())?;

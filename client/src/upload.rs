@@ -61,7 +61,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use cairn_core::{Amount, Blame, Digest, GroupId, NodeId, Retry, SlotIndex};
+use cairn_core::{Blame, Digest, GroupId, NodeId, Retry, SlotIndex};
 use cairn_ledger::{Ledger, RelaxedCap};
 use cairn_net::Network;
 use cairn_runtime::Runtime;
@@ -161,8 +161,6 @@ pub struct Uploaded {
     pub slots: Vec<SlotReport>,
     /// Caps that the ledger had to relax to place the groups.
     pub relaxed: Vec<(GroupId, RelaxedCap)>,
-    /// Escrow locked in each group.
-    pub escrow: Amount,
 }
 
 /// Why an upload failed. Segments that were durable are kept for the next attempt when the source

@@ -4,13 +4,14 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{Amount, EpochNumber, GroupId, Height, NodeId, RevisionNumber, TxId, UnixMillis};
 
 use crate::block::{BLOCK_BYTES_MAX, LOST_MAX, Verdict};
-use crate::state::SLOTS_DRAWN_MAX;
+use crate::state::{GROUPS_LOOKED_MAX, SLOTS_DRAWN_MAX};
 use crate::tx::SlotRef;
 use crate::tx_error::TxError;
 use crate::wire::EFFECTS_BYTES_MAX;
 
 /// One change. Within a block they come in the order in which they happened: the epoch, draws, then nodes
-/// called lost, then each transaction's followed by its [`Effect::TxDone`].
+/// called lost, then each transaction's followed by its [`Effect::TxDone`], then groups that were
+/// looked at.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Effect {
     /// A transaction was done or refused.
@@ -95,6 +96,56 @@ pub enum Effect {
         /// What it got of that: less when an escrow is dry.
         amount: Amount,
     },
+    /// With its pay a node got what others paid for the repair of slots that it has proven now.
+    Rewarded {
+        /// The node, whose account it is paid to.
+        node: NodeId,
+        /// The epoch.
+        epoch: EpochNumber,
+        /// How much.
+        amount: Amount,
+    },
+    /// A node lost collateral to the groups whose slots it failed to prove.
+    Slashed {
+        /// The node.
+        node: NodeId,
+        /// The epoch of its invalid proof.
+        epoch: EpochNumber,
+        /// How much.
+        amount: Amount,
+    },
+    /// A node lost collateral to those who repair slots that it lost.
+    Forfeited {
+        /// The node.
+        node: NodeId,
+        /// How much.
+        amount: Amount,
+    },
+    /// Collateral was put down for a node, out of another's or its own balance.
+    Deposited {
+        /// The node.
+        node: NodeId,
+        /// How much.
+        amount: Amount,
+    },
+    /// A node took collateral back into its balance.
+    Withdrawn {
+        /// The node.
+        node: NodeId,
+        /// How much.
+        amount: Amount,
+    },
+    /// Some slots of a group have no node any more, its term or escrow changed, or it is to end.
+    GroupChanged(GroupId),
+    /// A group has ended: its slots are nobody's, and its bytes may be dropped.
+    GroupReleased(GroupId),
+    /// A group is gone.
+    GroupClosed {
+        /// The group.
+        group: GroupId,
+        /// What went back to its owner.
+        refund: Amount,
+    },
 }
 
 /// The changes of one block.
@@ -110,9 +161,14 @@ pub struct BlockEffects {
 
 // The effects of one block fit one response. Most per byte of a block: an acknowledged slot of 41
 // bytes gives `Acknowledged` (42) and `SlotReleased` (66). A drawn slot gives `SlotMoved` (99) and
-// its share of `GroupPlaced` (33); a lost node gives `NodeChanged` (33).
-// A proof of 188 bytes gives `Judged` (42) and `Paid` (57).
+// its share of `GroupPlaced` (33); a lost node gives `NodeChanged` (33) and `Forfeited` (41); a
+// group that is looked at gives `GroupChanged` (33) or `GroupClosed` (41). A proof of 188 bytes gives
+// `Judged` (42), `Paid` (57) and `Rewarded` (49), or `Slashed` (49) and what a lost node gives.
 const _: () = assert!(
-    BLOCK_BYTES_MAX * (42 + 66) / 41 + SLOTS_DRAWN_MAX * (99 + 33) + 2 * LOST_MAX * 33 + 64
+    BLOCK_BYTES_MAX * (42 + 66) / 41
+        + SLOTS_DRAWN_MAX * (99 + 33)
+        + 2 * LOST_MAX * (33 + 41)
+        + GROUPS_LOOKED_MAX * (33 + 41)
+        + 64
         <= EFFECTS_BYTES_MAX
 );

@@ -172,7 +172,8 @@ pub struct ChallengePage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
 pub struct Standing {
     /// How many judged epochs are behind it without a lapse: those up to and with the one in which
-    /// it registered or proved last. Above [`Epoch::judged`] while that one runs.
+    /// it registered or proved last. Above [`Epoch::judged`] while that one runs, and further above it
+    /// during maintenance.
     pub covered: u64,
     /// Whether it must show more samples until it has: after an invalid proof or a return.
     pub is_strict: bool,
@@ -227,6 +228,18 @@ impl Standing {
         self.verdict
             .filter(|(judged, _)| *judged == epoch)
             .map(|(_, verdict)| verdict)
+    }
+
+    /// Whether it is down for maintenance.
+    #[must_use]
+    pub const fn is_maintained(&self, epoch: &Epoch) -> bool {
+        self.covered > epoch.judged.saturating_add(1)
+    }
+
+    /// Notes a maintenance from the epoch that runs on. A valid proof ends it.
+    pub(crate) fn maintain(&mut self, epoch: &Epoch, epochs: u32) {
+        self.touch(epoch);
+        self.covered = epoch.judged.saturating_add(u64::from(epochs));
     }
 
     fn must_show_more(&self, epoch: &Epoch) -> bool {

@@ -14,8 +14,9 @@ pub const STATE_BYTES_MAX: u64 = 4 << 30;
 const STATE_FIXED_BYTES_MAX: u64 = 1024;
 /// Most bytes of an account with its key.
 const ACCOUNT_BYTES_MAX: u64 = 32 + 8 + 8;
-/// Most bytes of a node with its key: ids, numbers, three labels, status, standing.
-const NODE_BYTES_MAX: u64 = 32 + 32 + 32 + 8 + 8 + 8 + 3 * (4 + 64) + 1 + 36;
+/// Most bytes of a node with its key: ids, numbers, three labels, status, standing, deposit,
+/// maintenance.
+const NODE_BYTES_MAX: u64 = 32 + 32 + 32 + 8 + 8 + 8 + 3 * (4 + 64) + 1 + 36 + 8 + 8 + 9;
 /// Most bytes of a group with its key and its place in the queue, its deals aside: ids, code,
 /// numbers, revision, four relaxed caps, the newest revisions before.
 const GROUP_BYTES_MAX: u64 = 32
@@ -24,7 +25,8 @@ const GROUP_BYTES_MAX: u64 = 32
     + 2
     + 8
     + 8
-    + 4
+    + 8
+    + 10
     + 8
     + 8
     + 84
@@ -40,7 +42,7 @@ const KEPT_BYTES: u64 = 8 + 4 + 8 + 32;
 /// that its holder and its leaver refer to, two each; and of the two nodes that had acknowledged
 /// it when the epoch began and have left it since.
 const SLOT_BYTES_MAX: u64 =
-    32 + 33 + 8 + 8 + 8 + 16 + 1 + 41 + 8 + 16 + 34 + 4 * KEPT_BYTES + 2 * DEPARTED_BYTES;
+    32 + 33 + 8 + 8 + 8 + 16 + 1 + 41 + 8 + 16 + 8 + 24 + 34 + 4 * KEPT_BYTES + 2 * DEPARTED_BYTES;
 /// Bytes of a slot that left a node: node, slot, what was frozen, price.
 const DEPARTED_BYTES: u64 = 32 + 33 + KEPT_BYTES + 1 + 8;
 
@@ -75,6 +77,24 @@ pub struct Parameters {
     /// Lapses one after the other from which on a node is lost and its slots are redrawn; 0 for
     /// never.
     pub lost_after_epochs: u32,
+    /// Lapses one after the other from which on a node is suspect: its slots count as missing for
+    /// repair; 0 for never.
+    pub suspect_after_epochs: u32,
+    /// Epochs after which a slot that its node has not caught up with is drawn anew; 0 for never.
+    pub catch_up_epochs: u32,
+    /// Epochs after a group's term in which it may still be extended.
+    pub grace_epochs: u32,
+    /// How much of its deposit a node locks for a slot: the price of its capacity for so many epochs.
+    pub collateral_epochs: u32,
+    /// What the repair of a slot costs the node that lost it: the price of its bytes for so many
+    /// epochs, at most what it locked.
+    pub repair_epochs: u32,
+    /// How much of a slot's collateral an invalid proof costs, in percent.
+    pub slash_percent: u32,
+    /// Longest maintenance in epochs.
+    pub maintenance_epochs_max: u32,
+    /// Epochs from the begin of one maintenance of a node to that of the next, at least.
+    pub maintenance_period_epochs: u32,
 }
 
 impl Default for Parameters {
@@ -98,6 +118,17 @@ impl Default for Parameters {
             epoch_millis: 0,
             // Three days of hours.
             lost_after_epochs: 72,
+            suspect_after_epochs: 24,
+            catch_up_epochs: 72,
+            // A week of hours.
+            grace_epochs: 168,
+            // Nothing is at stake among those who trust each other.
+            collateral_epochs: 0,
+            repair_epochs: 0,
+            slash_percent: 10,
+            maintenance_epochs_max: 12,
+            // A month of hours.
+            maintenance_period_epochs: 720,
         }
     }
 }

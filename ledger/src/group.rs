@@ -22,8 +22,11 @@ pub struct Group {
     pub slot_capacity: ByteCount,
     /// Most that a node may ask, in micro-credits per GiB and epoch.
     pub price_max: Amount,
-    /// How long the escrow is meant to last.
-    pub term_epochs: u32,
+    /// The epoch with which its term ends: it may still be extended in the epochs of grace after it.
+    /// Without epochs it means nothing.
+    pub ends: EpochNumber,
+    /// How it ends, once it does.
+    pub ending: Option<Ending>,
     /// Locked for it.
     pub escrow: Amount,
     /// Height of the block that opened it.
@@ -36,6 +39,9 @@ pub struct Group {
     pub deals: Vec<Deal>,
     /// Caps that its nodes exceeded at the last draw, rising by [`Cap`].
     pub relaxed: Vec<RelaxedCap>,
+    /// Whether something happened to one of its slots, so that the next block looks whether others
+    /// must be drawn.
+    pub is_marked: bool,
 }
 
 impl Group {
@@ -58,6 +64,12 @@ impl Group {
             deal.state == DealState::Held && deal.acknowledged == self.revision.number
         };
         self.deals.iter().filter(current).count()
+    }
+
+    /// Whether it goes on: it can be revised, and its slots are held.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.ending.is_none()
     }
 
     /// The revision of this number; `None` when it is to come or no longer kept.
@@ -95,6 +107,37 @@ impl Group {
             && self.relaxed.is_sorted_by(|a, b| a.cap < b.cap)
             && self.kept.is_sorted_by(|a, b| a.number < b.number)
     }
+}
+
+/// How a group ends. Its nodes are paid for every epoch that they had something frozen of it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Ending {
+    /// Its owner closed it in this epoch: its slots are released in the next.
+    Asked(EpochNumber),
+    /// Its slots were released in this epoch: it is gone in the next, and what is left of its escrow
+    /// with its owner.
+    Released(EpochNumber),
+}
+
+/// Healthy slots at and below which a group's vacant slots are drawn anew: k + ceil(0.7 (n - k)),
+/// and below n. The figure is that of DESIGN.md section 4 for 20-of-40: 34.
+#[must_use]
+pub fn lazy_max(code: Code) -> usize {
+    threshold(code, 70).min(usize::from(code.n()).saturating_sub(1))
+}
+
+/// Healthy slots at and below which the slots of suspect nodes are drawn anew too: k + ceil(0.35 (n -
+/// k)). For 20-of-40: 27.
+#[must_use]
+pub fn urgent_max(code: Code) -> usize {
+    threshold(code, 35).min(lazy_max(code))
+}
+
+/// k and `percent` of the parity slots, rounded up.
+fn threshold(code: Code, percent: usize) -> usize {
+    let k = usize::from(code.k());
+    let parity = usize::from(code.n()).saturating_sub(k);
+    k.saturating_add(parity.saturating_mul(percent).div_ceil(100))
 }
 
 /// The revision of a group that holds nothing yet.
@@ -135,10 +178,18 @@ pub fn epoch_price(slot_bytes: ByteCount, price: Amount) -> Option<Amount> {
     price.prorate_floor(slot_bytes.get(), 1 << 30)
 }
 
+/// [`epoch_price`] for so many epochs; the largest amount when it is more.
+#[must_use]
+pub fn price_for(slot_bytes: ByteCount, price: Amount, epochs: u32) -> Amount {
+    epoch_price(slot_bytes, price)
+        .and_then(|price| price.micro().checked_mul(u64::from(epochs)))
+        .map_or(Amount::from_micro(u64::MAX), Amount::from_micro)
+}
+
 /// The binding of one slot to one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Deal {
-    /// Who holds the slot, or last held it when [`DealState::Vacant`].
+    /// Who holds the slot, or last held it when [`DealState::Vacant`] or [`DealState::Idle`].
     pub node: NodeId,
     /// Who held it before, as a source to catch up from.
     pub previous: Option<NodeId>,
@@ -154,6 +205,13 @@ pub struct Deal {
     pub state: DealState,
     /// The draining node that holds the slot too until `node` has what it had.
     pub leaver: Option<Leaver>,
+    /// What `node` has locked of its deposit for it.
+    pub collateral: Amount,
+    /// For whoever proves the slot next: what the one who lost it paid for its repair.
+    pub bounty: Amount,
+    /// The epoch since which `node` has nothing though the group has something; means nothing once it
+    /// has acknowledged a revision.
+    pub behind_since: EpochNumber,
 }
 
 impl Deal {
@@ -162,7 +220,7 @@ impl Deal {
     pub const fn holder(&self) -> Option<NodeId> {
         match self.state {
             DealState::Held | DealState::Leaving => Some(self.node),
-            DealState::Vacant => None,
+            DealState::Vacant | DealState::Idle => None,
         }
     }
 
@@ -173,6 +231,7 @@ impl Deal {
             revision: self.frozen.at(epoch, self.acknowledged),
         };
         self.acknowledged = revision;
+        self.behind_since = epoch;
     }
 
     /// The revision that `epoch`, which runs, froze for a node that holds or leaves the slot;
@@ -220,6 +279,8 @@ pub enum DealState {
     Leaving,
     /// The node is gone; its successor is to be drawn.
     Vacant,
+    /// The node is gone. Enough others are healthy, so no successor is drawn yet.
+    Idle,
 }
 
 /// A draining node whose successor is drawn. Its deal ends when the successor acknowledges at
@@ -234,6 +295,8 @@ pub struct Leaver {
     pub acknowledged: RevisionNumber,
     /// What it had acknowledged when the epoch of the last change began.
     pub frozen: Frozen,
+    /// What it has locked of its deposit for the slot.
+    pub collateral: Amount,
 }
 
 /// A cap on how many slots of a group share something. Rising order is the order of relaxing: the

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_core::{AccountId, ByteCount, NodeId};
+use cairn_core::{AccountId, Amount, ByteCount, EpochNumber, NodeId};
 
 use crate::epoch::Standing;
 use crate::tx::NodeTerms;
@@ -45,6 +45,12 @@ pub struct NodeEntry {
     pub status: NodeStatus,
     /// How it stands with its proofs.
     pub standing: Standing,
+    /// Collateral that was put down for it.
+    pub deposit: Amount,
+    /// How much of it its slots lock.
+    pub locked: Amount,
+    /// The epoch from which on it was last down for maintenance.
+    pub maintained: Option<EpochNumber>,
 }
 
 impl NodeEntry {
@@ -55,5 +61,13 @@ impl NodeEntry {
             .capacity
             .checked_sub(self.used)
             .unwrap_or(ByteCount::ZERO)
+    }
+
+    /// Collateral that no slot locks.
+    #[must_use]
+    pub fn free_deposit(&self) -> Amount {
+        self.deposit
+            .checked_sub(self.locked)
+            .unwrap_or(Amount::ZERO)
     }
 }

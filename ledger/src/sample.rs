@@ -236,8 +236,12 @@ impl World {
         let id = tx_id(&tx);
         let block = self.next_block(&[], vec![tx]);
         let mut effects = self.apply(block);
-        match effects.pop() {
-            Some(Effect::TxDone { id: found, result }) if found == id => (effects, result),
+        // Behind it come the groups that were looked at.
+        let done =
+            |effect: &Effect| matches!(effect, Effect::TxDone { id: found, .. } if *found == id);
+        let at = effects.iter().position(done);
+        match effects.remove(at.expect("the transaction's end")) {
+            Effect::TxDone { result, .. } => (effects, result),
             other => panic!("expected the transaction's end, found {other:?}"),
         }
     }

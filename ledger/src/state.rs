@@ -5,8 +5,10 @@ mod audit;
 mod check;
 mod epoch;
 mod lapse;
+mod money;
 mod pay;
 mod prove;
+mod repair;
 mod slots;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,6 +25,8 @@ pub use check::{Expected, check_signature};
 pub use epoch::BLOCKS_PER_EPOCH_MIN;
 use lapse::Sweep;
 pub use prove::VerdictError;
+pub(crate) use repair::GROUPS_LOOKED_MAX;
+use repair::Round;
 
 use crate::epoch::{Departed, Epoch};
 use crate::genesis::{Genesis, Parameters};
@@ -65,6 +69,7 @@ pub struct State {
     began: UnixMillis,
     epoch: Epoch,
     sweep: Sweep,
+    round: Round,
     /// Slots that the epoch that runs froze for a node which has left them since. At most two nodes
     /// of each slot.
     departed: BTreeMap<(NodeId, SlotRef), Departed>,
@@ -88,8 +93,12 @@ struct Index {
     slots: BTreeMap<NodeId, BTreeSet<SlotRef>>,
     /// Sum of the balances.
     balances: u128,
-    /// Sum of the escrows.
+    /// Sum of the escrows and bounties.
     escrows: u128,
+    /// Sum of the deposits.
+    deposits: u128,
+    /// Groups that the next blocks look at.
+    marked: BTreeSet<GroupId>,
     /// Nodes that are active.
     active_count: u64,
     /// Slots of all groups, drawn or not.
@@ -139,6 +148,7 @@ impl State {
             began: genesis.time,
             epoch: Epoch::default(),
             sweep: Sweep::default(),
+            round: Round::default(),
             departed: BTreeMap::new(),
             index: Index::default(),
         };
@@ -236,11 +246,11 @@ impl State {
             .flat_map(move |slots| slots.range((from, Bound::Unbounded)).copied())
     }
 
-    /// Whether the next block's seed has something to draw, slots or challenges, so that a block is
-    /// worth making even without transactions.
+    /// Whether the next block's seed has something to draw, slots or challenges, or groups are to be
+    /// looked at, so that a block is worth making even without transactions.
     #[must_use]
     pub fn has_draws(&self) -> bool {
-        !self.draws.is_empty() || self.needs_seed()
+        !self.draws.is_empty() || self.needs_seed() || self.has_looks()
     }
 
     /// How it stands.
@@ -262,17 +272,21 @@ impl State {
     }
 
     /// Nodes that may be drawn for a slot of this capacity at this price, rising by id: with epochs,
-    /// those that proved the last one, or have not had a whole one yet.
+    /// those that proved the last one, or have not had a whole one yet, and are not down for
+    /// maintenance.
     fn candidates(
         &self,
         slot_capacity: ByteCount,
         price_max: Amount,
     ) -> impl Iterator<Item = &NodeEntry> {
+        let collateral = self.collateral(slot_capacity, price_max);
         self.nodes.values().filter(move |entry| {
             entry.status == NodeStatus::Active
                 && entry.standing.lapses(&self.epoch) == 0
+                && !entry.standing.is_maintained(&self.epoch)
                 && entry.terms.price <= price_max
                 && entry.free() >= slot_capacity
+                && entry.free_deposit() >= collateral
         })
     }
 }

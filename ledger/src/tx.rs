@@ -70,7 +70,7 @@ pub enum TxBody {
         slot_capacity: ByteCount,
         /// Most that a node may ask, in micro-credits per GiB and epoch.
         price_max: Amount,
-        /// How long the escrow is meant to last.
+        /// How many epochs the group is to last, if its escrow does.
         term_epochs: u32,
         /// Locked for the group.
         escrow: Amount,
@@ -98,6 +98,38 @@ pub enum TxBody {
         epoch: EpochNumber,
         /// BLAKE3 of the proof's encoding, [`cairn_proofs::Proof`].
         witness: Digest,
+    },
+    /// Puts credits down as a node's collateral.
+    NodeDeposit {
+        /// The node.
+        node: NodeId,
+        /// How much; more than zero.
+        amount: Amount,
+    },
+    /// The sending node takes collateral back that no slot locks.
+    NodeWithdraw {
+        /// How much; more than zero.
+        amount: Amount,
+    },
+    /// The sending node announces that it is down for some epochs from this one on: they are no
+    /// lapses.
+    NodeMaintain {
+        /// How many, this one included.
+        epochs: u32,
+    },
+    /// The owner prolongs a group's term, adds to its escrow, or both.
+    GroupExtend {
+        /// The group.
+        group: GroupId,
+        /// Epochs more.
+        epochs: u32,
+        /// Credits more.
+        escrow: Amount,
+    },
+    /// The owner ends a group: nodes drop its slots, and what is left of its escrow comes back.
+    GroupClose {
+        /// The group.
+        group: GroupId,
     },
 }
 
@@ -172,7 +204,12 @@ impl Record for Tx {
             | TxBody::GroupOpen { .. }
             | TxBody::Acknowledge { .. }
             | TxBody::DeclareLoss { .. }
-            | TxBody::ProofSubmit { .. } => true,
+            | TxBody::ProofSubmit { .. }
+            | TxBody::NodeDeposit { .. }
+            | TxBody::NodeWithdraw { .. }
+            | TxBody::NodeMaintain { .. }
+            | TxBody::GroupExtend { .. }
+            | TxBody::GroupClose { .. } => true,
         }
     }
 }
@@ -191,15 +228,18 @@ impl TxBody {
     #[must_use]
     pub const fn outgoing(&self) -> Amount {
         match self {
-            Self::Transfer { amount, .. } => *amount,
-            Self::GroupOpen { escrow, .. } => *escrow,
+            Self::Transfer { amount, .. } | Self::NodeDeposit { amount, .. } => *amount,
+            Self::GroupOpen { escrow, .. } | Self::GroupExtend { escrow, .. } => *escrow,
             Self::NodeRegister { .. }
             | Self::NodeUpdate { .. }
             | Self::NodeDrain
             | Self::GroupRevise { .. }
             | Self::Acknowledge { .. }
             | Self::DeclareLoss { .. }
-            | Self::ProofSubmit { .. } => Amount::ZERO,
+            | Self::ProofSubmit { .. }
+            | Self::NodeWithdraw { .. }
+            | Self::NodeMaintain { .. }
+            | Self::GroupClose { .. } => Amount::ZERO,
         }
     }
 }

@@ -277,6 +277,54 @@ pub enum TxError {
         /// That of the bytes.
         found: Digest,
     },
+    /// More collateral than is free.
+    #[error("node {node}: expected at most {max} of its deposit that no slot locks, found {found}")]
+    Deposit {
+        /// The node.
+        node: NodeId,
+        /// What no slot locks.
+        max: Amount,
+        /// What was to be taken.
+        found: Amount,
+    },
+    /// A maintenance that is too long, of nothing, or on a ledger without epochs.
+    #[error("expected a maintenance of 1 to {max} epochs, found {found}")]
+    Maintenance {
+        /// The longest.
+        max: u32,
+        /// The transaction's.
+        found: u32,
+    },
+    /// A maintenance too soon after the last.
+    #[error("node {node}: expected no maintenance before epoch {next}")]
+    MaintainedLately {
+        /// The node.
+        node: NodeId,
+        /// The first epoch in which one may begin.
+        next: EpochNumber,
+    },
+    /// A node that has lapses must prove first.
+    #[error("node {node} has missed {lapses} epochs: it must prove one first")]
+    Lapsed {
+        /// The node.
+        node: NodeId,
+        /// Its lapses.
+        lapses: u64,
+    },
+    /// The group is closed or its term is over.
+    #[error("group {group} has ended or is about to")]
+    GroupEnding {
+        /// The group.
+        group: GroupId,
+    },
+    /// An extension that ends before it begins.
+    #[error("group {group}: its term ended with epoch {ended}; expected at least one epoch more")]
+    TermOver {
+        /// The group.
+        group: GroupId,
+        /// The last epoch of its term.
+        ended: EpochNumber,
+    },
 }
 
 impl TxError {
@@ -291,6 +339,9 @@ impl TxError {
             | Self::UnknownGroup { .. }
             | Self::NotPlaced { .. }
             | Self::NoSeed { .. }
+            | Self::Deposit { .. }
+            | Self::MaintainedLately { .. }
+            | Self::Lapsed { .. }
             | Self::Unwitnessed { .. } => Retry::Later,
             Self::Signer { .. }
             | Self::Signature { .. }
@@ -317,6 +368,9 @@ impl TxError {
             | Self::AccountMin { .. }
             | Self::Epoch { .. }
             | Self::Judged { .. }
+            | Self::Maintenance { .. }
+            | Self::GroupEnding { .. }
+            | Self::TermOver { .. }
             | Self::Witness { .. } => Retry::Never,
         }
     }
@@ -357,6 +411,12 @@ impl TxError {
             | Self::AccountMin { .. }
             | Self::Epoch { .. }
             | Self::Judged { .. }
+            | Self::Deposit { .. }
+            | Self::Maintenance { .. }
+            | Self::MaintainedLately { .. }
+            | Self::Lapsed { .. }
+            | Self::GroupEnding { .. }
+            | Self::TermOver { .. }
             | Self::Witness { .. } => Blame::Caller,
         }
     }

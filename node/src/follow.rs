@@ -12,7 +12,7 @@ use std::time::Duration;
 use cairn_core::{Bounded, Height, RevisionNumber};
 use cairn_ledger::Verdict;
 use cairn_ledger::effect::{BlockEffects, Effect};
-use cairn_ledger::group::{Deal, DealState, Group};
+use cairn_ledger::group::{Deal, Ending, Group};
 use cairn_ledger::node::NodeStatus;
 use cairn_ledger::port::{Ledger, LedgerError};
 use cairn_ledger::tx::{SLOTS_PER_TX_MAX, SlotRef, SlotRevision, TxBody, operator_consent};
@@ -224,9 +224,19 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
             Effect::Revised { group, .. }
             | Effect::GroupPlaced(group)
             | Effect::GroupOpened(group)
+            | Effect::GroupChanged(group)
             | Effect::GroupRefunded { group, .. } => {
                 core.groups.forget(*group);
                 core.look_at_group(*group);
+            }
+            Effect::GroupReleased(group) | Effect::GroupClosed { group, .. } => {
+                core.groups.forget(*group);
+                for slot in core.store.store().slots() {
+                    if slot.group == *group {
+                        core.proofs.end(slot);
+                        core.look_at(slot);
+                    }
+                }
             }
             Effect::SlotMoved { slot, to, .. } => {
                 core.groups.forget(slot.group);
@@ -261,7 +271,12 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
             Effect::NodeChanged(_)
             | Effect::TxDone { .. }
             | Effect::Judged { .. }
-            | Effect::Paid { .. } => {}
+            | Effect::Paid { .. }
+            | Effect::Rewarded { .. }
+            | Effect::Slashed { .. }
+            | Effect::Forfeited { .. }
+            | Effect::Deposited { .. }
+            | Effect::Withdrawn { .. } => {}
         }
     }
 }
@@ -364,10 +379,14 @@ async fn look<R: Runtime, N: Network, L: Ledger>(
     slot: SlotRef,
 ) -> Result<Looked, CatchUpError> {
     let group = core.groups.get(slot.group, Age::Remembered).await?;
-    // A group with slots does not end: a ledger that does not have it is another one, or has
-    // lost its memory. Nothing is dropped on its word.
     let Some(group) = group else {
-        return Ok(Looked::Done);
+        // Without having seen its end we do not take its word at once: a ledger that was set back
+        // may not know the group yet.
+        if !core.proofs.may_go_unknown(slot) {
+            return Ok(Looked::Done);
+        }
+        drop_slot(core, slot).await?;
+        return Ok(Looked::Dropped);
     };
     release(core, &group, slot).await?;
     let deal = match standing(core, &group, slot) {
@@ -494,9 +513,10 @@ fn standing<R: Runtime, N: Network, L: Ledger>(
     let us = core.id;
     let leaving = deal.leaver.is_some_and(|leaver| leaver.node == us);
     let needed = deal.previous == Some(us) && deal.acknowledged < group.revision.number;
-    let ours = deal.node == us && deal.state != DealState::Vacant;
-    // Called lost, and nobody has taken the slot yet: who does will want it.
-    let vacant = deal.node == us && deal.state == DealState::Vacant;
+    let ours = deal.holder() == Some(us);
+    // Nobody has taken the slot yet: who does will want it.
+    let is_released = matches!(group.ending, Some(Ending::Released(_)));
+    let vacant = deal.node == us && deal.holder().is_none() && !is_released;
     if ours {
         Standing::Held(*deal)
     } else if vacant || leaving || needed {

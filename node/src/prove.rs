@@ -4,7 +4,7 @@
 //! epoch has begun. Effects of blocks come in order, but a group may be read as of a later block
 //! than the last effect: what might be frozen by an epoch that we have not heard of is kept too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -25,6 +25,10 @@ use crate::store::{Check, Needs, ShardPlace, StoreError};
 /// Nodes prove within this part of an epoch after its seed is known, each at a time of its own, so
 /// that not all proofs come at once.
 const PROVE_PARTS: u32 = 16;
+
+/// Epochs for which a slot stays whose group the ledger does not know and whose end we did not see: a
+/// day of hours, in which somebody would notice that the ledger has lost its memory.
+const UNKNOWN_EPOCHS_MIN: u64 = 24;
 
 /// Why there is no proof yet.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +67,8 @@ struct ProofState {
     verdict: Option<Verdict>,
     /// Slots that are not ours any more, and the epoch in which we saw that.
     leaving: BTreeMap<SlotRef, EpochNumber>,
+    /// Slots whose group we saw end.
+    ended: BTreeSet<SlotRef>,
 }
 
 impl Proofs {
@@ -172,6 +178,31 @@ impl Proofs {
         let may = passed > 1 || (passed == 1 && is_judged);
         if may {
             state.leaving.remove(&slot);
+        }
+        may
+    }
+
+    /// The slot's group has ended.
+    pub(crate) fn end(&self, slot: SlotRef) {
+        self.state().ended.insert(slot);
+    }
+
+    /// Whether a slot may go whose group the ledger does not know: as [`Self::may_go`] when we saw
+    /// the group end, else after [`UNKNOWN_EPOCHS_MIN`].
+    pub(crate) fn may_go_unknown(&self, slot: SlotRef) -> bool {
+        {
+            let mut state = self.state();
+            if !state.ended.contains(&slot) {
+                let Clock::Runs(epoch, _) = state.clock else {
+                    return false;
+                };
+                let seen = *state.leaving.entry(slot).or_insert(epoch);
+                return epoch.get().saturating_sub(seen.get()) > UNKNOWN_EPOCHS_MIN;
+            }
+        }
+        let may = self.may_go(slot);
+        if may {
+            self.state().ended.remove(&slot);
         }
         may
     }

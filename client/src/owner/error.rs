@@ -29,6 +29,18 @@ pub enum OpenGroupError {
         /// Nodes that could take one.
         found: u32,
     },
+    /// The owner has no credits, and too few nodes with room ask for none.
+    #[error(
+        "account {account} has no credits, and only {found} of {expected} nodes with room ask for none"
+    )]
+    NoCredits {
+        /// The owner's account.
+        account: AccountId,
+        /// Slots of a group.
+        expected: u32,
+        /// Nodes that could take one for nothing.
+        found: u32,
+    },
     /// The ledger could not draw the slots and gave the escrow back, or never saw the group.
     #[error("group {group} could not be placed; the escrow is back with its owner")]
     Refunded {
@@ -67,7 +79,7 @@ impl OpenGroupError {
         match self {
             Self::Ledger(error) => error.retry(),
             Self::Book(error) => error.retry(),
-            Self::Layout(_) => Retry::Never,
+            Self::Layout(_) | Self::NoCredits { .. } => Retry::Never,
             Self::TooFewNodes { .. } | Self::Refunded { .. } | Self::NotPlaced { .. } => {
                 Retry::Later
             }
@@ -80,7 +92,7 @@ impl OpenGroupError {
         match self {
             Self::Ledger(error) => error.blame(),
             Self::Book(error) => error.blame(),
-            Self::Layout(_) => Blame::Caller,
+            Self::Layout(_) | Self::NoCredits { .. } => Blame::Caller,
             Self::TooFewNodes { .. } | Self::Refunded { .. } | Self::NotPlaced { .. } => {
                 Blame::World
             }

@@ -56,16 +56,20 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
         let line = self.submitting.lock().await;
         let ledger = self.client.ledger();
         let account = self.keys.account();
+        let found = ledger.account(account).await?;
+        let status = ledger.status().await?;
+        let slots = (layout.code(), slot_capacity);
+        let terms = self.terms(&status, found.balance, slots);
         let tx = Tx {
             account,
-            nonce: ledger.account(account).await?.nonce,
-            fee: ledger.status().await?.parameters.fee_min,
+            nonce: found.nonce,
+            fee: status.parameters.fee_min,
             body: TxBody::GroupOpen {
                 code: layout.code(),
                 slot_capacity,
-                price_max: self.config.price_max,
-                term_epochs: self.config.term_epochs,
-                escrow: self.config.escrow,
+                price_max: terms.price_max,
+                term_epochs: terms.term_epochs,
+                escrow: terms.escrow,
             },
         };
         let signed = Signed::sign_for(tx, ledger.id(), self.keys.identity());
@@ -92,6 +96,15 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
                 removed.map_err(BookError::from)?;
             }
             return Err(match error {
+                LedgerError::Refused(TxError::NodeCount { expected, found })
+                    if terms.price_max < self.config.price_max =>
+                {
+                    OpenGroupError::NoCredits {
+                        account,
+                        expected,
+                        found,
+                    }
+                }
                 LedgerError::Refused(TxError::NodeCount { expected, found }) => {
                     OpenGroupError::TooFewNodes { expected, found }
                 }

@@ -59,6 +59,7 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
                     continue;
                 }
                 *lock(&writer.revised_at) = runtime.monotonic();
+                self.look_after(writer).await;
                 return writer
                     .with_book(runtime, |book| Ok(book.current_number()))
                     .await
@@ -83,6 +84,21 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
             self.deliver_last(writer).await?;
         }
         Err(ReviseError::Contended { group })
+    }
+
+    /// Keeps a group paid. What fails is said and tried again with the next revision: what was
+    /// written is committed to all the same.
+    async fn look_after(&self, writer: &Arc<Writer<R::Disk>>) {
+        let group = writer.opened.group;
+        let kept = async {
+            match self.client.ledger().group(group).await? {
+                Some(found) => self.keep_paid(&found).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = kept.await {
+            tracing::warn!(%group, %error, "the group's escrow or term is not renewed");
+        }
     }
 
     /// Tells the book which revision the ledger has.

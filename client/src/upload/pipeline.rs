@@ -524,7 +524,6 @@ where
             progress: self.progress,
             relaxed: relaxed.collect(),
             slots: self.tally.slots.into_values().collect(),
-            escrow: self.owner.config.escrow,
         })
     }
 }

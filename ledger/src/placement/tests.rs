@@ -28,6 +28,9 @@ fn entry(
         used: ByteCount::ZERO,
         status: NodeStatus::Active,
         standing: Default::default(),
+        deposit: Amount::ZERO,
+        locked: Amount::ZERO,
+        maintained: None,
     }
 }
 

@@ -1,13 +1,16 @@
 //! The one way to change the state: a block.
 
-use cairn_core::{AccountId, Amount, Bounded, ByteCount, GroupId, NodeId, Record, Signed, TxId};
+use cairn_core::{
+    AccountId, Amount, Bounded, ByteCount, EpochNumber, GroupId, GroupRevision, NodeId, Record,
+    RevisionNumber, Signed, TxId,
+};
 
 use super::check::Signatures;
 use super::{Account, PendingDraw, State};
 use crate::block::{Block, BlockError, Verdict};
 use crate::effect::Effect;
 use crate::epoch::{REVISIONS_KEPT, Standing};
-use crate::group::{DealState, Group, empty_revision};
+use crate::group::{DealState, Ending, Group, empty_revision};
 use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::{NodeTerms, SlotRevision, Tx, TxBody, group_id, tx_id};
 use crate::tx_error::TxError;
@@ -29,8 +32,8 @@ struct Attempt<'a> {
 }
 
 impl State {
-    /// Applies the next block: draws what earlier blocks left to be drawn, redraws the slots of
-    /// lost nodes, then does the transactions in order. Equal states and blocks give equal results.
+    /// Applies the next block: draws what earlier blocks left to be drawn, takes the slots of
+    /// lost nodes, does the transactions in order, then looks at groups. Equal states and blocks give equal results.
     ///
     /// # Errors
     ///
@@ -96,6 +99,7 @@ impl State {
             effects.push(Effect::TxDone { id, result });
             self.assert_conserved();
         }
+        self.look_at_groups(&mut effects);
         self.assert_conserved();
         Ok(effects)
     }
@@ -161,9 +165,7 @@ impl State {
             TxBody::GroupOpen { .. } => self.open(group_id(id), tx, effects),
             TxBody::GroupRevise { revision } => {
                 self.keep_revision(revision.group);
-                if let Some(group) = self.groups.get_mut(&revision.group) {
-                    group.revision = *revision;
-                }
+                self.revise(revision);
                 effects.push(Effect::Revised {
                     group: revision.group,
                     revision: revision.number,
@@ -177,7 +179,60 @@ impl State {
             }
             // The verdict says what it did.
             TxBody::ProofSubmit { .. } => {}
+            TxBody::NodeDeposit { node, amount } => self.deposit(*node, *amount, effects),
+            TxBody::NodeWithdraw { amount } => self.withdraw(node, *amount, effects),
+            TxBody::NodeMaintain { epochs } => self.maintain(node, *epochs, effects),
+            TxBody::GroupExtend {
+                group,
+                epochs,
+                escrow,
+            } => self.extend(*group, *epochs, *escrow, effects),
+            TxBody::GroupClose { group } => self.ask_to_close(*group, effects),
         }
+    }
+
+    fn revise(&mut self, revision: &GroupRevision) {
+        let epoch = self.epoch.number;
+        let Some(group) = self.groups.get_mut(&revision.group) else {
+            return;
+        };
+        if group.revision.number == RevisionNumber::ZERO {
+            for deal in &mut group.deals {
+                deal.behind_since = epoch;
+            }
+        }
+        group.revision = *revision;
+    }
+
+    fn maintain(&mut self, node: NodeId, epochs: u32, effects: &mut Vec<Effect>) {
+        let epoch = self.epoch;
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            entry.standing.maintain(&epoch, epochs);
+            entry.maintained = Some(epoch.number);
+        }
+        effects.push(Effect::NodeChanged(node));
+    }
+
+    fn extend(&mut self, id: GroupId, epochs: u32, escrow: Amount, effects: &mut Vec<Effect>) {
+        let ends = self.extended_end(id, epochs);
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.ends = ends.unwrap_or(group.ends);
+            group.escrow = group
+                .escrow
+                .checked_add(escrow)
+                .expect("escrows are part of the supply");
+            self.enter_escrow(escrow);
+        }
+        effects.push(Effect::GroupChanged(id));
+    }
+
+    fn ask_to_close(&mut self, id: GroupId, effects: &mut Vec<Effect>) {
+        let epoch = self.epoch.number;
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.ending = Some(Ending::Asked(epoch));
+        }
+        self.mark(id);
+        effects.push(Effect::GroupChanged(id));
     }
 
     /// Counts the transaction and takes its fee and `outgoing` out of the balance.
@@ -220,7 +275,10 @@ impl State {
         terms: &NodeTerms,
         effects: &mut Vec<Effect>,
     ) {
-        let before = self.nodes.get(&node).map(|entry| entry.standing);
+        let known = self.nodes.get(&node);
+        let before = known.map(|entry| entry.standing);
+        let deposit = known.map_or(Amount::ZERO, |entry| entry.deposit);
+        let maintained = known.and_then(|entry| entry.maintained);
         let entry = NodeEntry {
             node,
             operator,
@@ -228,6 +286,9 @@ impl State {
             used: ByteCount::ZERO,
             status: NodeStatus::Active,
             standing: Standing::register(before, &self.epoch),
+            deposit,
+            locked: Amount::ZERO,
+            maintained,
         };
         // One that was there is draining or lost and holds nothing.
         self.nodes.insert(node, entry);
@@ -261,13 +322,15 @@ impl State {
             code,
             slot_capacity,
             price_max,
-            term_epochs,
+            ends: self.term_end(term_epochs),
+            ending: None,
             escrow,
             opened: self.height,
             revision: empty_revision(id),
             kept: Vec::new(),
             deals: Vec::new(),
             relaxed: Vec::new(),
+            is_marked: false,
         };
         self.groups.insert(id, group);
         self.index.slot_count = self
@@ -275,13 +338,23 @@ impl State {
             .slot_count
             .checked_add(u64::from(code.n()))
             .expect("the table's bound was checked");
-        self.index.escrows = self
-            .index
-            .escrows
-            .checked_add(u128::from(escrow.micro()))
-            .expect("a sum of 2^64 amounts fits");
+        self.enter_escrow(escrow);
         self.draws.push_back(PendingDraw::Group(id));
         effects.push(Effect::GroupOpened(id));
+    }
+
+    /// The last epoch of a term that begins in the one that runs.
+    fn term_end(&self, epochs: u32) -> EpochNumber {
+        let number = self.epoch.number.get();
+        EpochNumber::new(number.saturating_add(u64::from(epochs)))
+    }
+
+    /// The last epoch of a group's term once it is extended; `None` for an unknown group.
+    pub(super) fn extended_end(&self, id: GroupId, epochs: u32) -> Option<EpochNumber> {
+        let ends = self.groups.get(&id)?.ends.max(self.epoch.number);
+        Some(EpochNumber::new(
+            ends.get().saturating_add(u64::from(epochs)),
+        ))
     }
 
     fn acknowledge(
@@ -345,7 +418,7 @@ impl State {
                 deal.state = DealState::Leaving;
             } else {
                 self.unbind(slot, node);
-                self.set_vacant(slot);
+                self.set_state(slot, DealState::Vacant);
             }
             self.draws.push_back(PendingDraw::Slot(slot));
         }

@@ -9,9 +9,10 @@ use cairn_core::{
 
 use super::check::segment_bytes_max;
 use super::lapse::Sweep;
+use super::repair::Round;
 use super::{Index, PendingDraw, State};
 use crate::epoch::{Departed, Epoch, Frozen, KeptRevision};
-use crate::group::{Deal, DealState, Group};
+use crate::group::{Deal, DealState, Ending, Group};
 use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::SlotRef;
 
@@ -64,6 +65,16 @@ pub enum Unsound {
     /// What is kept for the epoch that runs is not what can come about in one.
     #[error("what is kept for the epoch is malformed")]
     Epoch,
+    /// What a node has locked is not what its slots lock, or is above its deposit.
+    #[error("node {node}: expected {expected} micro-credits locked, found {found}")]
+    Locked {
+        /// The node.
+        node: NodeId,
+        /// What its slots lock.
+        expected: u128,
+        /// What is noted.
+        found: Amount,
+    },
     /// A slot is held by a node that is unknown, lost or, if it is to stay, draining.
     #[error("{slot} is held by {node}, which can't hold it")]
     Holder {
@@ -98,6 +109,7 @@ impl State {
             self.audit_deals(group)?;
         }
         self.audit_used()?;
+        self.audit_locked()?;
         self.audit_queue()?;
         self.audit_epochs()
     }
@@ -109,6 +121,7 @@ impl State {
             .index
             .balances
             .checked_add(self.index.escrows)
+            .and_then(|sum| sum.checked_add(self.index.deposits))
             .and_then(|sum| sum.checked_add(fees));
         assert_eq!(
             found,
@@ -120,8 +133,13 @@ impl State {
     fn audit_conservation(&self) -> Result<(), Unsound> {
         let balances = self.accounts.values().map(|account| account.balance);
         let escrows = self.groups.values().map(|group| group.escrow);
+        let deals = self.groups.values().flat_map(|group| &group.deals);
+        let bounties = deals.map(|deal| deal.bounty);
+        let deposits = self.nodes.values().map(|entry| entry.deposit);
         let found = balances
             .chain(escrows)
+            .chain(bounties)
+            .chain(deposits)
             .chain([self.fees])
             .fold(0_u128, |sum, amount| {
                 sum.saturating_add(u128::from(amount.micro()))
@@ -205,6 +223,30 @@ impl State {
         Ok(())
     }
 
+    fn audit_locked(&self) -> Result<(), Unsound> {
+        let mut locked: BTreeMap<NodeId, u128> = BTreeMap::new();
+        for deal in self.groups.values().flat_map(|group| &group.deals) {
+            let holder = deal.holder().map(|node| (node, deal.collateral));
+            let leaver = deal.leaver.map(|leaver| (leaver.node, leaver.collateral));
+            for (node, collateral) in holder.into_iter().chain(leaver) {
+                let sum = locked.entry(node).or_default();
+                *sum = sum.saturating_add(u128::from(collateral.micro()));
+            }
+        }
+        for (id, entry) in &self.nodes {
+            let expected = locked.get(id).copied().unwrap_or(0);
+            let agrees = expected == u128::from(entry.locked.micro());
+            if !agrees || entry.locked > entry.deposit {
+                return Err(Unsound::Locked {
+                    node: *id,
+                    expected,
+                    found: entry.locked,
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn audit_queue(&self) -> Result<(), Unsound> {
         let queued: BTreeSet<PendingDraw> = self
             .draws
@@ -213,19 +255,29 @@ impl State {
             .chain(self.waiting.iter().copied().map(PendingDraw::Slot))
             .collect();
         let listed = self.draws.len().saturating_add(self.waiting.len());
+        let is_released = |group: &Group| matches!(group.ending, Some(Ending::Released(_)));
         let unplaced = self
             .groups
             .values()
-            .filter(|group| !group.is_placed())
+            .filter(|group| !group.is_placed() && !is_released(group))
             .map(|group| PendingDraw::Group(group.id));
         let open_slots = self
             .groups
             .values()
             .flat_map(slots)
-            .filter(|(_, deal)| deal.state != DealState::Held)
+            .filter(|(_, deal)| matches!(deal.state, DealState::Leaving | DealState::Vacant))
             .map(|(slot, _)| PendingDraw::Slot(slot));
         let needed: BTreeSet<PendingDraw> = unplaced.chain(open_slots).collect();
-        if queued.len() != listed || queued != needed {
+        // What is left in the queue of a group that has ended is passed over.
+        let is_moot = |draw: &&PendingDraw| {
+            let (PendingDraw::Group(id) | PendingDraw::Slot(SlotRef { group: id, .. })) = draw;
+            self.groups.get(id).is_none_or(is_released)
+        };
+        let more = queued.difference(&needed);
+        if queued.len() != listed
+            || !needed.is_subset(&queued)
+            || !more.into_iter().all(|draw| is_moot(&draw))
+        {
             return Err(Unsound::Queue);
         }
         Ok(())
@@ -233,10 +285,11 @@ impl State {
 
     fn audit_epochs(&self) -> Result<(), Unsound> {
         let number = self.epoch.number;
+        let ahead_max = u64::from(self.parameters.maintenance_epochs_max.max(1));
         let stands = |entry: &NodeEntry| {
             let standing = &entry.standing;
             let judged = standing.verdict.map_or(number, |(epoch, _)| epoch);
-            standing.covered <= self.epoch.judged.saturating_add(1)
+            standing.covered <= self.epoch.judged.saturating_add(ahead_max)
                 && standing.frozen.epoch <= number
                 && judged <= number
         };
@@ -254,6 +307,7 @@ impl State {
             let keeps_nothing = |group: &Group| group.kept.is_empty();
             self.epoch == Epoch::default()
                 && self.sweep == Sweep::default()
+                && self.round == Round::default()
                 && self.departed.is_empty()
                 && self.groups.values().all(keeps_nothing)
         };
@@ -288,7 +342,12 @@ impl State {
             let slots_of_group = u64::from(group.code.n());
             index.slot_count = index.slot_count.saturating_add(slots_of_group);
             index.escrows = index.escrows.saturating_add(escrow);
+            if group.is_marked {
+                index.marked.insert(group.id);
+            }
             for (slot, deal) in slots(group) {
+                let bounty = u128::from(deal.bounty.micro());
+                index.escrows = index.escrows.saturating_add(bounty);
                 for node in bound_nodes(deal) {
                     index.slots.entry(node).or_default().insert(slot);
                 }
@@ -296,6 +355,8 @@ impl State {
         }
         let active = |status: NodeStatus| u64::from(status == NodeStatus::Active);
         for entry in self.nodes.values() {
+            let deposit = u128::from(entry.deposit.micro());
+            index.deposits = index.deposits.saturating_add(deposit);
             index.active_count = index.active_count.saturating_add(active(entry.status));
         }
         index

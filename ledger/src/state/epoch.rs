@@ -94,6 +94,7 @@ impl State {
         };
         self.departed.clear();
         self.begin_sweep();
+        self.begin_round();
     }
 
     /// Notes what the epoch froze of a slot for a node that is about to leave it.

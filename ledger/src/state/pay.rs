@@ -3,10 +3,11 @@
 //! Paid at the verdict: what was frozen is at hand then, as it was for judging, and nothing about
 //! past epochs must be kept.
 
-use cairn_core::{AccountId, Amount, GroupId, NodeId};
+use cairn_core::{AccountId, Amount, NodeId};
 
 use super::State;
 use crate::effect::Effect;
+use crate::epoch::FrozenSlot;
 use crate::group::epoch_price;
 use crate::tx::SlotRef;
 
@@ -16,35 +17,48 @@ impl State {
     pub(super) fn pay_node(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
         let mut due = Amount::ZERO;
         let mut paid = Amount::ZERO;
-        for (group, earned) in self.earnings(node) {
+        let mut reward = Amount::ZERO;
+        for (frozen, earned) in self.earnings(node) {
             due = Amount::from_micro(due.micro().saturating_add(earned.micro()));
-            let taken = self.take_escrow(group, earned);
+            let taken = self.take_escrow(frozen.slot_ref().group, earned);
             paid = paid
                 .checked_add(taken)
                 .expect("escrows are part of the supply");
+            reward = reward
+                .checked_add(self.reward(&frozen, node))
+                .expect("bounties are part of the supply");
         }
-        if due == Amount::ZERO {
-            return;
-        }
+        let epoch = self.epoch.number;
         // A node's account has an entry since it registered.
-        self.credit(AccountId::new(node.key()), paid);
-        effects.push(Effect::Paid {
-            node,
-            epoch: self.epoch.number,
-            due,
-            amount: paid,
-        });
+        let account = AccountId::new(node.key());
+        if due > Amount::ZERO {
+            self.credit(account, paid);
+            effects.push(Effect::Paid {
+                node,
+                epoch,
+                due,
+                amount: paid,
+            });
+        }
+        if reward > Amount::ZERO {
+            self.credit(account, reward);
+            effects.push(Effect::Rewarded {
+                node,
+                epoch,
+                amount: reward,
+            });
+        }
     }
 
     /// What each frozen slot earns, rising by slot.
-    fn earnings(&self, node: NodeId) -> Vec<(GroupId, Amount)> {
-        let earned = |frozen: crate::epoch::FrozenSlot| {
+    fn earnings(&self, node: NodeId) -> Vec<(FrozenSlot, Amount)> {
+        let earned = |frozen: FrozenSlot| {
             let slot = frozen.slot_ref();
             let departed = self.departed.get(&(node, slot));
             let price = departed.map(|departed| departed.price);
             let price = price.or_else(|| self.price_of(slot, node))?;
             let earned = epoch_price(frozen.revision.slot_bytes, price);
-            Some((slot.group, earned.unwrap_or(Amount::from_micro(u64::MAX))))
+            Some((frozen, earned.unwrap_or(Amount::from_micro(u64::MAX))))
         };
         let slots = self.frozen_slots(node, None, usize::MAX);
         slots.into_iter().filter_map(earned).collect()
@@ -54,23 +68,5 @@ impl State {
     pub(super) fn price_of(&self, slot: SlotRef, node: NodeId) -> Option<Amount> {
         let group = self.groups.get(&slot.group)?;
         group.deal(slot.slot)?.price_of(node)
-    }
-
-    /// Takes up to `wanted` out of an escrow.
-    fn take_escrow(&mut self, group: GroupId, wanted: Amount) -> Amount {
-        let Some(group) = self.groups.get_mut(&group) else {
-            return Amount::ZERO;
-        };
-        let taken = wanted.min(group.escrow);
-        group.escrow = group
-            .escrow
-            .checked_sub(taken)
-            .expect("no more than it has");
-        self.index.escrows = self
-            .index
-            .escrows
-            .checked_sub(u128::from(taken.micro()))
-            .expect("the sum of escrows holds each of them");
-        taken
     }
 }

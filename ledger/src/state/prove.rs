@@ -6,6 +6,7 @@
 //! is for the whole epoch.
 
 use cairn_core::{Digest, EpochNumber, NodeId, Record, TxId};
+use cairn_proofs::challenge::SAMPLES_MAX;
 use cairn_proofs::{AcknowledgedSlot, Challenge, Draw, Proof, verify};
 
 use super::State;
@@ -215,6 +216,7 @@ impl State {
             return;
         };
         let had_lapsed = entry.standing.lapses(&epoch) > 0;
+        let was_strict = entry.standing.sample_count(&epoch) == SAMPLES_MAX;
         entry.standing.judge(&epoch, verdict);
         if had_lapsed && verdict == Verdict::Valid {
             // It is drawn again.
@@ -225,8 +227,15 @@ impl State {
             epoch: epoch.number,
             verdict,
         });
-        if verdict == Verdict::Valid {
-            self.pay_node(node, effects);
+        match verdict {
+            Verdict::Valid => self.pay_node(node, effects),
+            Verdict::Invalid => {
+                self.slash(node, effects);
+                if was_strict {
+                    self.lose_node(node, effects);
+                }
+            }
+            Verdict::Missing => {}
         }
     }
 }

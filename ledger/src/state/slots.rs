@@ -7,7 +7,7 @@ use super::apply::{NODES_DRAWN_FROM_MAX, SLOTS_DRAWN_MAX};
 use super::{PendingDraw, State};
 use crate::effect::Effect;
 use crate::epoch::Frozen;
-use crate::group::{Deal, DealState, Group, Leaver};
+use crate::group::{Deal, DealState, Ending, Group, Leaver};
 use crate::node::{NodeEntry, NodeStatus};
 use crate::placement::{self, Draw, Request, TooFew};
 use crate::tx::SlotRef;
@@ -36,11 +36,13 @@ impl State {
             .used
             .checked_add(capacity)
             .expect("a drawn node has room");
+        self.lock_collateral(slot, node);
     }
 
     /// Ends the node's part in the slot. The deal still says what it had.
     pub(super) fn unbind(&mut self, slot: SlotRef, node: NodeId) {
         self.depart(slot, node);
+        self.free_collateral(slot, node);
         let capacity = self.slot_capacity(slot);
         if let Some(slots) = self.index.slots.get_mut(&node) {
             assert!(slots.remove(&slot), "a node gives up what it holds");
@@ -55,10 +57,9 @@ impl State {
             .expect("what it holds was counted");
     }
 
-    /// Nobody holds the slot any more.
-    pub(super) fn set_vacant(&mut self, slot: SlotRef) {
+    pub(super) fn set_state(&mut self, slot: SlotRef, state: DealState) {
         if let Some(deal) = self.deal_mut(slot) {
-            deal.state = DealState::Vacant;
+            deal.state = state;
         }
     }
 
@@ -72,8 +73,8 @@ impl State {
         entry.status = status;
     }
 
-    /// The engine calls a node lost: its slots are to be redrawn. Unknown and lost ones are left
-    /// as they are.
+    /// The engine calls a node lost: its slots are nobody's, and it pays for their repair. Unknown and
+    /// lost ones are left as they are.
     pub(super) fn lose_node(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
         let status = self.nodes.get(&node).map(|entry| entry.status);
         if matches!(status, None | Some(NodeStatus::Lost)) {
@@ -81,21 +82,26 @@ impl State {
         }
         self.set_status(node, NodeStatus::Lost);
         effects.push(Effect::NodeChanged(node));
+        let mut forfeited = Amount::ZERO;
         for slot in self.slots_of(node, None).collect::<Vec<_>>() {
+            forfeited = forfeited
+                .checked_add(self.forfeit(slot, node))
+                .expect("deposits are part of the supply");
             self.unbind(slot, node);
+            self.mark(slot.group);
             let Some(deal) = self.deal_mut(slot) else {
                 continue;
             };
-            if deal.node == node {
-                let is_queued = deal.state == DealState::Leaving;
-                deal.state = DealState::Vacant;
-                if !is_queued {
-                    self.draws.push_back(PendingDraw::Slot(slot));
-                }
-            } else {
+            if deal.node != node {
                 deal.leaver = None;
+            } else if deal.state == DealState::Leaving {
+                // It is queued to be drawn already.
+                deal.state = DealState::Vacant;
+            } else {
+                deal.state = DealState::Idle;
             }
         }
+        tell_forfeited(node, forfeited, effects);
     }
 
     /// A node says that it no longer has a slot's bytes.
@@ -111,6 +117,11 @@ impl State {
             return;
         }
         effects.push(Effect::LossDeclared(slot));
+        tell_forfeited(node, self.forfeit(slot, node), effects);
+        self.mark(slot.group);
+        let Some(deal) = self.deal_mut(slot) else {
+            return;
+        };
         if is_leaver {
             self.unbind(slot, node);
             if let Some(deal) = self.deal_mut(slot) {
@@ -122,7 +133,7 @@ impl State {
         if deal.state == DealState::Leaving {
             // It has nothing left to hand over, and its successor is to be drawn already.
             self.unbind(slot, node);
-            self.set_vacant(slot);
+            self.set_state(slot, DealState::Vacant);
         }
     }
 
@@ -169,7 +180,7 @@ impl State {
     }
 
     fn draw_group(&mut self, id: GroupId, seed: Digest, effects: &mut Vec<Effect>) {
-        let Some(group) = self.groups.get(&id) else {
+        let Some(group) = self.groups.get(&id).filter(|group| is_drawn(group)) else {
             return;
         };
         let drawn = placement::draw(&Request {
@@ -200,6 +211,9 @@ impl State {
             frozen,
             state: DealState::Held,
             leaver: None,
+            collateral: Amount::ZERO,
+            bounty: Amount::ZERO,
+            behind_since: frozen.epoch,
         };
         let deals: Vec<Deal> = nodes.iter().map(deal).collect();
         if let Some(group) = self.groups.get_mut(&id) {
@@ -220,19 +234,10 @@ impl State {
 
     /// A group that can't be drawn is undone.
     fn refund(&mut self, id: GroupId, few: TooFew, effects: &mut Vec<Effect>) {
-        let Some(group) = self.groups.remove(&id) else {
+        let Some(group) = self.forget_group(id) else {
             return;
         };
-        self.index.slot_count = self
-            .index
-            .slot_count
-            .checked_sub(u64::from(group.code.n()))
-            .expect("the slots of every group are counted");
-        self.index.escrows = self
-            .index
-            .escrows
-            .checked_sub(u128::from(group.escrow.micro()))
-            .expect("the sum of escrows holds each of them");
+        self.leave_escrow(group.escrow);
         self.credit(group.owner, group.escrow);
         effects.push(Effect::GroupRefunded {
             group: id,
@@ -242,7 +247,8 @@ impl State {
     }
 
     fn draw_slot(&mut self, slot: SlotRef, seed: Digest, effects: &mut Vec<Effect>) {
-        let Some(group) = self.groups.get(&slot.group) else {
+        // A group may have ended since.
+        let Some(group) = self.groups.get(&slot.group).filter(|group| is_drawn(group)) else {
             return;
         };
         let is_in_group = |entry: &NodeEntry| {
@@ -285,8 +291,9 @@ impl State {
                 price: deal.price,
                 acknowledged: deal.acknowledged,
                 frozen: deal.frozen,
+                collateral: deal.collateral,
             }),
-            DealState::Vacant | DealState::Held => deal.leaver,
+            DealState::Vacant | DealState::Held | DealState::Idle => deal.leaver,
         };
         *deal = Deal {
             node: to,
@@ -297,6 +304,9 @@ impl State {
             frozen,
             state: DealState::Held,
             leaver,
+            collateral: Amount::ZERO,
+            bounty: deal.bounty,
+            behind_since: frozen.epoch,
         };
         self.bind(slot, to);
         effects.push(Effect::SlotMoved {
@@ -339,5 +349,16 @@ impl State {
         if let Some(group) = self.groups.get_mut(&id) {
             group.relaxed = relaxed;
         }
+    }
+}
+
+/// Whether something is still drawn for a group.
+fn is_drawn(group: &Group) -> bool {
+    !matches!(group.ending, Some(Ending::Released(_)))
+}
+
+fn tell_forfeited(node: NodeId, amount: Amount, effects: &mut Vec<Effect>) {
+    if amount > Amount::ZERO {
+        effects.push(Effect::Forfeited { node, amount });
     }
 }

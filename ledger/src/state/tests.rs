@@ -3,9 +3,11 @@
 mod epochs;
 mod exhaustive;
 mod model;
+mod money;
 mod pay;
 mod prover;
 mod races;
 mod refusals;
+mod repair;
 mod slots;
 mod storage;

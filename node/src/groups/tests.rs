@@ -54,7 +54,8 @@ impl Ledger for SlowLedger {
             code: Profile::Dev4.code(),
             slot_capacity: ByteCount::ZERO,
             price_max: Amount::ZERO,
-            term_epochs: 1,
+            ends: Default::default(),
+            ending: None,
             escrow: Amount::ZERO,
             opened: Height::default(),
             revision: GroupRevision {
@@ -67,6 +68,7 @@ impl Ledger for SlowLedger {
             kept: Vec::new(),
             deals: Vec::new(),
             relaxed: Vec::new(),
+            is_marked: false,
         }))
     }
 

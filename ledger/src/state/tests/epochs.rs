@@ -534,7 +534,7 @@ fn a_block_finds_no_more_lost_nodes_than_its_bound() {
 
 /// Each refusal of a proof, for the list of all refusals.
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
-pub(super) fn proof_refusals(expect: &mut impl FnMut(TxError, TxError)) {
+pub(super) fn proof_refusals(expect: &mut dyn FnMut(TxError, TxError)) {
     let (mut world, _) = acknowledged();
     let number = world.state.epoch().number;
     let next = EpochNumber::new(number.get() + 1);

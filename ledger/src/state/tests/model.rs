@@ -524,10 +524,11 @@ fn step(world: &mut World, model: &mut Model, op: &Op) -> Result<(), TestCaseErr
     } else {
         model.plan(op)
     };
-    let is_done = match effects.last() {
-        Some(Effect::TxDone { result, .. }) => result.is_ok(),
-        _ => matches!(op, Op::Lose { .. }),
-    };
+    let result = effects.iter().find_map(|effect| match effect {
+        Effect::TxDone { result, .. } => Some(result.is_ok()),
+        _ => None,
+    });
+    let is_done = result.unwrap_or(matches!(op, Op::Lose { .. }));
     if let Some((_, _, expected)) = planned {
         prop_assert_eq!(is_done, expected, "{:?}: {:?}", op, effects.last());
     }

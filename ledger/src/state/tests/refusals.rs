@@ -18,7 +18,7 @@ use crate::tx::{Tx, TxBody, group_id, operator_consent, tx_id};
 use crate::tx_error::{TableKind, TxError};
 
 /// Number of variants of [`TxError`].
-const KINDS: u8 = 33;
+const KINDS: u8 = 39;
 
 /// A number for each variant: a new one does not compile until it has its number, and then fails
 /// until it has its test.
@@ -57,6 +57,12 @@ const fn kind(error: &TxError) -> u8 {
         TxError::Judged { .. } => 30,
         TxError::Unwitnessed { .. } => 31,
         TxError::Witness { .. } => 32,
+        TxError::Deposit { .. } => 33,
+        TxError::Maintenance { .. } => 34,
+        TxError::MaintainedLately { .. } => 35,
+        TxError::Lapsed { .. } => 36,
+        TxError::GroupEnding { .. } => 37,
+        TxError::TermOver { .. } => 38,
     }
 }
 
@@ -626,10 +632,12 @@ fn every_refusal_is_reached() {
     open_refusals(&mut seen);
     revise_refusals(&mut seen);
     slot_refusals(&mut seen);
-    super::epochs::proof_refusals(&mut |found, expected| {
-        assert_eq!(found, expected);
-        seen.insert(kind(&found));
-    });
+    for refusals in [super::epochs::proof_refusals, super::money::money_refusals] {
+        refusals(&mut |found, expected| {
+            assert_eq!(found, expected);
+            seen.insert(kind(&found));
+        });
+    }
     let all: BTreeSet<u8> = (0..KINDS).collect();
     let missed: Vec<_> = all.difference(&seen).collect();
     assert!(missed.is_empty(), "not reached: {missed:?}");

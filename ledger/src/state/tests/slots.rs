@@ -155,6 +155,7 @@ fn a_draining_nodes_deal_ends_when_its_successor_acknowledges() {
             price: Amount::from_micro(5),
             acknowledged: owed,
             frozen: Default::default(),
+            collateral: Amount::ZERO,
         })
     );
     let slots: Vec<_> = world.state.slots_of(node(leaver), None).collect();

@@ -1,0 +1,234 @@
+//! What is put down, locked and taken: nodes' deposits and groups' escrows.
+//!
+//! Credits are in balances, fees, deposits, escrows and bounties; each function here moves them from
+//! one to another and keeps the sums of the index.
+
+use cairn_core::{AccountId, Amount, ByteCount, GroupId, NodeId};
+
+use super::State;
+use crate::effect::Effect;
+use crate::epoch::FrozenSlot;
+use crate::group::{Deal, price_for};
+use crate::tx::SlotRef;
+
+impl State {
+    /// What a node locks for a slot of this capacity at this price.
+    #[must_use]
+    pub fn collateral(&self, slot_capacity: ByteCount, price_max: Amount) -> Amount {
+        price_for(slot_capacity, price_max, self.parameters.collateral_epochs)
+    }
+
+    pub(super) fn collateral_of(&self, group: GroupId) -> Amount {
+        self.groups.get(&group).map_or(Amount::ZERO, |group| {
+            self.collateral(group.slot_capacity, group.price_max)
+        })
+    }
+
+    pub(super) fn deposit(&mut self, node: NodeId, amount: Amount, effects: &mut Vec<Effect>) {
+        self.add_deposit(node, amount);
+        effects.push(Effect::Deposited { node, amount });
+        // It may be drawn for what nobody could take.
+        self.retry_waiting();
+    }
+
+    pub(super) fn withdraw(&mut self, node: NodeId, amount: Amount, effects: &mut Vec<Effect>) {
+        self.take_deposit(node, amount);
+        self.credit(AccountId::new(node.key()), amount);
+        effects.push(Effect::Withdrawn { node, amount });
+    }
+
+    fn add_deposit(&mut self, node: NodeId, amount: Amount) {
+        let Some(entry) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        entry.deposit = sum(entry.deposit, amount);
+        self.index.deposits = self
+            .index
+            .deposits
+            .checked_add(u128::from(amount.micro()))
+            .expect("a sum of 2^64 amounts fits");
+    }
+
+    fn take_deposit(&mut self, node: NodeId, amount: Amount) {
+        let Some(entry) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        entry.deposit = rest(entry.deposit, amount);
+        self.index.deposits = self
+            .index
+            .deposits
+            .checked_sub(u128::from(amount.micro()))
+            .expect("the sum of deposits holds each of them");
+    }
+
+    /// Locks what the deal of a slot asks of its node, which was drawn because it has it.
+    pub(super) fn lock_collateral(&mut self, slot: SlotRef, node: NodeId) {
+        let collateral = self.collateral_of(slot.group);
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            entry.locked = sum(entry.locked, collateral);
+        }
+        if let Some(deal) = self.deal_mut(slot) {
+            deal.collateral = collateral;
+        }
+    }
+
+    /// Frees what is locked for a slot of a node that holds or leaves it.
+    pub(super) fn free_collateral(&mut self, slot: SlotRef, node: NodeId) {
+        let taken = self
+            .deal_mut(slot)
+            .and_then(|deal| collateral_mut(deal, node))
+            .map(std::mem::take);
+        if let (Some(taken), Some(entry)) = (taken, self.nodes.get_mut(&node)) {
+            entry.locked = rest(entry.locked, taken);
+        }
+    }
+
+    /// Takes the price of a slot's repair out of what the node that lost it had locked, for whoever
+    /// proves the slot next. A node that had acknowledged nothing lost nothing.
+    pub(super) fn forfeit(&mut self, slot: SlotRef, node: NodeId) -> Amount {
+        let price = self.repair_price(slot, node);
+        let Some(deal) = self.deal_mut(slot) else {
+            return Amount::ZERO;
+        };
+        let Some(collateral) = collateral_mut(deal, node) else {
+            return Amount::ZERO;
+        };
+        let taken = price.min(*collateral);
+        *collateral = rest(*collateral, taken);
+        deal.bounty = sum(deal.bounty, taken);
+        self.give_up(node, taken);
+        taken
+    }
+
+    /// Of a slot's bytes as the node had acknowledged them.
+    fn repair_price(&self, slot: SlotRef, node: NodeId) -> Amount {
+        let price = || {
+            let group = self.groups.get(&slot.group)?;
+            let deal = group.deal(slot.slot)?;
+            let left = deal.leaver.filter(|leaver| leaver.node == node);
+            let number = left.map_or(deal.acknowledged, |leaver| leaver.acknowledged);
+            let revision = group.revision_at(number)?;
+            let epochs = self.parameters.repair_epochs;
+            Some(price_for(revision.slot_bytes, group.price_max, epochs))
+        };
+        price().unwrap_or(Amount::ZERO)
+    }
+
+    /// After an invalid proof: a part of what is locked for each slot that was to be proven goes to
+    /// the slot's group.
+    pub(super) fn slash(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
+        let percent = u64::from(self.parameters.slash_percent).min(100);
+        let mut slashed = Amount::ZERO;
+        for frozen in self.frozen_slots(node, None, usize::MAX) {
+            let slot = frozen.slot_ref();
+            let taken = self
+                .deal_mut(slot)
+                .and_then(|deal| collateral_mut(deal, node))
+                .map_or(Amount::ZERO, |collateral| {
+                    let taken = collateral.prorate_floor(percent, 100);
+                    let taken = taken.unwrap_or(Amount::ZERO).min(*collateral);
+                    *collateral = rest(*collateral, taken);
+                    taken
+                });
+            if let Some(group) = self.groups.get_mut(&slot.group) {
+                group.escrow = sum(group.escrow, taken);
+                self.give_up(node, taken);
+                slashed = sum(slashed, taken);
+            }
+        }
+        if slashed > Amount::ZERO {
+            let epoch = self.epoch.number;
+            effects.push(Effect::Slashed {
+                node,
+                epoch,
+                amount: slashed,
+            });
+        }
+    }
+
+    /// Locked collateral that was added to an escrow or a bounty.
+    fn give_up(&mut self, node: NodeId, amount: Amount) {
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            entry.locked = rest(entry.locked, amount);
+        }
+        self.take_deposit(node, amount);
+        self.index.escrows = self
+            .index
+            .escrows
+            .checked_add(u128::from(amount.micro()))
+            .expect("a sum of 2^64 amounts fits");
+    }
+
+    /// Pays a node what others forfeited for a slot that it holds and has proven now. Collateral that
+    /// the slot lacks is filled up first, so that nobody frees his own by declaring losses.
+    pub(super) fn reward(&mut self, frozen: &FrozenSlot, node: NodeId) -> Amount {
+        let slot = frozen.slot_ref();
+        let wanted = self.collateral_of(slot.group);
+        let Some(deal) = self.deal_mut(slot) else {
+            return Amount::ZERO;
+        };
+        // Nothing is due for what it has left or was given after the epoch began.
+        if deal.holder() != Some(node) || deal.acknowledged < frozen.revision.number {
+            return Amount::ZERO;
+        }
+        let bounty = std::mem::take(&mut deal.bounty);
+        let refill = bounty.min(rest(wanted, deal.collateral.min(wanted)));
+        deal.collateral = sum(deal.collateral, refill);
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            entry.locked = sum(entry.locked, refill);
+        }
+        self.add_deposit(node, refill);
+        self.leave_escrow(bounty);
+        rest(bounty, refill)
+    }
+
+    /// Takes up to `wanted` out of an escrow. One that is dry ends the group's term: the owner has
+    /// the epochs of grace to fill it again.
+    pub(super) fn take_escrow(&mut self, group: GroupId, wanted: Amount) -> Amount {
+        let epoch = self.epoch.number;
+        let Some(group) = self.groups.get_mut(&group) else {
+            return Amount::ZERO;
+        };
+        let taken = wanted.min(group.escrow);
+        group.escrow = rest(group.escrow, taken);
+        if taken < wanted {
+            group.ends = group.ends.min(epoch);
+        }
+        self.leave_escrow(taken);
+        taken
+    }
+
+    pub(super) fn enter_escrow(&mut self, amount: Amount) {
+        self.index.escrows = self
+            .index
+            .escrows
+            .checked_add(u128::from(amount.micro()))
+            .expect("a sum of 2^64 amounts fits");
+    }
+
+    pub(super) fn leave_escrow(&mut self, amount: Amount) {
+        self.index.escrows = self
+            .index
+            .escrows
+            .checked_sub(u128::from(amount.micro()))
+            .expect("the sum of escrows holds each of them");
+    }
+}
+
+/// What is locked for a slot of a node that holds or leaves it.
+fn collateral_mut(deal: &mut Deal, node: NodeId) -> Option<&mut Amount> {
+    let is_holder = deal.holder() == Some(node);
+    match &mut deal.leaver {
+        Some(leaver) if leaver.node == node => Some(&mut leaver.collateral),
+        _ if is_holder => Some(&mut deal.collateral),
+        _ => None,
+    }
+}
+
+fn sum(a: Amount, b: Amount) -> Amount {
+    a.checked_add(b).expect("amounts are part of the supply")
+}
+
+fn rest(a: Amount, b: Amount) -> Amount {
+    a.checked_sub(b).expect("no more is taken than is there")
+}
