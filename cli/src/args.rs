@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cairn_core::{ByteCount, Profile};
+use cairn_core::{AccountId, ByteCount, Profile};
 use clap::{Args as ArgGroup, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -194,6 +194,19 @@ pub(crate) enum DevVerb {
     Start(DevNodeArgs),
     /// Have the ledger call a node lost: other nodes are drawn for its slots.
     Lost(DevNodeArgs),
+    /// Give an account credits to spend, or a node collateral.
+    Fund(DevFundArgs),
+}
+
+/// Arguments of `dev fund`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct DevFundArgs {
+    /// The account or node [default: the account of this folder's key file].
+    #[arg(value_name = "ACCOUNT", value_parser = str::parse::<AccountId>)]
+    pub(crate) account: Option<AccountId>,
+    /// How many credits.
+    #[arg(long, value_name = "COUNT", default_value_t = crate::dev::GRANT_CREDITS)]
+    pub(crate) credits: u64,
 }
 
 /// Arguments of commands on a node of the development network.
@@ -283,6 +296,9 @@ pub(crate) struct NodeKeyArgs {
     /// Most bytes that the node takes on the disk; it offers seven eighths of them.
     #[arg(long, value_name = "SIZE", env = "CAIRN_NODE_CAPACITY", value_parser = str::parse::<ByteCount>)]
     pub(crate) capacity: Option<ByteCount>,
+    /// Price asked, in micro-credits per GiB and epoch.
+    #[arg(long, value_name = "MICRO", env = "CAIRN_NODE_PRICE")]
+    pub(crate) price: Option<u64>,
 }
 
 /// Arguments of `completions`.

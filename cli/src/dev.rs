@@ -17,19 +17,24 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cairn_core::AccountId;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::{DevArgs, DevVerb};
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::key_file::LockedKey;
 use crate::{control, node};
 
 mod child;
 mod member;
+mod money;
 mod plan;
 mod run;
 mod sequencer;
+
+pub(crate) use money::GRANT_CREDITS;
 
 /// How long the network may take to answer: a node that starts is given this long too.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(120);
@@ -46,6 +51,18 @@ enum Request {
     Start(Vec<u16>),
     /// Have the ledger call nodes lost, by number.
     Lost(Vec<u16>),
+    /// Give an account so many credits.
+    Fund {
+        /// The account.
+        account: String,
+        /// How many.
+        credits: u64,
+    },
+    /// Give an account something to spend, unless it has some.
+    Welcome {
+        /// The account.
+        account: String,
+    },
 }
 
 /// Paths of a development network.
@@ -92,7 +109,33 @@ pub(crate) async fn run(app: &App, args: &DevArgs) -> Result<(), Failure> {
         Some(DevVerb::Kill(args)) => ask(app, Request::Kill(args.numbers.clone())).await,
         Some(DevVerb::Start(args)) => ask(app, Request::Start(args.numbers.clone())).await,
         Some(DevVerb::Lost(args)) => ask(app, Request::Lost(args.numbers.clone())).await,
+        Some(DevVerb::Fund(args)) => {
+            let account = match args.account {
+                Some(account) => account,
+                None => LockedKey::read(&app.home.key_file())?.account()?,
+            };
+            let request = Request::Fund {
+                account: account.to_string(),
+                credits: args.credits,
+            };
+            ask(app, request).await
+        }
     }
+}
+
+/// Has the development network of this home, if one runs, give an account something to spend.
+/// Whether it did.
+pub(crate) async fn welcome(app: &App, account: AccountId) -> bool {
+    let folder = Folder::of(&app.home);
+    let listener = control::Listener {
+        path: folder.control_socket(),
+        start: "cairn dev".to_owned(),
+    };
+    let request = Request::Welcome {
+        account: account.to_string(),
+    };
+    let asked = control::ask(&app.runtime, &listener, &request, ANSWER_TIME_MAX);
+    folder.control_socket().exists() && asked.await.is_ok()
 }
 
 /// Asks the running network and prints its table.

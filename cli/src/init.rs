@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 use crate::app::App;
 use crate::args::InitArgs;
 use crate::failure::{Failure, FailureKind, OrFail};
-use crate::files;
 use crate::key_file::{self, Protection, SealEntropy, Seed};
 use crate::output::complain;
+use crate::{dev, files};
 
 /// Words in a seed of 32 bytes.
 const WORD_COUNT: usize = 24;
@@ -33,7 +33,7 @@ struct Made {
 }
 
 /// Makes the key file.
-pub(crate) fn run(app: &App, args: &InitArgs) -> Result<(), Failure> {
+pub(crate) async fn run(app: &App, args: &InitArgs) -> Result<(), Failure> {
     let path = app.home.key_file();
     if path.exists() {
         return Err(already(&path));
@@ -55,7 +55,12 @@ pub(crate) fn run(app: &App, args: &InitArgs) -> Result<(), Failure> {
     if !key_file::create(&path, &seed, &protection, &entropy)? {
         return Err(already(&path));
     }
-    report(app, args, &path, &seed, &words)
+    report(app, args, &path, &seed, &words)?;
+    if dev::welcome(app, OwnerKeys::from_seed(&seed).account()).await {
+        app.output
+            .note("The development network has given the account credits to spend.");
+    }
+    Ok(())
 }
 
 fn already(path: &Path) -> Failure {

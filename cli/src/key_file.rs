@@ -11,6 +11,7 @@ use std::path::Path;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use cairn_client::key::OwnerKeys;
+use cairn_core::AccountId;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use data_encoding::HEXLOWER;
@@ -187,6 +188,16 @@ impl LockedKey {
             return Err(Failure::say(FailureKind::Usage, text));
         }
         Ok(Self { file })
+    }
+
+    /// The owner's account, as the file says; opening it checks that.
+    ///
+    /// # Errors
+    ///
+    /// Of kind usage when it is none.
+    pub(crate) fn account(&self) -> Result<AccountId, Failure> {
+        let account = self.file.account.parse();
+        account.or_fail(FailureKind::Usage, "the key file's account is none")
     }
 
     /// Whether it takes a passphrase to open.

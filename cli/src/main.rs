@@ -78,7 +78,7 @@ fn main() -> ExitCode {
 async fn run(runtime: RealRuntime, args: Args) -> Result<(), Failure> {
     let app = App::new(runtime, args.shared)?;
     match args.verb {
-        Verb::Init(args) => init::run(&app, &args),
+        Verb::Init(args) => init::run(&app, &args).await,
         Verb::Completions(args) => completions::run(&args),
         Verb::Dev(args) => dev::run(&app, &args).await,
         Verb::Node(args) => node::run(&app, &args).await,

@@ -97,7 +97,7 @@ pub enum Effect {
         amount: Amount,
     },
     /// With its pay a node got what others paid for the repair of slots that it has proven now.
-    Rewarded {
+    BountyPaid {
         /// The node, whose account it is paid to.
         node: NodeId,
         /// The epoch.
@@ -122,14 +122,14 @@ pub enum Effect {
         amount: Amount,
     },
     /// Collateral was put down for a node, out of another's or its own balance.
-    Deposited {
+    CollateralAdded {
         /// The node.
         node: NodeId,
         /// How much.
         amount: Amount,
     },
     /// A node took collateral back into its balance.
-    Withdrawn {
+    CollateralTaken {
         /// The node.
         node: NodeId,
         /// How much.
@@ -163,7 +163,7 @@ pub struct BlockEffects {
 // bytes gives `Acknowledged` (42) and `SlotReleased` (66). A drawn slot gives `SlotMoved` (99) and
 // its share of `GroupPlaced` (33); a lost node gives `NodeChanged` (33) and `Forfeited` (41); a
 // group that is looked at gives `GroupChanged` (33) or `GroupClosed` (41). A proof of 188 bytes gives
-// `Judged` (42), `Paid` (57) and `Rewarded` (49), or `Slashed` (49) and what a lost node gives.
+// `Judged` (42), `Paid` (57) and `BountyPaid` (49), or `Slashed` (49) and what a lost node gives.
 const _: () = assert!(
     BLOCK_BYTES_MAX * (42 + 66) / 41
         + SLOTS_DRAWN_MAX * (99 + 33)

@@ -14,11 +14,11 @@ pub const STATE_BYTES_MAX: u64 = 4 << 30;
 const STATE_FIXED_BYTES_MAX: u64 = 1024;
 /// Most bytes of an account with its key.
 const ACCOUNT_BYTES_MAX: u64 = 32 + 8 + 8;
-/// Most bytes of a node with its key: ids, numbers, three labels, status, standing, deposit,
+/// Most bytes of a node with its key: ids, numbers, three labels, status, standing, collateral,
 /// maintenance.
 const NODE_BYTES_MAX: u64 = 32 + 32 + 32 + 8 + 8 + 8 + 3 * (4 + 64) + 1 + 36 + 8 + 8 + 9;
 /// Most bytes of a group with its key and its place in the queue, its deals aside: ids, code,
-/// numbers, revision, four relaxed caps, the newest revisions before.
+/// numbers, how it ends, revision, four relaxed caps, its mark, the newest revisions before.
 const GROUP_BYTES_MAX: u64 = 32
     + 32
     + 32
@@ -26,7 +26,7 @@ const GROUP_BYTES_MAX: u64 = 32
     + 8
     + 8
     + 8
-    + 10
+    + 11
     + 8
     + 8
     + 84
@@ -84,7 +84,7 @@ pub struct Parameters {
     pub catch_up_epochs: u32,
     /// Epochs after a group's term in which it may still be extended.
     pub grace_epochs: u32,
-    /// How much of its deposit a node locks for a slot: the price of its capacity for so many epochs.
+    /// How much of its collateral a node locks for a slot: the price of its capacity for so many epochs.
     pub collateral_epochs: u32,
     /// What the repair of a slot costs the node that lost it: the price of its bytes for so many
     /// epochs, at most what it locked.

@@ -205,7 +205,7 @@ pub struct Deal {
     pub state: DealState,
     /// The draining node that holds the slot too until `node` has what it had.
     pub leaver: Option<Leaver>,
-    /// What `node` has locked of its deposit for it.
+    /// What `node` has locked of its collateral for it.
     pub collateral: Amount,
     /// For whoever proves the slot next: what the one who lost it paid for its repair.
     pub bounty: Amount,
@@ -295,7 +295,7 @@ pub struct Leaver {
     pub acknowledged: RevisionNumber,
     /// What it had acknowledged when the epoch of the last change began.
     pub frozen: Frozen,
-    /// What it has locked of its deposit for the slot.
+    /// What it has locked of its collateral for the slot.
     pub collateral: Amount,
 }
 

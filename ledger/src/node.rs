@@ -46,7 +46,7 @@ pub struct NodeEntry {
     /// How it stands with its proofs.
     pub standing: Standing,
     /// Collateral that was put down for it.
-    pub deposit: Amount,
+    pub collateral: Amount,
     /// How much of it its slots lock.
     pub locked: Amount,
     /// The epoch from which on it was last down for maintenance.
@@ -65,8 +65,8 @@ impl NodeEntry {
 
     /// Collateral that no slot locks.
     #[must_use]
-    pub fn free_deposit(&self) -> Amount {
-        self.deposit
+    pub fn free_collateral(&self) -> Amount {
+        self.collateral
             .checked_sub(self.locked)
             .unwrap_or(Amount::ZERO)
     }

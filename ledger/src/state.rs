@@ -26,7 +26,7 @@ pub use epoch::BLOCKS_PER_EPOCH_MIN;
 use lapse::Sweep;
 pub use prove::VerdictError;
 pub(crate) use repair::GROUPS_LOOKED_MAX;
-use repair::Round;
+use repair::GroupSweep;
 
 use crate::epoch::{Departed, Epoch};
 use crate::genesis::{Genesis, Parameters};
@@ -69,7 +69,7 @@ pub struct State {
     began: UnixMillis,
     epoch: Epoch,
     sweep: Sweep,
-    round: Round,
+    group_sweep: GroupSweep,
     /// Slots that the epoch that runs froze for a node which has left them since. At most two nodes
     /// of each slot.
     departed: BTreeMap<(NodeId, SlotRef), Departed>,
@@ -95,8 +95,8 @@ struct Index {
     balances: u128,
     /// Sum of the escrows and bounties.
     escrows: u128,
-    /// Sum of the deposits.
-    deposits: u128,
+    /// Sum of the nodes' collateral.
+    collaterals: u128,
     /// Groups that the next blocks look at.
     marked: BTreeSet<GroupId>,
     /// Nodes that are active.
@@ -148,7 +148,7 @@ impl State {
             began: genesis.time,
             epoch: Epoch::default(),
             sweep: Sweep::default(),
-            round: Round::default(),
+            group_sweep: GroupSweep::default(),
             departed: BTreeMap::new(),
             index: Index::default(),
         };
@@ -286,7 +286,7 @@ impl State {
                 && !entry.standing.is_maintained(&self.epoch)
                 && entry.terms.price <= price_max
                 && entry.free() >= slot_capacity
-                && entry.free_deposit() >= collateral
+                && entry.free_collateral() >= collateral
         })
     }
 }

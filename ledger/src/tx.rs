@@ -100,14 +100,14 @@ pub enum TxBody {
         witness: Digest,
     },
     /// Puts credits down as a node's collateral.
-    NodeDeposit {
+    NodeAddCollateral {
         /// The node.
         node: NodeId,
         /// How much; more than zero.
         amount: Amount,
     },
     /// The sending node takes collateral back that no slot locks.
-    NodeWithdraw {
+    NodeTakeCollateral {
         /// How much; more than zero.
         amount: Amount,
     },
@@ -205,8 +205,8 @@ impl Record for Tx {
             | TxBody::Acknowledge { .. }
             | TxBody::DeclareLoss { .. }
             | TxBody::ProofSubmit { .. }
-            | TxBody::NodeDeposit { .. }
-            | TxBody::NodeWithdraw { .. }
+            | TxBody::NodeAddCollateral { .. }
+            | TxBody::NodeTakeCollateral { .. }
             | TxBody::NodeMaintain { .. }
             | TxBody::GroupExtend { .. }
             | TxBody::GroupClose { .. } => true,
@@ -228,7 +228,7 @@ impl TxBody {
     #[must_use]
     pub const fn outgoing(&self) -> Amount {
         match self {
-            Self::Transfer { amount, .. } | Self::NodeDeposit { amount, .. } => *amount,
+            Self::Transfer { amount, .. } | Self::NodeAddCollateral { amount, .. } => *amount,
             Self::GroupOpen { escrow, .. } | Self::GroupExtend { escrow, .. } => *escrow,
             Self::NodeRegister { .. }
             | Self::NodeUpdate { .. }
@@ -237,7 +237,7 @@ impl TxBody {
             | Self::Acknowledge { .. }
             | Self::DeclareLoss { .. }
             | Self::ProofSubmit { .. }
-            | Self::NodeWithdraw { .. }
+            | Self::NodeTakeCollateral { .. }
             | Self::NodeMaintain { .. }
             | Self::GroupClose { .. } => Amount::ZERO,
         }

@@ -278,8 +278,10 @@ pub enum TxError {
         found: Digest,
     },
     /// More collateral than is free.
-    #[error("node {node}: expected at most {max} of its deposit that no slot locks, found {found}")]
-    Deposit {
+    #[error(
+        "node {node}: expected at most {max} of its collateral that no slot locks, found {found}"
+    )]
+    Collateral {
         /// The node.
         node: NodeId,
         /// What no slot locks.
@@ -339,7 +341,7 @@ impl TxError {
             | Self::UnknownGroup { .. }
             | Self::NotPlaced { .. }
             | Self::NoSeed { .. }
-            | Self::Deposit { .. }
+            | Self::Collateral { .. }
             | Self::MaintainedLately { .. }
             | Self::Lapsed { .. }
             | Self::Unwitnessed { .. } => Retry::Later,
@@ -411,7 +413,7 @@ impl TxError {
             | Self::AccountMin { .. }
             | Self::Epoch { .. }
             | Self::Judged { .. }
-            | Self::Deposit { .. }
+            | Self::Collateral { .. }
             | Self::Maintenance { .. }
             | Self::MaintainedLately { .. }
             | Self::Lapsed { .. }

@@ -272,11 +272,11 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
             | Effect::TxDone { .. }
             | Effect::Judged { .. }
             | Effect::Paid { .. }
-            | Effect::Rewarded { .. }
+            | Effect::BountyPaid { .. }
             | Effect::Slashed { .. }
             | Effect::Forfeited { .. }
-            | Effect::Deposited { .. }
-            | Effect::Withdrawn { .. } => {}
+            | Effect::CollateralAdded { .. }
+            | Effect::CollateralTaken { .. } => {}
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cairn_core::{ByteCount, Profile};
+use cairn_core::{Amount, ByteCount, Profile};
 use serde::{Deserialize, Serialize};
 
+use super::money;
 use crate::args::DevArgs;
 use crate::failure::{Failure, FailureKind, OrFail};
 use crate::files::{self, Access};
@@ -126,6 +127,15 @@ impl Plan {
             listen,
             epoch: self.epoch,
         })
+    }
+
+    /// What its nodes ask: something where proofs are paid.
+    pub(super) const fn price(&self) -> Amount {
+        if self.epoch.is_some() {
+            money::PRICE
+        } else {
+            Amount::ZERO
+        }
     }
 
     fn check(&self) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cairn_core::AccountId;
 use cairn_ledger::Ledger;
 use cairn_runtime::{Disk, Runtime};
 use futures::StreamExt;
@@ -10,11 +11,12 @@ use serde_json::{Value, json};
 use super::member::{self, Member, Place};
 use super::plan::Plan;
 use super::sequencer::Sequencer;
-use super::{Folder, Request};
+use super::{Folder, Request, money};
 use crate::app::App;
 use crate::args::DevArgs;
 use crate::control::ControlSocket;
 use crate::failure::{Failure, FailureKind, OrFail};
+use crate::key_file::LockedKey;
 use crate::network_file::NetworkFile;
 use crate::node::Parent;
 use crate::{files, node};
@@ -142,7 +144,7 @@ impl Network<'_> {
     /// Starts every node and waits until the ledger has them.
     async fn start(&mut self) -> Result<(), Failure> {
         for number in 1..=self.plan.node_count {
-            let keys = node::loopback(self.plan.capacity);
+            let keys = node::loopback(self.plan.capacity, self.plan.price());
             let id = node::make_folder(self.app, &self.folder.node(number), &keys)?;
             self.members.push(Member::new(number, id));
         }
@@ -166,7 +168,13 @@ impl Network<'_> {
             .or_fail(
                 FailureKind::Network,
                 "the nodes did not register on the ledger",
-            )?
+            )??;
+        let key_file = self.app.home.key_file();
+        let owner = LockedKey::read(&key_file)
+            .and_then(|key| key.account())
+            .ok();
+        let nodes = self.members.iter().map(|member| member.node);
+        self.sequencer.fund(owner, nodes).await
     }
 
     async fn registered(&self) -> Result<(), Failure> {
@@ -281,6 +289,13 @@ impl Network<'_> {
                     self.sequencer.declare_lost(node).await?;
                 }
             }
+            Request::Fund { account, credits } => {
+                let amount = money::credits(credits);
+                self.sequencer.grant(parse(&account)?, amount).await?;
+            }
+            Request::Welcome { account } => {
+                self.sequencer.fund(Some(parse(&account)?), []).await?;
+            }
         }
         Ok(self.status())
     }
@@ -311,4 +326,9 @@ impl Network<'_> {
         }
         done
     }
+}
+
+fn parse(account: &str) -> Result<AccountId, Failure> {
+    let wrong = format!("expected an account, found {account:?}");
+    account.parse().or_fail(FailureKind::Usage, wrong)
 }

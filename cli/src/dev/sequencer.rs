@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use cairn_consensus::{Config, Sequencer as Order};
 use cairn_core::message::{ControlRequest, ControlResponse};
-use cairn_core::{Bounded, ErrorCode, NodeId, Profile, Record, Text, UnixMillis};
-use cairn_ledger::{Genesis, Ledger, Parameters};
+use cairn_core::{
+    AccountId, Amount, Bounded, ErrorCode, NodeId, Profile, Record, Text, UnixMillis,
+};
+use cairn_ledger::{Genesis, Ledger};
 use cairn_net::{DhtMode, InboundRequest, Network, PeerAddress, RealConfig, RealNetwork};
 use cairn_runtime::real::RealRuntime;
 use cairn_runtime::{Runtime, Task};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use super::plan::{Plan, millis};
+use super::money::{self, SUPPLY, Treasury};
+use super::plan::Plan;
 use crate::app::App;
 use crate::failure::{Failure, FailureKind, OrFail};
 use crate::network_file::NetworkFile;
@@ -28,6 +31,7 @@ const ANSWERS_MAX: usize = 512;
 pub(super) struct Sequencer {
     order: Order<RealRuntime>,
     net: RealNetwork,
+    treasury: Treasury,
     _serving: Task<()>,
 }
 
@@ -42,7 +46,9 @@ impl Sequencer {
         let home = node::Folder::at(folder);
         files::make_folder(folder)?;
         let key = node::node_key(app, &home)?;
-        let order = open(app, &folder.join("ledger"), plan.epoch).await?;
+        let account = AccountId::new(key.public());
+        let treasury = Treasury::new(key.clone());
+        let order = open(app, &folder.join("ledger"), plan.epoch, account).await?;
         let mut config = RealConfig::loopback(key, DhtMode::Server);
         if !plan.listen.is_empty() {
             config.listen = plan.listen.clone();
@@ -57,6 +63,7 @@ impl Sequencer {
         Ok(Self {
             order,
             net,
+            treasury,
             _serving: serving,
         })
     }
@@ -64,6 +71,34 @@ impl Sequencer {
     /// The ledger.
     pub(super) const fn ledger(&self) -> &Order<RealRuntime> {
         &self.order
+    }
+
+    /// Gives an account credits.
+    ///
+    /// # Errors
+    ///
+    /// Of kind network when the ledger refuses.
+    pub(super) async fn grant(&self, to: AccountId, amount: Amount) -> Result<(), Failure> {
+        self.treasury.grant(&self.order, to, amount).await
+    }
+
+    /// Gives an owner of this machine something to spend, and puts collateral down for the nodes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::grant`].
+    pub(super) async fn fund(
+        &self,
+        owner: Option<AccountId>,
+        nodes: impl IntoIterator<Item = NodeId>,
+    ) -> Result<(), Failure> {
+        if let Some(owner) = owner {
+            self.treasury.grant_first(&self.order, owner).await?;
+        }
+        for node in nodes {
+            self.treasury.secure(&self.order, node).await?;
+        }
+        Ok(())
     }
 
     /// How to reach the network through this peer.
@@ -99,11 +134,12 @@ impl Sequencer {
     }
 }
 
-/// Opens the ledger, made when there is none. Nobody is endowed: nothing costs anything yet.
+/// Opens the ledger, made when there is none. All credits are `treasury`'s.
 async fn open(
     app: &App,
     folder: &Path,
     epoch: Option<Duration>,
+    treasury: AccountId,
 ) -> Result<Order<RealRuntime>, Failure> {
     let shown = folder.display();
     let wrong = format!("the ledger in {shown} can't be opened");
@@ -112,11 +148,8 @@ async fn open(
     if !is_created.or_fail(FailureKind::Storage, &wrong)? {
         let genesis = Genesis {
             time: UnixMillis::from_unix(runtime.now()),
-            parameters: Parameters {
-                epoch_millis: epoch.map_or(0, millis),
-                ..Parameters::default()
-            },
-            endowed: Bounded::empty(),
+            parameters: money::parameters(epoch),
+            endowed: Bounded::new(vec![(treasury, SUPPLY)]).expect("one account"),
         };
         Order::create(runtime, folder, &genesis).await.or_fail(
             FailureKind::Storage,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use cairn_core::{AccountId, ByteCount, Signature};
+use cairn_core::{AccountId, Amount, ByteCount, Signature};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
@@ -159,7 +159,7 @@ impl Settings {
             price_micro_credits_per_gib_epoch: Setting::pick(
                 0,
                 file.price_micro_credits_per_gib_epoch,
-                None,
+                keys.price,
             ),
             network_prefix: Setting::pick(String::new(), file.network_prefix, None),
             hosting_provider: Setting::pick(String::new(), file.hosting_provider, None),
@@ -208,7 +208,7 @@ impl Settings {
             Entry::new("price_micro_credits_per_gib_epoch", price, |micro| {
                 i64::try_from(*micro).unwrap_or(i64::MAX).into()
             })
-            .doc("Price in micro-credits per GiB and epoch. Nothing is paid yet."),
+            .doc("Price asked, in micro-credits per GiB and epoch. Slots keep the price that they\nwere drawn at."),
         ]
     }
 
@@ -325,11 +325,12 @@ fn size<'de, D: Deserializer<'de>>(input: D) -> Result<Option<ByteCount>, D::Err
 }
 
 /// The config file of a node of the development network: loopback, free ports.
-pub(crate) fn loopback(capacity: ByteCount) -> NodeKeyArgs {
+pub(crate) fn loopback(capacity: ByteCount, price: Amount) -> NodeKeyArgs {
     NodeKeyArgs {
         listen: Some(vec!["/ip4/127.0.0.1/tcp/0".to_owned()]),
         data_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         capacity: Some(capacity),
+        price: Some(price.micro()),
     }
 }
 

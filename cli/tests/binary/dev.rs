@@ -368,6 +368,57 @@ fn nodes_prove_epoch_by_epoch() {
     assert!(refused.err.contains("has epochs of 3s"), "{refused:?}");
 }
 
+/// The whole of it, with nobody's help: a node that is stopped is suspect, then lost; others are drawn
+/// for its slots, rebuild them, prove them and are paid for it, while no process of the owner runs.
+/// Then as many of the first nodes are killed as the code bears, and every byte is still there.
+#[test]
+fn i1_lost_slots_are_repaired_proven_and_paid_without_the_owner() {
+    let cairn = Cairn::new();
+    let file = cairn.path("file");
+    std::fs::write(&file, content(FILE_BYTES)).unwrap();
+    let network = Network::start(
+        &cairn,
+        &["--nodes", "6", "--profile", "dev4", "--epoch", "2s"],
+    );
+    cairn.run(&["init", "--no-passphrase"]).done();
+    let link = network.run(&["put", text(&file)]).done().out;
+    let link = link.trim();
+    wait_complete(&network, link);
+    let holders = || -> Vec<String> {
+        let slots = stat(&network, link)["groups"][0]["slots"].clone();
+        let node = |slot: &Value| slot["node"].as_str().unwrap_or_default().to_owned();
+        slots.as_array().unwrap().iter().map(node).collect()
+    };
+    let first = holders();
+    let members = network.run(&["--json", "dev", "status"]).done().json();
+    let number_of = |node: &str| {
+        let members = members["nodes"].as_array().unwrap();
+        let found = members.iter().find(|member| member["node"] == node);
+        found.unwrap()["number"].to_string()
+    };
+    let lost = first[0].clone();
+    network.run(&["dev", "kill", &number_of(&lost)]).done();
+    until("another node was drawn for the slot and has it", || {
+        let now = holders();
+        now[0] != lost && !now[0].is_empty() && stat(&network, link)["complete"] == true
+    });
+    let now = holders();
+    assert_eq!(now[1..], first[1..], "only the lost slot has moved");
+    until("the successor has proved an epoch", || {
+        let node = cairn.path(&format!("dev/node-{}", number_of(&now[0])));
+        let args = ["--json", "node", "status", "--folder", text(&node)];
+        network.run(&args).done().json()["proof"] == "valid"
+    });
+    // Two of the first four are still needed with the new one: kill the others.
+    for node in &first[1..3] {
+        network.run(&["dev", "kill", &number_of(node)]).done();
+    }
+    let copy = cairn.path("copy");
+    network.run(&["get", link, text(&copy)]).done();
+    assert_eq!(std::fs::read(&copy).unwrap(), content(FILE_BYTES));
+    network.stop();
+}
+
 /// Scripts build on these. Set `CAIRN_WRITE_REFERENCE=1` to write the file anew.
 #[test]
 fn the_shapes_of_json_are_those_of_the_golden_file() {

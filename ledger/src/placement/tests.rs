@@ -28,7 +28,7 @@ fn entry(
         used: ByteCount::ZERO,
         status: NodeStatus::Active,
         standing: Default::default(),
-        deposit: Amount::ZERO,
+        collateral: Amount::ZERO,
         locked: Amount::ZERO,
         maintained: None,
     }

@@ -179,8 +179,8 @@ impl State {
             }
             // The verdict says what it did.
             TxBody::ProofSubmit { .. } => {}
-            TxBody::NodeDeposit { node, amount } => self.deposit(*node, *amount, effects),
-            TxBody::NodeWithdraw { amount } => self.withdraw(node, *amount, effects),
+            TxBody::NodeAddCollateral { node, amount } => self.put_down(*node, *amount, effects),
+            TxBody::NodeTakeCollateral { amount } => self.take_back(node, *amount, effects),
             TxBody::NodeMaintain { epochs } => self.maintain(node, *epochs, effects),
             TxBody::GroupExtend {
                 group,
@@ -277,7 +277,7 @@ impl State {
     ) {
         let known = self.nodes.get(&node);
         let before = known.map(|entry| entry.standing);
-        let deposit = known.map_or(Amount::ZERO, |entry| entry.deposit);
+        let collateral = known.map_or(Amount::ZERO, |entry| entry.collateral);
         let maintained = known.and_then(|entry| entry.maintained);
         let entry = NodeEntry {
             node,
@@ -286,7 +286,7 @@ impl State {
             used: ByteCount::ZERO,
             status: NodeStatus::Active,
             standing: Standing::register(before, &self.epoch),
-            deposit,
+            collateral,
             locked: Amount::ZERO,
             maintained,
         };

@@ -9,7 +9,7 @@ use cairn_core::{
 
 use super::check::segment_bytes_max;
 use super::lapse::Sweep;
-use super::repair::Round;
+use super::repair::GroupSweep;
 use super::{Index, PendingDraw, State};
 use crate::epoch::{Departed, Epoch, Frozen, KeptRevision};
 use crate::group::{Deal, DealState, Ending, Group};
@@ -65,7 +65,7 @@ pub enum Unsound {
     /// What is kept for the epoch that runs is not what can come about in one.
     #[error("what is kept for the epoch is malformed")]
     Epoch,
-    /// What a node has locked is not what its slots lock, or is above its deposit.
+    /// What a node has locked is not what its slots lock, or is above its collateral.
     #[error("node {node}: expected {expected} micro-credits locked, found {found}")]
     Locked {
         /// The node.
@@ -121,7 +121,7 @@ impl State {
             .index
             .balances
             .checked_add(self.index.escrows)
-            .and_then(|sum| sum.checked_add(self.index.deposits))
+            .and_then(|sum| sum.checked_add(self.index.collaterals))
             .and_then(|sum| sum.checked_add(fees));
         assert_eq!(
             found,
@@ -135,11 +135,11 @@ impl State {
         let escrows = self.groups.values().map(|group| group.escrow);
         let deals = self.groups.values().flat_map(|group| &group.deals);
         let bounties = deals.map(|deal| deal.bounty);
-        let deposits = self.nodes.values().map(|entry| entry.deposit);
+        let collateral = self.nodes.values().map(|entry| entry.collateral);
         let found = balances
             .chain(escrows)
             .chain(bounties)
-            .chain(deposits)
+            .chain(collateral)
             .chain([self.fees])
             .fold(0_u128, |sum, amount| {
                 sum.saturating_add(u128::from(amount.micro()))
@@ -236,7 +236,7 @@ impl State {
         for (id, entry) in &self.nodes {
             let expected = locked.get(id).copied().unwrap_or(0);
             let agrees = expected == u128::from(entry.locked.micro());
-            if !agrees || entry.locked > entry.deposit {
+            if !agrees || entry.locked > entry.collateral {
                 return Err(Unsound::Locked {
                     node: *id,
                     expected,
@@ -307,7 +307,7 @@ impl State {
             let keeps_nothing = |group: &Group| group.kept.is_empty();
             self.epoch == Epoch::default()
                 && self.sweep == Sweep::default()
-                && self.round == Round::default()
+                && self.group_sweep == GroupSweep::default()
                 && self.departed.is_empty()
                 && self.groups.values().all(keeps_nothing)
         };
@@ -355,8 +355,8 @@ impl State {
         }
         let active = |status: NodeStatus| u64::from(status == NodeStatus::Active);
         for entry in self.nodes.values() {
-            let deposit = u128::from(entry.deposit.micro());
-            index.deposits = index.deposits.saturating_add(deposit);
+            let collateral = u128::from(entry.collateral.micro());
+            index.collaterals = index.collaterals.saturating_add(collateral);
             index.active_count = index.active_count.saturating_add(active(entry.status));
         }
         index

@@ -105,8 +105,10 @@ impl State {
             TxBody::Acknowledge { slots } => self.check_acknowledge(node, slots)?,
             TxBody::DeclareLoss { slots } => self.check_loss(node, slots)?,
             TxBody::ProofSubmit { epoch, .. } => self.check_proof(node, *epoch)?,
-            TxBody::NodeDeposit { node, amount } => self.check_deposit(*node, *amount)?,
-            TxBody::NodeWithdraw { amount } => self.check_withdraw(node, *amount)?,
+            TxBody::NodeAddCollateral { node, amount } => {
+                self.check_add_collateral(*node, *amount)?
+            }
+            TxBody::NodeTakeCollateral { amount } => self.check_take_collateral(node, *amount)?,
             TxBody::NodeMaintain { epochs } => self.check_maintain(node, *epochs)?,
             TxBody::GroupExtend {
                 group,
@@ -187,8 +189,8 @@ impl State {
             | TxBody::Acknowledge { .. }
             | TxBody::DeclareLoss { .. }
             | TxBody::ProofSubmit { .. }
-            | TxBody::NodeDeposit { .. }
-            | TxBody::NodeWithdraw { .. }
+            | TxBody::NodeAddCollateral { .. }
+            | TxBody::NodeTakeCollateral { .. }
             | TxBody::NodeMaintain { .. }
             | TxBody::GroupExtend { .. }
             | TxBody::GroupClose { .. } => {}
@@ -463,7 +465,7 @@ impl State {
         Ok(())
     }
 
-    fn check_deposit(&self, node: NodeId, amount: Amount) -> Result<(), TxError> {
+    fn check_add_collateral(&self, node: NodeId, amount: Amount) -> Result<(), TxError> {
         self.check_known(node)?;
         if amount == Amount::ZERO {
             return Err(TxError::AmountZero);
@@ -471,12 +473,12 @@ impl State {
         Ok(())
     }
 
-    fn check_withdraw(&self, node: NodeId, amount: Amount) -> Result<(), TxError> {
-        self.check_deposit(node, amount)?;
-        let free = self.nodes.get(&node).map(NodeEntry::free_deposit);
+    fn check_take_collateral(&self, node: NodeId, amount: Amount) -> Result<(), TxError> {
+        self.check_add_collateral(node, amount)?;
+        let free = self.nodes.get(&node).map(NodeEntry::free_collateral);
         let max = free.unwrap_or(Amount::ZERO);
         if amount > max {
-            return Err(TxError::Deposit {
+            return Err(TxError::Collateral {
                 node,
                 max,
                 found: amount,

@@ -94,7 +94,7 @@ impl State {
         };
         self.departed.clear();
         self.begin_sweep();
-        self.begin_round();
+        self.begin_group_sweep();
     }
 
     /// Notes what the epoch froze of a slot for a node that is about to leave it.

@@ -1,6 +1,6 @@
-//! What is put down, locked and taken: nodes' deposits and groups' escrows.
+//! What is put down, locked and taken: nodes' collateral and groups' escrows.
 //!
-//! Credits are in balances, fees, deposits, escrows and bounties; each function here moves them from
+//! Credits are in balances, fees, collateral, escrows and bounties; each function here moves them from
 //! one to another and keeps the sums of the index.
 
 use cairn_core::{AccountId, Amount, ByteCount, GroupId, NodeId};
@@ -24,41 +24,41 @@ impl State {
         })
     }
 
-    pub(super) fn deposit(&mut self, node: NodeId, amount: Amount, effects: &mut Vec<Effect>) {
-        self.add_deposit(node, amount);
-        effects.push(Effect::Deposited { node, amount });
+    pub(super) fn put_down(&mut self, node: NodeId, amount: Amount, effects: &mut Vec<Effect>) {
+        self.add_collateral(node, amount);
+        effects.push(Effect::CollateralAdded { node, amount });
         // It may be drawn for what nobody could take.
         self.retry_waiting();
     }
 
-    pub(super) fn withdraw(&mut self, node: NodeId, amount: Amount, effects: &mut Vec<Effect>) {
-        self.take_deposit(node, amount);
+    pub(super) fn take_back(&mut self, node: NodeId, amount: Amount, effects: &mut Vec<Effect>) {
+        self.take_collateral(node, amount);
         self.credit(AccountId::new(node.key()), amount);
-        effects.push(Effect::Withdrawn { node, amount });
+        effects.push(Effect::CollateralTaken { node, amount });
     }
 
-    fn add_deposit(&mut self, node: NodeId, amount: Amount) {
+    fn add_collateral(&mut self, node: NodeId, amount: Amount) {
         let Some(entry) = self.nodes.get_mut(&node) else {
             return;
         };
-        entry.deposit = sum(entry.deposit, amount);
-        self.index.deposits = self
+        entry.collateral = sum(entry.collateral, amount);
+        self.index.collaterals = self
             .index
-            .deposits
+            .collaterals
             .checked_add(u128::from(amount.micro()))
             .expect("a sum of 2^64 amounts fits");
     }
 
-    fn take_deposit(&mut self, node: NodeId, amount: Amount) {
+    fn take_collateral(&mut self, node: NodeId, amount: Amount) {
         let Some(entry) = self.nodes.get_mut(&node) else {
             return;
         };
-        entry.deposit = rest(entry.deposit, amount);
-        self.index.deposits = self
+        entry.collateral = rest(entry.collateral, amount);
+        self.index.collaterals = self
             .index
-            .deposits
+            .collaterals
             .checked_sub(u128::from(amount.micro()))
-            .expect("the sum of deposits holds each of them");
+            .expect("the sum of collateral holds each of them");
     }
 
     /// Locks what the deal of a slot asks of its node, which was drawn because it has it.
@@ -73,7 +73,7 @@ impl State {
     }
 
     /// Frees what is locked for a slot of a node that holds or leaves it.
-    pub(super) fn free_collateral(&mut self, slot: SlotRef, node: NodeId) {
+    pub(super) fn unlock_collateral(&mut self, slot: SlotRef, node: NodeId) {
         let taken = self
             .deal_mut(slot)
             .and_then(|deal| collateral_mut(deal, node))
@@ -151,7 +151,7 @@ impl State {
         if let Some(entry) = self.nodes.get_mut(&node) {
             entry.locked = rest(entry.locked, amount);
         }
-        self.take_deposit(node, amount);
+        self.take_collateral(node, amount);
         self.index.escrows = self
             .index
             .escrows
@@ -161,7 +161,7 @@ impl State {
 
     /// Pays a node what others forfeited for a slot that it holds and has proven now. Collateral that
     /// the slot lacks is filled up first, so that nobody frees his own by declaring losses.
-    pub(super) fn reward(&mut self, frozen: &FrozenSlot, node: NodeId) -> Amount {
+    pub(super) fn pay_bounty(&mut self, frozen: &FrozenSlot, node: NodeId) -> Amount {
         let slot = frozen.slot_ref();
         let wanted = self.collateral_of(slot.group);
         let Some(deal) = self.deal_mut(slot) else {
@@ -177,7 +177,7 @@ impl State {
         if let Some(entry) = self.nodes.get_mut(&node) {
             entry.locked = sum(entry.locked, refill);
         }
-        self.add_deposit(node, refill);
+        self.add_collateral(node, refill);
         self.leave_escrow(bounty);
         rest(bounty, refill)
     }

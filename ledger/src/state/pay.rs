@@ -17,15 +17,15 @@ impl State {
     pub(super) fn pay_node(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
         let mut due = Amount::ZERO;
         let mut paid = Amount::ZERO;
-        let mut reward = Amount::ZERO;
+        let mut bounties = Amount::ZERO;
         for (frozen, earned) in self.earnings(node) {
             due = Amount::from_micro(due.micro().saturating_add(earned.micro()));
             let taken = self.take_escrow(frozen.slot_ref().group, earned);
             paid = paid
                 .checked_add(taken)
                 .expect("escrows are part of the supply");
-            reward = reward
-                .checked_add(self.reward(&frozen, node))
+            bounties = bounties
+                .checked_add(self.pay_bounty(&frozen, node))
                 .expect("bounties are part of the supply");
         }
         let epoch = self.epoch.number;
@@ -40,12 +40,12 @@ impl State {
                 amount: paid,
             });
         }
-        if reward > Amount::ZERO {
-            self.credit(account, reward);
-            effects.push(Effect::Rewarded {
+        if bounties > Amount::ZERO {
+            self.credit(account, bounties);
+            effects.push(Effect::BountyPaid {
                 node,
                 epoch,
-                amount: reward,
+                amount: bounties,
             });
         }
     }

@@ -18,7 +18,7 @@ pub(crate) const GROUPS_LOOKED_MAX: usize = 1 << 9;
 
 /// How far the groups are looked at in this epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
-pub(super) struct Round {
+pub(super) struct GroupSweep {
     /// The group that was looked at last.
     pub(super) after: Option<GroupId>,
     /// Whether there are more after it.
@@ -63,12 +63,12 @@ impl State {
 
     /// Whether groups are still to be looked at.
     pub(super) fn has_looks(&self) -> bool {
-        self.round.is_open || !self.index.marked.is_empty()
+        self.group_sweep.is_open || !self.index.marked.is_empty()
     }
 
     /// All groups are to be looked at, since the epoch began.
-    pub(super) fn begin_round(&mut self) {
-        self.round = Round {
+    pub(super) fn begin_group_sweep(&mut self) {
+        self.group_sweep = GroupSweep {
             after: None,
             is_open: !self.groups.is_empty(),
         };
@@ -87,18 +87,21 @@ impl State {
             self.look_at_group(group, effects);
             left = left.saturating_sub(1);
         }
-        if !self.round.is_open || left == 0 {
+        if !self.group_sweep.is_open || left == 0 {
             return;
         }
-        let after = self.round.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let after = self
+            .group_sweep
+            .after
+            .map_or(Bound::Unbounded, Bound::Excluded);
         let next: Vec<GroupId> = self
             .groups
             .range((after, Bound::Unbounded))
             .map(|(id, _)| *id)
             .take(left)
             .collect();
-        self.round = Round {
-            after: next.last().copied().or(self.round.after),
+        self.group_sweep = GroupSweep {
+            after: next.last().copied().or(self.group_sweep.after),
             is_open: next.len() == left,
         };
         for group in next {

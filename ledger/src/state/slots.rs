@@ -42,7 +42,7 @@ impl State {
     /// Ends the node's part in the slot. The deal still says what it had.
     pub(super) fn unbind(&mut self, slot: SlotRef, node: NodeId) {
         self.depart(slot, node);
-        self.free_collateral(slot, node);
+        self.unlock_collateral(slot, node);
         let capacity = self.slot_capacity(slot);
         if let Some(slots) = self.index.slots.get_mut(&node) {
             assert!(slots.remove(&slot), "a node gives up what it holds");
@@ -86,7 +86,7 @@ impl State {
         for slot in self.slots_of(node, None).collect::<Vec<_>>() {
             forfeited = forfeited
                 .checked_add(self.forfeit(slot, node))
-                .expect("deposits are part of the supply");
+                .expect("collateral is part of the supply");
             self.unbind(slot, node);
             self.mark(slot.group);
             let Some(deal) = self.deal_mut(slot) else {

@@ -1,4 +1,4 @@
-//! Deposits, collateral, terms and what they cost (I4, I5).
+//! Collateral, terms and what they cost (I4, I5).
 
 use cairn_core::{Amount, ByteCount, Code, GroupId, RevisionNumber};
 
@@ -16,7 +16,7 @@ pub(super) const NODES: std::ops::Range<u8> = 10..16;
 pub(super) const PRICE: u64 = 10 << 30;
 /// What pays for everything here.
 const PURSE: u8 = 2;
-const DEPOSIT: u64 = 100_000;
+const PUT_DOWN: u64 = 100_000;
 const ESCROW: u64 = 400_000;
 
 /// Slots of the least capacity, so that collateral is not all there is.
@@ -55,7 +55,7 @@ pub(super) fn opening(n: u8, term_epochs: u32, escrow: u64) -> TxBody {
     }
 }
 
-/// Nodes with deposits; no group yet.
+/// Nodes with collateral; no group yet.
 fn nodes(parameters: Parameters, numbers: std::ops::Range<u8>) -> World {
     nodes_at(PRICE, parameters, numbers)
 }
@@ -65,14 +65,14 @@ pub(super) fn nodes_at(price: u64, parameters: Parameters, numbers: std::ops::Ra
     for number in numbers {
         world.accept(number, world.registration(number, offer(price)));
         if parameters.collateral_epochs > 0 {
-            world.accept(PURSE, deposit(number, DEPOSIT));
+            world.accept(PURSE, put_down(number, PUT_DOWN));
         }
     }
     world
 }
 
-pub(super) fn deposit(number: u8, micro: u64) -> TxBody {
-    TxBody::NodeDeposit {
+pub(super) fn put_down(number: u8, micro: u64) -> TxBody {
+    TxBody::NodeAddCollateral {
         node: node(number),
         amount: Amount::from_micro(micro),
     }
@@ -116,10 +116,10 @@ fn balance(world: &World, number: u8) -> u64 {
     world.state.account(account(number)).balance.micro()
 }
 
-/// Deposit and what of it is locked.
-fn deposited(world: &World, number: u8) -> (u64, u64) {
+/// Collateral and what of it is locked.
+fn put_down_by(world: &World, number: u8) -> (u64, u64) {
     let entry = world.state.node(node(number)).unwrap();
-    (entry.deposit.micro(), entry.locked.micro())
+    (entry.collateral.micro(), entry.locked.micro())
 }
 
 fn holders(world: &World, id: GroupId) -> Vec<u8> {
@@ -140,22 +140,25 @@ fn prove_wrongly(world: &mut World, number: u8) -> Vec<Effect> {
 pub(super) fn money_refusals(expect: &mut dyn FnMut(TxError, TxError)) {
     let (mut world, id) = world();
     let holder = holders(&world, id)[0];
-    let withdraw = |micro| TxBody::NodeWithdraw {
+    let withdraw = |micro| TxBody::NodeTakeCollateral {
         amount: Amount::from_micro(micro),
     };
-    let free = DEPOSIT - collateral();
+    let free = PUT_DOWN - collateral();
     expect(
         world.refuse(holder, withdraw(free + 1)),
-        TxError::Deposit {
+        TxError::Collateral {
             node: node(holder),
             max: Amount::from_micro(free),
             found: Amount::from_micro(free + 1),
         },
     );
     expect(world.refuse(holder, withdraw(0)), TxError::AmountZero);
-    expect(world.refuse(PURSE, deposit(holder, 0)), TxError::AmountZero);
+    expect(
+        world.refuse(PURSE, put_down(holder, 0)),
+        TxError::AmountZero,
+    );
     let unknown = TxError::UnknownNode { node: node(99) };
-    expect(world.refuse(PURSE, deposit(99, 1)), unknown);
+    expect(world.refuse(PURSE, put_down(99, 1)), unknown);
     for epochs in [0, 4] {
         expect(
             world.refuse(holder, TxBody::NodeMaintain { epochs }),
@@ -237,9 +240,9 @@ pub(super) fn money_refusals(expect: &mut dyn FnMut(TxError, TxError)) {
 #[test]
 fn a_slot_locks_collateral_and_a_node_without_is_not_drawn() {
     let mut world = nodes(parameters(), 10..13);
-    // A fourth whose deposit is one short.
+    // A fourth whose collateral is one short.
     world.accept(13, world.registration(13, offer(PRICE)));
-    world.accept(PURSE, deposit(13, collateral() - 1));
+    world.accept(PURSE, put_down(13, collateral() - 1));
     let found = world.refuse(OWNER, opening(4, 100, ESCROW));
     assert_eq!(
         found,
@@ -248,20 +251,20 @@ fn a_slot_locks_collateral_and_a_node_without_is_not_drawn() {
             found: 3
         }
     );
-    world.accept(PURSE, deposit(13, 1));
+    world.accept(PURSE, put_down(13, 1));
     written_group(&mut world, 4, 100, ESCROW);
-    assert_eq!(deposited(&world, 13), (collateral(), collateral()));
-    assert_eq!(deposited(&world, 10), (DEPOSIT, collateral()));
-    let all = TxBody::NodeWithdraw {
-        amount: Amount::from_micro(DEPOSIT - collateral()),
+    assert_eq!(put_down_by(&world, 13), (collateral(), collateral()));
+    assert_eq!(put_down_by(&world, 10), (PUT_DOWN, collateral()));
+    let all = TxBody::NodeTakeCollateral {
+        amount: Amount::from_micro(PUT_DOWN - collateral()),
     };
     let effects = world.accept(10, all);
-    assert!(effects.contains(&Effect::Withdrawn {
+    assert!(effects.contains(&Effect::CollateralTaken {
         node: node(10),
-        amount: Amount::from_micro(DEPOSIT - collateral()),
+        amount: Amount::from_micro(PUT_DOWN - collateral()),
     }));
-    assert_eq!(balance(&world, 10), DEPOSIT - collateral());
-    assert_eq!(deposited(&world, 10), (collateral(), collateral()));
+    assert_eq!(balance(&world, 10), PUT_DOWN - collateral());
+    assert_eq!(put_down_by(&world, 10), (collateral(), collateral()));
 }
 
 #[test]
@@ -276,7 +279,7 @@ fn a_lost_slot_pays_whoever_repairs_it_and_the_rest_comes_back() {
     };
     assert!(effects.contains(&forfeited));
     assert!(repair() < collateral());
-    assert_eq!(deposited(&world, lost), (DEPOSIT - repair(), 0));
+    assert_eq!(put_down_by(&world, lost), (PUT_DOWN - repair(), 0));
     assert_eq!(world.deal(place).bounty.micro(), repair());
     world.pass();
     let successor = world.holder(place);
@@ -285,7 +288,7 @@ fn a_lost_slot_pays_whoever_repairs_it_and_the_rest_comes_back() {
     assert_eq!(balance(&world, successor), 0, "no pay without proof (I5)");
     pass_epoch(&mut world);
     let effects = prove_all(&mut world, &[successor]);
-    assert!(effects.contains(&Effect::Rewarded {
+    assert!(effects.contains(&Effect::BountyPaid {
         node: node(successor),
         epoch: world.state.epoch().number,
         amount: Amount::from_micro(repair()),
@@ -301,17 +304,17 @@ fn a_declared_loss_costs_the_repair_and_frees_no_collateral() {
     let holder = world.holder(place);
     world.accept(holder, declare_loss(place));
     let locked = collateral() - repair();
-    assert_eq!(deposited(&world, holder), (DEPOSIT - repair(), locked));
+    assert_eq!(put_down_by(&world, holder), (PUT_DOWN - repair(), locked));
     assert_eq!(world.deal(place).acknowledged, RevisionNumber::ZERO);
     // What was frozen before does not earn it back.
     pass_epoch(&mut world);
     prove_all(&mut world, &[holder]);
-    assert_eq!(deposited(&world, holder), (DEPOSIT - repair(), locked));
+    assert_eq!(put_down_by(&world, holder), (PUT_DOWN - repair(), locked));
     world.accept(holder, acknowledge(place, 1));
     pass_epoch(&mut world);
     prove_all(&mut world, &[holder]);
     // It repaired the slot itself: its own money, locked as before.
-    assert_eq!(deposited(&world, holder), (DEPOSIT, collateral()));
+    assert_eq!(put_down_by(&world, holder), (PUT_DOWN, collateral()));
     assert_eq!(balance(&world, holder), earned());
 }
 
@@ -331,8 +334,8 @@ fn i5_an_invalid_proof_slashes_and_a_second_ends_the_node() {
     }));
     assert_eq!(world.group(id).escrow.micro(), before + slashed);
     assert_eq!(
-        deposited(&world, liar),
-        (DEPOSIT - slashed, collateral() - slashed)
+        put_down_by(&world, liar),
+        (PUT_DOWN - slashed, collateral() - slashed)
     );
     assert_eq!(
         world.state.node(node(liar)).unwrap().status,
@@ -347,12 +350,12 @@ fn i5_an_invalid_proof_slashes_and_a_second_ends_the_node() {
         world.state.node(node(liar)).unwrap().status,
         NodeStatus::Lost
     );
-    assert_eq!(deposited(&world, liar).1, 0);
+    assert_eq!(put_down_by(&world, liar).1, 0);
     world.pass();
     assert_ne!(world.holder(place), liar);
     // Nobody else lost anything.
     for other in others {
-        assert_eq!(deposited(&world, other).0, DEPOSIT);
+        assert_eq!(put_down_by(&world, other).0, PUT_DOWN);
     }
 }
 
@@ -363,7 +366,7 @@ fn i5_a_missed_epoch_costs_its_pay_and_nothing_else() {
     pass_epoch(&mut world);
     prove_all(&mut world, &holders[1..]);
     assert_eq!(balance(&world, holders[0]), 0);
-    assert_eq!(deposited(&world, holders[0]), (DEPOSIT, collateral()));
+    assert_eq!(put_down_by(&world, holders[0]), (PUT_DOWN, collateral()));
     pass_epoch(&mut world);
     prove_all(&mut world, &holders);
     assert_eq!(balance(&world, holders[0]), earned());
@@ -390,7 +393,7 @@ fn an_announced_maintenance_is_free_and_a_proof_ends_it() {
     let standing = world.state.node(node(down)).unwrap().standing;
     assert_eq!(standing.lapses(world.state.epoch()), 1);
     prove_all(&mut world, &[down]);
-    assert_eq!(deposited(&world, down), (DEPOSIT, collateral()));
+    assert_eq!(put_down_by(&world, down), (PUT_DOWN, collateral()));
     // Nobody is drawn while it is down.
     let began = world.state.node(node(down)).unwrap().maintained.unwrap();
     while world.state.epoch().number.get() < began.get() + 8 {
@@ -424,7 +427,7 @@ fn a_group_that_its_owner_closes_pays_what_was_frozen_and_refunds_the_rest() {
     let released = world.state.epoch().number;
     assert_eq!(world.group(id).ending, Some(Ending::Released(released)));
     for holder in &holders {
-        assert_eq!(deposited(&world, *holder), (DEPOSIT, 0));
+        assert_eq!(put_down_by(&world, *holder), (PUT_DOWN, 0));
     }
     prove_all(&mut world, &holders);
     for holder in &holders {
@@ -532,8 +535,8 @@ fn a_leaver_keeps_its_collateral_until_its_successor_has_the_slot() {
     world.pass();
     let successor = world.holder(place);
     assert_ne!(successor, leaver);
-    assert_eq!(deposited(&world, leaver), (DEPOSIT, collateral()));
-    assert_eq!(deposited(&world, successor).1, collateral());
+    assert_eq!(put_down_by(&world, leaver), (PUT_DOWN, collateral()));
+    assert_eq!(put_down_by(&world, successor).1, collateral());
     world.accept(successor, acknowledge(place, 1));
-    assert_eq!(deposited(&world, leaver), (DEPOSIT, 0));
+    assert_eq!(put_down_by(&world, leaver), (PUT_DOWN, 0));
 }

@@ -57,7 +57,7 @@ const fn kind(error: &TxError) -> u8 {
         TxError::Judged { .. } => 30,
         TxError::Unwitnessed { .. } => 31,
         TxError::Witness { .. } => 32,
-        TxError::Deposit { .. } => 33,
+        TxError::Collateral { .. } => 33,
         TxError::Maintenance { .. } => 34,
         TxError::MaintainedLately { .. } => 35,
         TxError::Lapsed { .. } => 36,
