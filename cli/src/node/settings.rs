@@ -159,7 +159,7 @@ impl Settings {
             price_micro_credits_per_gib_epoch: Setting::pick(
                 0,
                 file.price_micro_credits_per_gib_epoch,
-                keys.price,
+                given.price,
             ),
             network_prefix: Setting::pick(String::new(), file.network_prefix, None),
             hosting_provider: Setting::pick(String::new(), file.hosting_provider, None),
@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn what_is_given_overrides_the_file_and_says_so() {
-        let given = loopback(ByteCount::new(1 << 30));
+        let given = loopback(ByteCount::new(1 << 30), Amount::ZERO);
         let settings = parse("capacity_bytes = '5GiB'\nregion = 'eu'", &given).unwrap();
         assert_eq!(settings.capacity_bytes.value, ByteCount::new(1 << 30));
         assert_eq!(settings.capacity_bytes.origin, Origin::Given);
