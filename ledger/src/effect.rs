@@ -4,6 +4,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{Amount, EpochNumber, GroupId, Height, NodeId, RevisionNumber, TxId, UnixMillis};
 
 use crate::block::{BLOCK_BYTES_MAX, LOST_MAX, Verdict};
+use crate::movement::Movement;
 use crate::state::SLOTS_DRAWN_MAX;
 use crate::tx::SlotRef;
 use crate::tx_error::TxError;
@@ -95,6 +96,9 @@ pub enum Effect {
         /// What it got of that: less when an escrow is dry.
         amount: Amount,
     },
+    /// A balance changed by a fee, a transfer or an escrow. For every change of balances see
+    /// [`crate::movement::movements`].
+    Moved(Movement),
 }
 
 /// The changes of one block.
@@ -111,7 +115,8 @@ pub struct BlockEffects {
 // The effects of one block fit one response. Most per byte of a block: an acknowledged slot of 41
 // bytes gives `Acknowledged` (42) and `SlotReleased` (66). A drawn slot gives `SlotMoved` (99) and
 // its share of `GroupPlaced` (33); a lost node gives `NodeChanged` (33).
-// A proof of 188 bytes gives `Judged` (42) and `Paid` (57).
+// A proof of 188 bytes gives `Judged` (42) and `Paid` (57). Any transaction, of at least 145 bytes,
+// gives `Moved` (50) for its fee and at most two more; a refunded group one, within its slots' share.
 const _: () = assert!(
     BLOCK_BYTES_MAX * (42 + 66) / 41 + SLOTS_DRAWN_MAX * (99 + 33) + 2 * LOST_MAX * 33 + 64
         <= EFFECTS_BYTES_MAX

@@ -3,6 +3,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{AccountId, Amount, Bounded, ByteCount, LedgerId, Record, RecordKind, UnixMillis};
 
+use crate::earnings::EARNINGS_BYTES_MAX;
 use crate::epoch::REVISIONS_KEPT;
 
 /// Most accounts that a genesis endows.
@@ -14,8 +15,12 @@ pub const STATE_BYTES_MAX: u64 = 4 << 30;
 const STATE_FIXED_BYTES_MAX: u64 = 1024;
 /// Most bytes of an account with its key.
 const ACCOUNT_BYTES_MAX: u64 = 32 + 8 + 8;
-/// Most bytes of a node with its key: ids, numbers, three labels, status, standing.
-const NODE_BYTES_MAX: u64 = 32 + 32 + 32 + 8 + 8 + 8 + 3 * (4 + 64) + 1 + 36;
+/// Most bytes of a node with its key: ids, numbers, three labels, status, standing; and of its
+/// earnings.
+const NODE_BYTES_MAX: u64 = 32 + 32 + 32 + 8 + 8 + 8 + 3 * (4 + 64) + 1 + 36 + EARNINGS_BYTES;
+/// Bytes of a node's earnings with its key.
+const EARNINGS_BYTES: u64 = 1_359;
+const _: () = assert!(EARNINGS_BYTES_MAX == 1_359);
 /// Most bytes of a group with its key and its place in the queue, its deals aside: ids, code,
 /// numbers, revision, four relaxed caps, the newest revisions before.
 const GROUP_BYTES_MAX: u64 = 32

@@ -3,11 +3,13 @@
 mod apply;
 mod audit;
 mod check;
+mod earnings;
 mod epoch;
 mod lapse;
 mod pay;
 mod prove;
 mod slots;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -24,6 +26,8 @@ pub use epoch::BLOCKS_PER_EPOCH_MIN;
 use lapse::Sweep;
 pub use prove::VerdictError;
 
+use crate::block::Verdict;
+use crate::earnings::Earnings;
 use crate::epoch::{Departed, Epoch};
 use crate::genesis::{Genesis, Parameters};
 use crate::group::Group;
@@ -68,6 +72,8 @@ pub struct State {
     /// Slots that the epoch that runs froze for a node which has left them since. At most two nodes
     /// of each slot.
     departed: BTreeMap<(NodeId, SlotRef), Departed>,
+    /// What each node earned and spent.
+    earnings: BTreeMap<NodeId, Earnings>,
     #[borsh(skip)]
     index: Index,
 }
@@ -94,6 +100,35 @@ struct Index {
     active_count: u64,
     /// Slots of all groups, drawn or not.
     slot_count: u64,
+    /// Groups of each owner.
+    groups: BTreeMap<AccountId, BTreeSet<GroupId>>,
+    /// Nodes whose proof of the epoch that runs was valid, and those whose was not.
+    verdicts: (u64, u64),
+}
+
+impl Index {
+    /// Counts a verdict of the epoch that runs.
+    const fn count_verdict(&mut self, verdict: Verdict) {
+        let (valid, invalid) = &mut self.verdicts;
+        match verdict {
+            Verdict::Valid => *valid = valid.saturating_add(1),
+            Verdict::Invalid => *invalid = invalid.saturating_add(1),
+            Verdict::Missing => {}
+        }
+    }
+
+    fn add_group(&mut self, owner: AccountId, group: GroupId) {
+        self.groups.entry(owner).or_default().insert(group);
+    }
+
+    fn remove_group(&mut self, owner: AccountId, group: GroupId) {
+        if let Some(of_owner) = self.groups.get_mut(&owner) {
+            of_owner.remove(&group);
+            if of_owner.is_empty() {
+                self.groups.remove(&owner);
+            }
+        }
+    }
 }
 
 impl Record for State {
@@ -140,6 +175,7 @@ impl State {
             epoch: Epoch::default(),
             sweep: Sweep::default(),
             departed: BTreeMap::new(),
+            earnings: BTreeMap::new(),
             index: Index::default(),
         };
         state.rebuild_index();
@@ -198,6 +234,11 @@ impl State {
     #[must_use]
     pub fn has_account(&self, id: AccountId) -> bool {
         self.accounts.contains_key(&id)
+    }
+
+    /// The accounts with an entry, rising by id.
+    pub fn accounts(&self) -> impl Iterator<Item = (AccountId, Account)> + '_ {
+        self.accounts.iter().map(|(id, account)| (*id, *account))
     }
 
     /// A node; `None` when it never registered.

@@ -261,7 +261,8 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
             Effect::NodeChanged(_)
             | Effect::TxDone { .. }
             | Effect::Judged { .. }
-            | Effect::Paid { .. } => {}
+            | Effect::Paid { .. }
+            | Effect::Moved(_) => {}
         }
     }
 }

@@ -64,6 +64,14 @@ pub enum Unsound {
     /// What is kept for the epoch that runs is not what can come about in one.
     #[error("what is kept for the epoch is malformed")]
     Epoch,
+    /// What a node earned and spent does not add up to its balance.
+    #[error("node {node}: expected earnings that make a balance of {expected}")]
+    Earnings {
+        /// The node.
+        node: NodeId,
+        /// Its account's balance.
+        expected: Amount,
+    },
     /// A slot is held by a node that is unknown, lost or, if it is to stay, draining.
     #[error("{slot} is held by {node}, which can't hold it")]
     Holder {
@@ -99,6 +107,7 @@ impl State {
         }
         self.audit_used()?;
         self.audit_queue()?;
+        self.audit_earnings()?;
         self.audit_epochs()
     }
 
@@ -288,6 +297,7 @@ impl State {
             let slots_of_group = u64::from(group.code.n());
             index.slot_count = index.slot_count.saturating_add(slots_of_group);
             index.escrows = index.escrows.saturating_add(escrow);
+            index.add_group(group.owner, group.id);
             for (slot, deal) in slots(group) {
                 for node in bound_nodes(deal) {
                     index.slots.entry(node).or_default().insert(slot);
@@ -297,6 +307,9 @@ impl State {
         let active = |status: NodeStatus| u64::from(status == NodeStatus::Active);
         for entry in self.nodes.values() {
             index.active_count = index.active_count.saturating_add(active(entry.status));
+            if let Some(verdict) = entry.standing.verdict_of(self.epoch.number) {
+                index.count_verdict(verdict);
+            }
         }
         index
     }

@@ -216,6 +216,7 @@ impl State {
         };
         let had_lapsed = entry.standing.lapses(&epoch) > 0;
         entry.standing.judge(&epoch, verdict);
+        self.index.count_verdict(verdict);
         if had_lapsed && verdict == Verdict::Valid {
             // It is drawn again.
             self.retry_waiting();

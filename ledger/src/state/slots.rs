@@ -8,6 +8,7 @@ use super::{PendingDraw, State};
 use crate::effect::Effect;
 use crate::epoch::Frozen;
 use crate::group::{Deal, DealState, Group, Leaver};
+use crate::movement::Cause;
 use crate::node::{NodeEntry, NodeStatus};
 use crate::placement::{self, Draw, Request, TooFew};
 use crate::tx::SlotRef;
@@ -223,6 +224,7 @@ impl State {
         let Some(group) = self.groups.remove(&id) else {
             return;
         };
+        self.index.remove_group(group.owner, id);
         self.index.slot_count = self
             .index
             .slot_count
@@ -234,6 +236,7 @@ impl State {
             .checked_sub(u128::from(group.escrow.micro()))
             .expect("the sum of escrows holds each of them");
         self.credit(group.owner, group.escrow);
+        self.tell_moved(group.owner, Cause::EscrowReturned, group.escrow, effects);
         effects.push(Effect::GroupRefunded {
             group: id,
             expected: u32::try_from(few.expected).unwrap_or(u32::MAX),

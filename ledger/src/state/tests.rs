@@ -9,3 +9,4 @@ mod races;
 mod refusals;
 mod slots;
 mod storage;
+mod views;
