@@ -11,6 +11,7 @@ use std::path::Path;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use cairn_client::key::OwnerKeys;
+use cairn_core::AccountId;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use data_encoding::HEXLOWER;
@@ -187,6 +188,18 @@ impl LockedKey {
             return Err(Failure::say(FailureKind::Usage, text));
         }
         Ok(Self { file })
+    }
+
+    /// The account, which is not secret.
+    ///
+    /// # Errors
+    ///
+    /// Of kind usage when the file is damaged.
+    pub(crate) fn account(&self) -> Result<AccountId, Failure> {
+        self.file
+            .account
+            .parse()
+            .or_fail(FailureKind::Usage, "the key file is damaged")
     }
 
     /// Whether it takes a passphrase to open.

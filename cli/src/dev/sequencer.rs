@@ -43,6 +43,8 @@ impl Sequencer {
         files::make_folder(folder)?;
         let key = node::node_key(app, &home)?;
         let order = open(app, &folder.join("ledger"), plan.epoch).await?;
+        // The key that clients know from the network file.
+        order.sign_receipts_with(key.clone());
         let mut config = RealConfig::loopback(key, DhtMode::Server);
         if !plan.listen.is_empty() {
             config.listen = plan.listen.clone();
