@@ -207,6 +207,9 @@ fn tx_json(tx: &TxSummary) -> Value {
 
 fn blocks_text(blocks: &[BlockSummary], args: &BlocksArgs) -> String {
     let mut text = String::new();
+    if blocks.is_empty() {
+        text.push_str("no block is remembered yet since the ledger was started again\n");
+    }
     for block in blocks {
         let refused = block.txs.iter().filter(|tx| tx.result.is_err()).count();
         let txs = count(block.txs.len(), "tx", "txs");

@@ -105,7 +105,7 @@ fn text(trusted: &Trusted, groups: &[Checked<'_>]) -> String {
         "signed by {} for ledger {}; that this key counts is what the {} says\n\
          What this shows: the ledger's sequencer says that these nodes answered their challenges.\n\
          It is that one party's word: the proofs are not in the receipt, and no validators sign it yet.\n\
-         Which segments hold a file only its link tells: cairn stat LINK compares.",
+         Which segments hold a file only its link tells.",
         trusted.signer, trusted.ledger, trusted.origin
     )
     .unwrap_or_default();
