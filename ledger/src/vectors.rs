@@ -224,6 +224,7 @@ fn messages(world: &World) -> Vec<(&'static str, String)> {
 }
 
 /// What people look at.
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn views(world: &World) -> Vec<(&'static str, String)> {
     let transfer = signed(OWNER, open(2, 4));
     let id = tx_id(&transfer);

@@ -67,7 +67,7 @@ fn id(value: &Value) -> &str {
 }
 
 #[test]
-fn the_ledger_shows_what_it_holds_and_says_what_it_does_not() {
+fn the_ledgers_blocks_are_shown_and_what_is_not_there_is_said() {
     let cairn = Cairn::new();
     let proven = Proven::start(&cairn);
     let zeros = "00".repeat(32);
@@ -106,7 +106,19 @@ fn the_ledger_shows_what_it_holds_and_says_what_it_does_not() {
     run(&["ledger", "tx", "nonsense"]).failed(2, "expected 64 lower-case hex digits");
     run(&["ledger", "blocks", "--from", "0"]).failed(1, "no longer remembers block 0");
     run(&["ledger", "blocks", "--from", "99999999"]).failed(1, "there is no block 99999999 yet");
+    proven.network.stop();
+    cairn
+        .run(&["ledger", "status"])
+        .failed(3, "can't be reached");
+}
 
+#[test]
+fn the_ledgers_tables_are_shown_page_by_page_and_entry_by_entry() {
+    let cairn = Cairn::new();
+    let proven = Proven::start(&cairn);
+    let zeros = "00".repeat(32);
+    let (_, opening) = proven.tx("group-open");
+    let run = |args: &[&str]| proven.network.run(args);
     // A group has the id of the transaction that opened it.
     let group = proven.json(&["ledger", "group", &opening]);
     assert_eq!(group["owner"], proven.account.as_str());
@@ -141,9 +153,6 @@ fn the_ledger_shows_what_it_holds_and_says_what_it_does_not() {
         "{own}"
     );
     proven.network.stop();
-    cairn
-        .run(&["ledger", "status"])
-        .failed(3, "can't be reached");
 }
 
 #[test]

@@ -12,6 +12,9 @@ use crate::state::State;
 use crate::tx::TxBody;
 use crate::view::GroupProof;
 
+/// No slots.
+const NONE: [u8; 0] = [];
+
 fn transfer(to: u8, micro: u64) -> TxBody {
     TxBody::Transfer {
         to: account(to),
@@ -115,13 +118,13 @@ fn a_slot_is_proven_from_its_valid_proof_to_the_end_of_the_next_epoch() {
     let everyone: Vec<u8> = NODES.collect();
     // In the epoch in which they acknowledged, nothing of it was frozen.
     prove_all(&mut world, &everyone);
-    assert_eq!(proven(&world, id, 0), [] as [u8; 0]);
+    assert_eq!(proven(&world, id, 0), NONE);
     pass_epoch(&mut world);
-    assert_eq!(proven(&world, id, 0), [] as [u8; 0]);
+    assert_eq!(proven(&world, id, 0), NONE);
     prove_all(&mut world, &holders[..3]);
     assert_eq!(proven(&world, id, 0), [0, 1, 2]);
     // Revision 1 has segment 0 only.
-    assert_eq!(proven(&world, id, 1), [] as [u8; 0]);
+    assert_eq!(proven(&world, id, 1), NONE);
     pass_epoch(&mut world);
     let view = world.state.group_proof(id).unwrap();
     assert_eq!(view.as_of(), EpochNumber::new(epoch(&world) - 1));
@@ -153,7 +156,7 @@ fn what_was_acknowledged_after_the_epoch_began_is_not_what_is_proven() {
         })
         .collect();
     assert_eq!(slots, [(0, 1, 1)]);
-    assert_eq!(proven(&world, id, 1), [] as [u8; 0]);
+    assert_eq!(proven(&world, id, 1), NONE);
     pass_epoch(&mut world);
     prove_all(&mut world, &[holder]);
     assert_eq!(proven(&world, id, 1), [0]);
@@ -162,7 +165,7 @@ fn what_was_acknowledged_after_the_epoch_began_is_not_what_is_proven() {
     let revision = written(id, 3, 4);
     world.accept(OWNER, TxBody::GroupRevise { revision });
     world.accept(holder, acknowledge(slot(id, 0), 3));
-    assert_eq!(proven(&world, id, 1), [] as [u8; 0]);
+    assert_eq!(proven(&world, id, 1), NONE);
     prove_all(&mut world, &[holder]);
     assert_eq!(proven(&world, id, 1), [0]);
 }
