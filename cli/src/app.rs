@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, IsTerminal};
 
 use cairn_client::key::OwnerKeys;
+use cairn_core::AccountId;
 use cairn_runtime::real::RealRuntime;
 use zeroize::Zeroizing;
 
@@ -86,6 +87,15 @@ impl App {
     /// Of kind usage when there is no key file or it does not open.
     pub(crate) fn owner(&self) -> Result<OwnerKeys, Failure> {
         LockedKey::read(&self.home.key_file())?.open(|| self.passphrase("Passphrase: "))
+    }
+
+    /// The owner's account. No passphrase is needed for it.
+    ///
+    /// # Errors
+    ///
+    /// Of kind usage when there is no key file.
+    pub(crate) fn owner_account(&self) -> Result<AccountId, Failure> {
+        LockedKey::read(&self.home.key_file())?.account()
     }
 
     /// A new passphrase, typed twice or from the file given.

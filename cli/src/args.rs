@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cairn_core::{AccountId, ByteCount, Profile};
+use cairn_core::{AccountId, ByteCount, GroupId, NodeId, Profile, TxId};
 use clap::{Args as ArgGroup, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -83,14 +83,20 @@ pub(crate) enum Verb {
     Get(GetArgs),
     /// Write a file, or a range of it, to standard output.
     Cat(CatArgs),
-    /// Show how a link's data stands: segments, slots, nodes.
-    Stat(LinkArgs),
+    /// Show how a link's data stands: segments, slots, nodes, and what is proven.
+    Stat(StatArgs),
+    /// Check a receipt without a network.
+    Verify(VerifyArgs),
     /// Delete what a link names from the network.
     Rm(LinkArgs),
     /// Run a network of nodes on this machine.
     Dev(DevArgs),
     /// Run a node, and look after it.
     Node(NodeArgs),
+    /// Show your own account: its balance, and how long what is stored is paid for.
+    Account,
+    /// Show what the ledger holds: blocks, transactions, accounts, groups, nodes.
+    Ledger(LedgerArgs),
     /// Print the completions of a shell.
     Completions(CompletionsArgs),
 }
@@ -151,6 +157,144 @@ pub(crate) struct CatArgs {
 pub(crate) struct LinkArgs {
     /// Link that `put` printed.
     pub(crate) link: String,
+}
+
+/// Arguments of `stat`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct StatArgs {
+    /// Link that `put` printed.
+    pub(crate) link: String,
+    /// File to write a durability receipt to: the ledger's word that the data is proven, which
+    /// `cairn verify` checks without a network.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
+}
+
+/// Arguments of `verify`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct VerifyArgs {
+    /// File that `stat --receipt` wrote.
+    pub(crate) receipt: PathBuf,
+    /// Whose signature counts [default: that of the sequencer in the network file].
+    #[arg(long, value_name = "NODE", value_parser = str::parse::<NodeId>)]
+    pub(crate) signer: Option<NodeId>,
+}
+
+/// Arguments of `ledger`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct LedgerArgs {
+    /// What to show.
+    #[command(subcommand)]
+    pub(crate) verb: LedgerVerb,
+}
+
+/// What to show of the ledger.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum LedgerVerb {
+    /// Show its height, its time and its numbers.
+    Status,
+    /// Show the epoch that runs, and how many nodes have proven.
+    Epoch,
+    /// List blocks, the last ones unless --from is given.
+    Blocks(BlocksArgs),
+    /// Show what became of a transaction of a recent block.
+    Tx(TxArgs),
+    /// Show an account.
+    Account(AccountArgs),
+    /// Show a group: its escrow, its slots and what is proven.
+    Group(GroupArgs),
+    /// Show a node: its offer and how it stands with its proofs.
+    Node(NodeIdArgs),
+    /// List groups.
+    Groups(GroupsArgs),
+    /// List nodes.
+    Nodes(NodesArgs),
+}
+
+/// Arguments of `ledger blocks`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct BlocksArgs {
+    /// Height of the first block.
+    #[arg(long, value_name = "HEIGHT")]
+    pub(crate) from: Option<u64>,
+    /// How many.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) count: u32,
+    /// List the transactions of each too.
+    #[arg(long)]
+    pub(crate) txs: bool,
+}
+
+/// Arguments of `ledger tx`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct TxArgs {
+    /// Id of the transaction.
+    #[arg(value_name = "TX", value_parser = str::parse::<TxId>)]
+    pub(crate) id: TxId,
+}
+
+/// Arguments of `ledger account`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct AccountArgs {
+    /// Id of the account.
+    #[arg(value_name = "ACCOUNT", value_parser = str::parse::<AccountId>)]
+    pub(crate) id: AccountId,
+}
+
+/// Arguments of `ledger group`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct GroupArgs {
+    /// Id of the group.
+    #[arg(value_name = "GROUP", value_parser = str::parse::<GroupId>)]
+    pub(crate) id: GroupId,
+}
+
+/// Arguments of `ledger node`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct NodeIdArgs {
+    /// Id of the node.
+    #[arg(value_name = "NODE", value_parser = str::parse::<NodeId>)]
+    pub(crate) id: NodeId,
+}
+
+/// Arguments of `ledger groups`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct GroupsArgs {
+    /// Those of this account only.
+    #[arg(long, value_name = "ACCOUNT", value_parser = str::parse::<AccountId>)]
+    pub(crate) owner: Option<AccountId>,
+    /// Go on after this one.
+    #[arg(long, value_name = "GROUP", value_parser = str::parse::<GroupId>)]
+    pub(crate) after: Option<GroupId>,
+    /// How many.
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
+}
+
+/// Arguments of `ledger nodes`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct NodesArgs {
+    /// Go on after this one.
+    #[arg(long, value_name = "NODE", value_parser = str::parse::<NodeId>)]
+    pub(crate) after: Option<NodeId>,
+    /// How many.
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
+}
+
+/// How much of a table is shown.
+#[derive(Clone, Copy, Debug, ArgGroup)]
+pub(crate) struct PageArgs {
+    /// Most that are listed.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    limit: u32,
+}
+
+impl PageArgs {
+    /// Most that are listed; at least one.
+    pub(crate) fn limit(self) -> usize {
+        usize::try_from(self.limit).unwrap_or(usize::MAX)
+    }
 }
 
 /// Arguments of `dev`.
@@ -234,6 +378,8 @@ pub(crate) enum NodeVerb {
     Run(NodeRunArgs),
     /// Show how a running node stands.
     Status(FolderArgs),
+    /// Show what a node earned and spent, per epoch and cause.
+    Earnings(EarningsArgs),
     /// Have a running node read every shard it keeps and check it.
     Scrub(FolderArgs),
     /// Have a running node leave the network: successors copy its slots first.
@@ -246,6 +392,20 @@ pub(crate) struct FolderArgs {
     /// The node's folder [default: node in the home].
     #[arg(long, value_name = "DIR", env = "CAIRN_NODE_FOLDER")]
     pub(crate) folder: Option<PathBuf>,
+}
+
+/// Arguments of `node earnings`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct EarningsArgs {
+    /// Id of the node, when it is not that of the folder.
+    #[arg(value_name = "NODE", value_parser = str::parse::<NodeId>)]
+    pub(crate) node: Option<NodeId>,
+    /// Which node.
+    #[command(flatten)]
+    pub(crate) place: FolderArgs,
+    /// Print lines of comma-separated values, for a spreadsheet.
+    #[arg(long)]
+    pub(crate) csv: bool,
 }
 
 /// Arguments of `node init`.

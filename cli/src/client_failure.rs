@@ -6,6 +6,7 @@ use cairn_client::owner::{CloseError, OpenGroupError, RemoveError, ReviseError};
 use cairn_client::read::{MissingSlot, ReadError, SlotReadFailure};
 use cairn_client::upload::{NotDurable, PutFailure, UploadError};
 use cairn_core::{Blame, ErrorCode, NodeId, Retry, SlotIndex};
+use cairn_ledger::LedgerError;
 use cairn_net::data::DataError;
 
 use crate::failure::{Failure, FailureKind};
@@ -117,6 +118,20 @@ impl From<ReadError> for Failure {
         Self::say(FailureKind::of(blame), text)
             .details(details)
             .hint(hint)
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        let (blame, retry) = (error.blame(), error.retry());
+        match &error {
+            LedgerError::Forgotten { oldest, found } => {
+                let text = format!("the ledger no longer remembers block {found}");
+                Self::say(FailureKind::NotSo, text)
+                    .hint(format!("blocks are remembered from height {oldest} on"))
+            }
+            _ => by_blame(error, blame, retry),
+        }
     }
 }
 

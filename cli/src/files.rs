@@ -95,14 +95,23 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 ///
 /// Of kind storage when it can't be read, usage when it is too large or no text.
 pub(crate) fn read(path: &Path) -> Result<Option<String>, Failure> {
+    read_up_to(path, BYTES_MAX)
+}
+
+/// The text of a file of at most `bytes_max`; `None` when there is none.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(crate) fn read_up_to(path: &Path, bytes_max: u64) -> Result<Option<String>, Failure> {
     let shown = path.display();
     let bytes = match fs::metadata(path) {
         Ok(found) => found.len(),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).or_fail(FailureKind::Storage, format!("{shown}")),
     };
-    if bytes > BYTES_MAX {
-        let text = format!("{shown}: expected at most {BYTES_MAX} bytes, found {bytes}");
+    if bytes > bytes_max {
+        let text = format!("{shown}: expected at most {bytes_max} bytes, found {bytes}");
         return Err(Failure::say(FailureKind::Usage, text));
     }
     let content = fs::read(path).or_fail(FailureKind::Storage, format!("{shown} can't be read"))?;

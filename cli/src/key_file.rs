@@ -190,14 +190,16 @@ impl LockedKey {
         Ok(Self { file })
     }
 
-    /// The owner's account, as the file says; opening it checks that.
+    /// The account, which is not secret.
     ///
     /// # Errors
     ///
-    /// Of kind usage when it is none.
+    /// Of kind usage when the file is damaged.
     pub(crate) fn account(&self) -> Result<AccountId, Failure> {
-        let account = self.file.account.parse();
-        account.or_fail(FailureKind::Usage, "the key file's account is none")
+        self.file
+            .account
+            .parse()
+            .or_fail(FailureKind::Usage, "the key file is damaged")
     }
 
     /// Whether it takes a passphrase to open.

@@ -11,12 +11,14 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+mod account;
 mod app;
 mod args;
 mod cat;
 mod client_failure;
 mod completions;
 mod control;
+mod credits;
 mod dev;
 mod failure;
 mod files;
@@ -24,12 +26,14 @@ mod get;
 mod home;
 mod init;
 mod key_file;
+mod ledger;
 mod network_file;
 mod node;
 mod output;
 mod part;
 mod put;
 mod range;
+mod receipt;
 #[cfg(test)]
 mod reference;
 mod rm;
@@ -37,6 +41,7 @@ mod session;
 mod sink;
 mod stat;
 mod stop;
+mod verify;
 mod walk;
 mod watched_file;
 
@@ -86,6 +91,9 @@ async fn run(runtime: RealRuntime, args: Args) -> Result<(), Failure> {
         Verb::Get(args) => until_stopped(Box::pin(get::run(&app, &args))).await,
         Verb::Cat(args) => until_stopped(Box::pin(cat::run(&app, &args))).await,
         Verb::Stat(args) => until_stopped(Box::pin(stat::run(&app, &args))).await,
+        Verb::Verify(args) => verify::run(&app, &args),
+        Verb::Account => until_stopped(Box::pin(account::run(&app))).await,
+        Verb::Ledger(args) => until_stopped(Box::pin(ledger::run(&app, &args))).await,
         Verb::Rm(args) => until_stopped(Box::pin(rm::run(&app, &args))).await,
     }
 }

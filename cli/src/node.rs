@@ -20,7 +20,9 @@ use crate::app::App;
 use crate::args::{FolderArgs, NodeArgs, NodeVerb};
 use crate::control;
 use crate::failure::Failure;
+use crate::stop::until_stopped;
 
+mod earnings;
 mod init;
 mod process;
 mod run;
@@ -115,6 +117,7 @@ pub(crate) async fn run(app: &App, args: &NodeArgs) -> Result<(), Failure> {
         NodeVerb::Init(args) => init::run(app, args),
         NodeVerb::Run(args) => run::run(app, args).await,
         NodeVerb::Status(args) => ask(app, args, Request::Status, STATUS_TIME_MAX).await,
+        NodeVerb::Earnings(args) => until_stopped(Box::pin(earnings::run(app, args))).await,
         NodeVerb::Scrub(args) => ask(app, args, Request::Scrub, SCRUB_TIME_MAX).await,
         NodeVerb::Drain(args) => ask(app, args, Request::Drain, STATUS_TIME_MAX).await,
     }

@@ -4,7 +4,7 @@ use cairn_client::key::OwnerKeys;
 use cairn_client::ledger_transport::{ControlTransport, remote_ledger};
 use cairn_client::read::{OpenFile, Opened};
 use cairn_client::{Client, ClientConfig, Owner, OwnerConfig};
-use cairn_core::{Profile, SecretKey};
+use cairn_core::{NodeId, Profile, SecretKey};
 use cairn_ledger::RemoteLedger;
 use cairn_net::{DhtMode, Network, RealConfig, RealNetwork};
 use cairn_runtime::Runtime;
@@ -32,6 +32,10 @@ pub(crate) type NetFile = OpenFile<RealRuntime, RealNetwork, NetLedger>;
 pub(crate) struct Session {
     /// The client.
     pub(crate) client: NetClient,
+    /// The ledger, for what people look at.
+    pub(crate) ledger: NetLedger,
+    /// Who answers for the ledger.
+    pub(crate) sequencer: NodeId,
     /// The code of uploads that ask for none.
     profile: Profile,
 }
@@ -52,9 +56,12 @@ impl Session {
             .await
             .or_fail(FailureKind::Network, "the network can't be joined")?;
         let ledger = remote_ledger(net.clone(), &[network.sequencer], network.ledger);
-        let client = Client::new(app.runtime.clone(), net, ledger, ClientConfig::default());
+        let config = ClientConfig::default();
+        let client = Client::new(app.runtime.clone(), net, ledger.clone(), config);
         Ok(Self {
             client,
+            ledger,
+            sequencer: network.sequencer,
             profile: network.profile,
         })
     }

@@ -3,19 +3,22 @@
 use std::fmt::Write;
 
 use cairn_client::UploadKind;
+use cairn_client::link::Link;
 use cairn_client::read::ReadError;
 use cairn_client::stat::{Contents, GroupStat, SlotHealth, SlotStat, Stat};
 use cairn_core::{ByteCount, UnixMillis};
-use cairn_ledger::{Cap, RelaxedCap};
+use cairn_ledger::{Cap, GroupProof, RelaxedCap};
 use serde::Serialize;
 
 use crate::app::App;
-use crate::args::LinkArgs;
+use crate::args::StatArgs;
 use crate::client_failure::has_no_shard;
 use crate::failure::Failure;
 use crate::get::parse_link;
 use crate::output::count;
 use crate::session::Session;
+
+mod proven;
 
 /// Longest cause shown to people: what matters comes first.
 const CAUSE_CHARS_MAX: usize = 120;
@@ -31,6 +34,8 @@ struct Standing {
     expires_at_ms: u64,
     /// Whether every slot of every group has everything.
     complete: bool,
+    /// Why it is not known what is proven.
+    proven_cause: Option<String>,
     groups: Vec<GroupStanding>,
 }
 
@@ -52,9 +57,22 @@ struct GroupStanding {
     segments: usize,
     slots_healthy: usize,
     slots_needed: u8,
+    /// None while it is not known.
+    proven: Option<ProvenStanding>,
     /// Caps of placement that the network was too small for.
     relaxed: Vec<RelaxedStanding>,
     slots: Vec<SlotStanding>,
+}
+
+/// What of a group is proven.
+#[derive(Debug, Serialize)]
+struct ProvenStanding {
+    as_of_epoch: u64,
+    /// Slots whose nodes proved that epoch or a later one, with all segments of this.
+    slots: usize,
+    /// Height and time of the block that it is known from.
+    height: u64,
+    time_ms: u64,
 }
 
 /// A cap of placement that had to be exceeded.
@@ -71,19 +89,43 @@ struct SlotStanding {
     slot: u8,
     node: Option<String>,
     state: &'static str,
+    /// The epoch that its node proved last, with something of the slot.
+    proven_epoch: Option<u64>,
     shards: Option<u32>,
     lacking: Option<u32>,
     cause: Option<String>,
 }
 
 /// Shows it.
-pub(crate) async fn run(app: &App, args: &LinkArgs) -> Result<(), Failure> {
+pub(crate) async fn run(app: &App, args: &StatArgs) -> Result<(), Failure> {
     let link = parse_link(&args.link)?;
     let session = Session::open(app).await?;
-    let stat = session.client.stat(&link).await;
+    let shown = look(&session, &link, args).await;
     session.close().await;
-    let standing = standing(&stat?);
-    app.output.answer(&standing, || text(&standing))
+    let (stat, proofs) = shown?;
+    let mut standing = standing(&stat);
+    proven::add(&mut standing, &stat, proofs);
+    app.output.answer(&standing, || text(&standing))?;
+    if let Some(path) = &args.receipt {
+        app.output
+            .note(&format!("The durability receipt is in {}.", path.display()));
+    }
+    Ok(())
+}
+
+/// How it stands, and what the ledger says of its proofs; writes the receipt if one is asked for.
+async fn look(
+    session: &Session,
+    link: &Link,
+    args: &StatArgs,
+) -> Result<(Stat, Result<Vec<GroupProof>, Failure>), Failure> {
+    let stat = session.client.stat(link).await?;
+    if let Some(path) = &args.receipt {
+        let receipt = proven::receipt(session, &stat).await?;
+        receipt.write(path)?;
+    }
+    let proofs = proven::proofs(session, &stat).await;
+    Ok((stat, proofs))
 }
 
 fn standing(stat: &Stat) -> Standing {
@@ -94,6 +136,7 @@ fn standing(stat: &Stat) -> Standing {
         nodes: stat.node_count,
         expires_at_ms: stat.expires_at.get(),
         complete: stat.contents.is_ok() && !stat.groups.is_empty() && stat.groups.iter().all(whole),
+        proven_cause: None,
         groups: stat.groups.iter().map(group_standing).collect(),
     }
 }
@@ -139,6 +182,7 @@ fn group_standing(group: &GroupStat) -> GroupStanding {
         segments: group.segment_count,
         slots_healthy: group.healthy_count(),
         slots_needed: group.code.k(),
+        proven: None,
         relaxed: group.relaxed.iter().map(relaxed_standing).collect(),
         slots: group.slots.iter().map(slot_standing).collect(),
     }
@@ -170,6 +214,7 @@ fn slot_standing(slot: &SlotStat) -> SlotStanding {
         slot: slot.slot.get(),
         node: slot.node.map(|node| node.to_string()),
         state,
+        proven_epoch: None,
         shards: status.map(|status| status.shard_count),
         lacking: status.map(|status| status.lacking_count),
         cause,
@@ -199,6 +244,9 @@ fn text(standing: &Standing) -> String {
     });
     let expires_at = UnixMillis::new(standing.expires_at_ms);
     add(format!("the link is good until {expires_at}"));
+    if let Some(cause) = &standing.proven_cause {
+        add(format!("what is proven is not known: {cause}"));
+    }
     for group in &standing.groups {
         let revision = group
             .revision
@@ -212,6 +260,9 @@ fn text(standing: &Standing) -> String {
             group.slots.len(),
             group.slots_needed
         ));
+        if let Some(proven) = &group.proven {
+            add(proven::line(proven, group.slots_needed));
+        }
         for relaxed in &group.relaxed {
             add(format!(
                 "  up to {} slots share one {}, where {} should: the network was too small",
@@ -271,6 +322,7 @@ mod tests {
                 code: Code::new(1, 2).unwrap(),
                 revision: None,
                 segment_count: 5,
+                last_segment: None,
                 relaxed: Vec::new(),
                 slots: slots
                     .map(|(slot, health)| SlotStat {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use cairn_core::message::{ControlRequest, ControlResponse, SlotStatus};
 use cairn_core::{
-    Code, ErrorCode, GroupId, GroupRevision, NodeId, Record, RevisionNumber, SlotIndex, UnixMillis,
+    Code, ErrorCode, GroupId, GroupRevision, NodeId, Record, RevisionNumber, SegmentNumber,
+    SlotIndex, UnixMillis,
 };
 use cairn_ledger::{Ledger, RelaxedCap};
 use cairn_net::{NetError, Network};
@@ -74,6 +75,8 @@ pub struct GroupStat {
     pub revision: Option<GroupRevision>,
     /// Segments of this upload in it; those of its index only while that can't be read.
     pub segment_count: usize,
+    /// The last of these segments.
+    pub last_segment: Option<SegmentNumber>,
     /// Caps that placement had to relax.
     pub relaxed: Vec<RelaxedCap>,
     /// Every slot.
@@ -172,8 +175,7 @@ impl<R: Runtime, N: Network, L: Ledger> Client<R, N, L> {
                 .shared
                 .view(group, link.owner(), Freshness::Now)
                 .await?;
-            let segment_count = by_group.get(&group).map_or(0, BTreeSet::len);
-            stats.push(self.group_stat(&view, segment_count).await);
+            stats.push(self.group_stat(&view, by_group.get(&group)).await);
         }
         let nodes: BTreeSet<NodeId> = stats
             .iter()
@@ -194,7 +196,11 @@ impl<R: Runtime, N: Network, L: Ledger> Client<R, N, L> {
     }
 
     /// How each slot of a group stands, as its node says.
-    async fn group_stat(&self, view: &Arc<GroupView>, segment_count: usize) -> GroupStat {
+    async fn group_stat(
+        &self,
+        view: &Arc<GroupView>,
+        segments: Option<&BTreeSet<u32>>,
+    ) -> GroupStat {
         let newest = view
             .revision
             .map_or(RevisionNumber::ZERO, |revision| revision.number);
@@ -218,7 +224,11 @@ impl<R: Runtime, N: Network, L: Ledger> Client<R, N, L> {
             group: view.group,
             code: view.code,
             revision: view.revision,
-            segment_count,
+            segment_count: segments.map_or(0, BTreeSet::len),
+            last_segment: segments
+                .and_then(BTreeSet::last)
+                .copied()
+                .map(SegmentNumber::new),
             relaxed: view.relaxed.clone(),
             slots,
         }

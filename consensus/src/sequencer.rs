@@ -171,6 +171,13 @@ impl<R: Runtime> Sequencer<R> {
         answer::answer(self, peer, request).await
     }
 
+    /// Signs the receipts that are asked for with this key, by which those who ask know this
+    /// sequencer. Without it there are none. The first key counts.
+    pub fn sign_receipts_with(&self, key: SecretKey) {
+        // A second key is a second opening of the same sequencer, and of the same key.
+        self.owner.core.signer.set(key).ok();
+    }
+
     /// Stops: ends the block being made, tells those who wait, and gives the folder free. Reads go
     /// on answering.
     ///

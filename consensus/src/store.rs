@@ -14,7 +14,7 @@
 use std::path::{Path, PathBuf};
 
 use cairn_core::{DecodeError, Digest, Height, LedgerId, Record, SecretKey};
-use cairn_ledger::{Block, BlockEffects, BlockError, Genesis, State};
+use cairn_ledger::{Block, BlockError, Genesis, State};
 use cairn_runtime::{Disk, DiskError, EntryKind};
 use zeroize::Zeroizing;
 
@@ -328,11 +328,7 @@ fn replay_block(block: &Block, state: &mut State, history: &mut History) -> Resu
         return Ok(());
     }
     let effects = state.apply_checked(block)?;
-    history.push(BlockEffects {
-        height: block.height,
-        time: block.time,
-        effects,
-    });
+    history.push(block, effects);
     Ok(())
 }
 

@@ -80,6 +80,8 @@ pub enum RecordKind {
     Capability = 23,
     /// Where a ledger begins.
     Genesis = 24,
+    /// What the ledger knows of a group's proofs.
+    GroupProof = 26,
     /// The first page of a node's pack.
     PackFile = 30,
     /// Which shards of a node's pack are dead.

@@ -17,6 +17,7 @@ use crate::genesis::{Genesis, Parameters};
 use crate::sample::{OWNER, World, acknowledge, declare_loss, node, open, revise, slot, terms};
 use crate::state::State;
 use crate::tx::{Tx, TxBody};
+use crate::view::GroupProof;
 use crate::wire::{LedgerRequest, LedgerResponse};
 
 /// A ledger with deals held, leaving, vacant and waiting, and bodies that would be done.
@@ -70,12 +71,13 @@ pub fn ledger_decode(input: &[u8]) {
     let Some((choice, bytes)) = input.split_first() else {
         return;
     };
-    match choice % 6 {
+    match choice % 7 {
         0 => decode::<Signed<Tx>>(bytes),
         1 => decode::<Block>(bytes),
         2 => decode::<LedgerRequest>(bytes),
         3 => decode::<LedgerResponse>(bytes),
         4 => decode::<Genesis>(bytes),
+        5 => decode::<Signed<GroupProof>>(bytes),
         _ => decode::<State>(bytes),
     }
 }

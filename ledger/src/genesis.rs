@@ -3,6 +3,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{AccountId, Amount, Bounded, ByteCount, LedgerId, Record, RecordKind, UnixMillis};
 
+use crate::earnings::EARNINGS_BYTES_MAX;
 use crate::epoch::REVISIONS_KEPT;
 
 /// Most accounts that a genesis endows.
@@ -15,8 +16,12 @@ const STATE_FIXED_BYTES_MAX: u64 = 1024;
 /// Most bytes of an account with its key.
 const ACCOUNT_BYTES_MAX: u64 = 32 + 8 + 8;
 /// Most bytes of a node with its key: ids, numbers, three labels, status, standing, collateral,
-/// maintenance.
-const NODE_BYTES_MAX: u64 = 32 + 32 + 32 + 8 + 8 + 8 + 3 * (4 + 64) + 1 + 36 + 8 + 8 + 9;
+/// maintenance; and of its earnings.
+const NODE_BYTES_MAX: u64 =
+    32 + 32 + 32 + 8 + 8 + 8 + 3 * (4 + 64) + 1 + 36 + 8 + 8 + 9 + EARNINGS_BYTES;
+/// Bytes of a node's earnings with its key.
+const EARNINGS_BYTES: u64 = 1_410;
+const _: () = assert!(EARNINGS_BYTES_MAX == 1_410);
 /// Most bytes of a group with its key and its place in the queue, its deals aside: ids, code,
 /// numbers, how it ends, revision, four relaxed caps, its mark, the newest revisions before.
 const GROUP_BYTES_MAX: u64 = 32
@@ -110,7 +115,7 @@ impl Default for Parameters {
             term_epochs_max: 87_600,
             // Those who trust each other need not pay.
             escrow_percent: 0,
-            accounts_max: 1 << 24,
+            accounts_max: 1 << 23,
             nodes_max: 1 << 16,
             groups_max: 1 << 20,
             // 64 EiB at 16 GiB each.

@@ -15,12 +15,14 @@
 )]
 
 pub mod block;
+pub mod earnings;
 pub mod effect;
 pub mod epoch;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod genesis;
 pub mod group;
+pub mod movement;
 pub mod node;
 pub mod placement;
 pub mod port;
@@ -32,13 +34,16 @@ pub mod tx;
 pub mod tx_error;
 #[cfg(test)]
 mod vectors;
+pub mod view;
 pub mod wire;
 
 pub use block::{Block, BlockError, Verdict};
+pub use earnings::{CauseSum, Earnings, EarningsLine};
 pub use effect::{BlockEffects, Effect};
 pub use epoch::{ChallengePage, Epoch, Frozen, FrozenSlot, FrozenStanding, KeptRevision, Standing};
 pub use genesis::{Genesis, Parameters};
 pub use group::{Cap, Deal, DealState, Group, Leaver, RelaxedCap};
+pub use movement::{Cause, Direction, Movement, movements};
 pub use node::{NodeEntry, NodeStatus};
 pub use port::{
     Ledger, LedgerError, LedgerStatus, TransportError, TxOutcome, WITNESS_BYTES_MAX, Witness,
@@ -48,4 +53,8 @@ pub use remote::{LedgerTransport, RemoteLedger};
 pub use state::{Account, Expected, State, VerdictError, check_signature};
 pub use tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, operator_consent, tx_id};
 pub use tx_error::{TableKind, TxError};
+pub use view::{
+    BlockSummary, EarningsView, EpochView, GroupProof, GroupSummary, SlotProof, TxKind, TxLookup,
+    TxSummary, View, ViewRequest,
+};
 pub use wire::{Answer, LedgerRequest, LedgerResponse};

@@ -90,7 +90,8 @@ impl<T: LedgerTransport> RemoteLedger<T> {
             | Answer::Slots(_)
             | Answer::Status(_)
             | Answer::Effects(_)
-            | Answer::Challenge(_)) => Ok(answer),
+            | Answer::Challenge(_)
+            | Answer::View(_)) => Ok(answer),
         }
     }
 }
@@ -181,6 +182,8 @@ impl<T: LedgerTransport> Ledger for RemoteLedger<T> {
         }
     }
 }
+
+mod views;
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ use crate::block::Block;
 use crate::effect::Effect;
 use crate::genesis::{Genesis, Parameters};
 use crate::group::{Deal, Group};
+use crate::movement::{Direction, movements};
 use crate::node::NodeEntry;
 use crate::state::State;
 use crate::tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, group_id, operator_consent, tx_id};
@@ -223,12 +224,44 @@ impl World {
         }
     }
 
-    /// Applies a block and audits the state.
+    /// Applies a block, audits the state, and checks that the effects tell of every change of a
+    /// balance.
     pub fn apply(&mut self, block: Block) -> Vec<Effect> {
+        let before = self.micro_balances();
         let effects = self.state.apply(&block).expect("the next block");
         self.state.audit().expect("a sound state");
         self.blocks.push(block);
+        let told = effects
+            .iter()
+            .flat_map(movements)
+            .fold(before, |mut sums, movement| {
+                let sum = sums.entry(movement.account).or_default();
+                let amount = i128::from(movement.amount.micro());
+                *sum = match movement.cause.direction() {
+                    Direction::Income => sum.checked_add(amount),
+                    Direction::Expense => sum.checked_sub(amount),
+                }
+                .expect("few movements");
+                sums
+            });
+        let after = self.micro_balances();
+        let moved = |sums: BTreeMap<AccountId, i128>| -> BTreeMap<AccountId, i128> {
+            sums.into_iter().filter(|(_, sum)| *sum != 0).collect()
+        };
+        assert_eq!(
+            moved(told),
+            moved(after),
+            "effects tell of every change of a balance"
+        );
         effects
+    }
+
+    /// Every account's balance.
+    fn micro_balances(&self) -> BTreeMap<AccountId, i128> {
+        let balance = |(id, account): (AccountId, crate::state::Account)| {
+            (id, i128::from(account.balance.micro()))
+        };
+        self.state.accounts().map(balance).collect()
     }
 
     /// A block of one transaction: its effects and what became of it.

@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod check;
+mod earnings;
 mod epoch;
 mod lapse;
 mod money;
@@ -10,6 +11,7 @@ mod pay;
 mod prove;
 mod repair;
 mod slots;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -28,6 +30,8 @@ pub use prove::VerdictError;
 pub(crate) use repair::GROUPS_LOOKED_MAX;
 use repair::GroupSweep;
 
+use crate::block::Verdict;
+use crate::earnings::Earnings;
 use crate::epoch::{Departed, Epoch};
 use crate::genesis::{Genesis, Parameters};
 use crate::group::Group;
@@ -73,6 +77,8 @@ pub struct State {
     /// Slots that the epoch that runs froze for a node which has left them since. At most two nodes
     /// of each slot.
     departed: BTreeMap<(NodeId, SlotRef), Departed>,
+    /// What each node earned and spent.
+    earnings: BTreeMap<NodeId, Earnings>,
     #[borsh(skip)]
     index: Index,
 }
@@ -103,6 +109,35 @@ struct Index {
     active_count: u64,
     /// Slots of all groups, drawn or not.
     slot_count: u64,
+    /// Groups of each owner.
+    groups: BTreeMap<AccountId, BTreeSet<GroupId>>,
+    /// Nodes whose proof of the epoch that runs was valid, and those whose was not.
+    verdicts: (u64, u64),
+}
+
+impl Index {
+    /// Counts a verdict of the epoch that runs.
+    const fn count_verdict(&mut self, verdict: Verdict) {
+        let (valid, invalid) = &mut self.verdicts;
+        match verdict {
+            Verdict::Valid => *valid = valid.saturating_add(1),
+            Verdict::Invalid => *invalid = invalid.saturating_add(1),
+            Verdict::Missing => {}
+        }
+    }
+
+    fn add_group(&mut self, owner: AccountId, group: GroupId) {
+        self.groups.entry(owner).or_default().insert(group);
+    }
+
+    fn remove_group(&mut self, owner: AccountId, group: GroupId) {
+        if let Some(of_owner) = self.groups.get_mut(&owner) {
+            of_owner.remove(&group);
+            if of_owner.is_empty() {
+                self.groups.remove(&owner);
+            }
+        }
+    }
 }
 
 impl Record for State {
@@ -150,6 +185,7 @@ impl State {
             sweep: Sweep::default(),
             group_sweep: GroupSweep::default(),
             departed: BTreeMap::new(),
+            earnings: BTreeMap::new(),
             index: Index::default(),
         };
         state.rebuild_index();
@@ -208,6 +244,11 @@ impl State {
     #[must_use]
     pub fn has_account(&self, id: AccountId) -> bool {
         self.accounts.contains_key(&id)
+    }
+
+    /// The accounts with an entry, rising by id.
+    pub fn accounts(&self) -> impl Iterator<Item = (AccountId, Account)> + '_ {
+        self.accounts.iter().map(|(id, account)| (*id, *account))
     }
 
     /// A node; `None` when it never registered.

@@ -10,9 +10,11 @@ use cairn_core::{Amount, Bounded, Digest, EpochNumber, Height, Record, Signed};
 use data_encoding::HEXLOWER;
 
 use crate::block::{Block, Verdict};
+use crate::earnings::{CauseSum, Earnings, EarningsLine};
 use crate::effect::{BlockEffects, Effect};
 use crate::epoch::{ChallengePage, FrozenSlot};
 use crate::genesis::Parameters;
+use crate::movement::{Cause, Movement};
 use crate::port::{LedgerError, TxOutcome, Witness};
 use crate::sample::{
     OWNER, World, account, acknowledge, declare_loss, genesis, key, ledger, node, open, party,
@@ -20,6 +22,7 @@ use crate::sample::{
 };
 use crate::tx::{Tx, TxBody, group_id, tx_id};
 use crate::tx_error::TxError;
+use crate::view::{BlockSummary, EarningsView, GroupProof, SlotProof, TxLookup, View, ViewRequest};
 use crate::wire::{Answer, LedgerRequest, LedgerResponse};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/ledger.json");
@@ -128,6 +131,12 @@ fn messages(world: &World) -> Vec<(&'static str, String)> {
             from: None,
             to: holder,
         },
+        Effect::Moved(Movement {
+            account: account(2),
+            epoch: EpochNumber::new(5),
+            cause: Cause::Received,
+            amount: Amount::from_micro(9),
+        }),
     ];
     let block = BlockEffects {
         height,
@@ -214,6 +223,120 @@ fn messages(world: &World) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// What people look at.
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
+fn views(world: &World) -> Vec<(&'static str, String)> {
+    let transfer = signed(OWNER, open(2, 4));
+    let id = tx_id(&transfer);
+    let mut groups = world.state.groups();
+    let group = groups.find(|group| group.is_placed()).expect("a group").id;
+    let holder = world.group(group).deals[1].node;
+    let proof = GroupProof {
+        slots: Bounded::new(vec![SlotProof {
+            slot: cairn_core::SlotIndex::new(1),
+            node: holder,
+            epoch: EpochNumber::new(0),
+            revision: cairn_core::RevisionNumber::new(1),
+            segment_count: 2,
+        }])
+        .expect("one slot"),
+        ..world.state.group_proof(group).expect("a group")
+    };
+    let block = world.blocks.last().expect("blocks");
+    let results = [Ok(()), Err(TxError::AmountZero)].into_iter();
+    let summary = BlockSummary::of(block, 3, results);
+    let found = summary.txs.first().cloned().map(Box::new);
+    let lookup = TxLookup {
+        oldest: Height::new(2),
+        found: found.map(|tx| (block.height, block.time, tx)),
+    };
+    let earnings = EarningsView {
+        earnings: Earnings {
+            opening: Amount::from_micro(5),
+            before_through: Some(EpochNumber::new(3)),
+            before: vec![CauseSum {
+                cause: Cause::Pay,
+                micro: 7,
+            }],
+            lines: vec![EarningsLine {
+                epoch: EpochNumber::new(4),
+                cause: Cause::Fee,
+                micro: 2,
+            }],
+        },
+        ..world.state.earnings_view(holder).expect("a node")
+    };
+    let request = |request| hex(&LedgerRequest::View(request));
+    let response = |view| {
+        hex(&LedgerResponse {
+            ledger: ledger(),
+            height: world.state.height(),
+            answer: Answer::View(view),
+        })
+    };
+    let owner = Some(account(1));
+    let receipt = Signed::sign_for(proof.clone(), ledger(), &key(9));
+    let nodes = Bounded::new(vec![world.state.node(holder).expect("a node").clone()]);
+    let groups = Bounded::new(vec![world.group(group).summary()]);
+    let blocks = Bounded::new(vec![summary]);
+    let from = Height::new(4);
+    vec![
+        ("group proof", hex(&proof)),
+        ("durability receipt", hex(&receipt)),
+        ("request view epoch", request(ViewRequest::Epoch)),
+        (
+            "request view nodes",
+            request(ViewRequest::Nodes {
+                after: Some(holder),
+            }),
+        ),
+        (
+            "request view groups",
+            request(ViewRequest::Groups {
+                owner,
+                after: Some(group),
+            }),
+        ),
+        (
+            "request view earnings",
+            request(ViewRequest::Earnings(holder)),
+        ),
+        ("request view proven", request(ViewRequest::Proven(group))),
+        ("request view receipt", request(ViewRequest::Receipt(group))),
+        ("request view blocks", request(ViewRequest::Blocks { from })),
+        ("request view tx", request(ViewRequest::Tx(id))),
+        (
+            "response view epoch",
+            response(View::Epoch(world.state.epoch_view())),
+        ),
+        (
+            "response view nodes",
+            response(View::Nodes(nodes.expect("one"))),
+        ),
+        (
+            "response view groups",
+            response(View::Groups(groups.expect("one"))),
+        ),
+        (
+            "response view earnings",
+            response(View::Earnings(Some(Box::new(earnings)))),
+        ),
+        (
+            "response view proven",
+            response(View::Proven(Some(Box::new(proof)))),
+        ),
+        (
+            "response view receipt",
+            response(View::Receipt(Some(Box::new(receipt)))),
+        ),
+        (
+            "response view blocks",
+            response(View::Blocks(blocks.expect("one"))),
+        ),
+        ("response view tx", response(View::Tx(lookup))),
+    ]
+}
+
 fn vectors() -> BTreeMap<String, String> {
     let world = chain();
     let mut all: Vec<(&str, String)> = txs()
@@ -247,6 +370,7 @@ fn vectors() -> BTreeMap<String, String> {
         ),
     ]);
     all.extend(messages(&world));
+    all.extend(views(&world));
     all.into_iter()
         .map(|(name, hex)| (name.to_owned(), hex))
         .collect()

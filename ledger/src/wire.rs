@@ -15,6 +15,7 @@ use crate::node::NodeEntry;
 use crate::port::{LedgerError, LedgerStatus, TxOutcome, WITNESS_BYTES_MAX, Witness};
 use crate::state::Account;
 use crate::tx::{SlotRef, Tx};
+use crate::view::{View, ViewRequest};
 
 /// Most slots of one page of a node's slots: 540 KB.
 pub const SLOTS_PAGE_MAX: usize = 16_384;
@@ -61,6 +62,8 @@ pub enum LedgerRequest {
         /// The proof's encoding.
         witness: Witness,
     },
+    /// What people look at. Answer: `View`.
+    View(ViewRequest),
 }
 
 impl Record for LedgerRequest {
@@ -77,7 +80,8 @@ impl Record for LedgerRequest {
             | Self::Slots { .. }
             | Self::Status
             | Self::Effects { .. }
-            | Self::Challenge { .. } => true,
+            | Self::Challenge { .. }
+            | Self::View(_) => true,
         }
     }
 }
@@ -114,6 +118,8 @@ pub enum Answer {
     Error(LedgerError),
     /// The page; none when there is nothing to prove (yet).
     Challenge(Option<Box<ChallengePage>>),
+    /// What is seen.
+    View(View),
 }
 
 impl Record for LedgerResponse {
@@ -140,6 +146,7 @@ impl Record for LedgerResponse {
             Answer::Challenge(Some(page)) => {
                 page.slots.is_sorted_by(|a, b| a.slot_ref() < b.slot_ref())
             }
+            Answer::View(view) => view.is_well_formed(),
         }
     }
 }

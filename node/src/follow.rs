@@ -276,7 +276,8 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
             | Effect::Slashed { .. }
             | Effect::Forfeited { .. }
             | Effect::CollateralAdded { .. }
-            | Effect::CollateralTaken { .. } => {}
+            | Effect::CollateralTaken { .. }
+            | Effect::Moved(_) => {}
         }
     }
 }

@@ -49,6 +49,8 @@ impl Sequencer {
         let account = AccountId::new(key.public());
         let treasury = Treasury::new(key.clone());
         let order = open(app, &folder.join("ledger"), plan.epoch, account).await?;
+        // The key that clients know from the network file.
+        order.sign_receipts_with(key.clone());
         let mut config = RealConfig::loopback(key, DhtMode::Server);
         if !plan.listen.is_empty() {
             config.listen = plan.listen.clone();

@@ -12,7 +12,7 @@ use crate::cairn::{Cairn, Run, until};
 const FILE_BYTES: usize = 9 * (1 << 20) + 4_321;
 
 /// A running development network; its processes end with it.
-struct Network<'a> {
+pub(crate) struct Network<'a> {
     cairn: &'a Cairn,
     process: Child,
     ready: Value,
@@ -20,7 +20,8 @@ struct Network<'a> {
 }
 
 impl<'a> Network<'a> {
-    fn start(cairn: &'a Cairn, more: &[&str]) -> Self {
+    /// Starts one.
+    pub(crate) fn start(cairn: &'a Cairn, more: &[&str]) -> Self {
         let mut args = vec!["--json", "dev"];
         args.extend(more);
         let mut process = cairn
@@ -41,7 +42,8 @@ impl<'a> Network<'a> {
         }
     }
 
-    fn run(&self, args: &[&str]) -> Run {
+    /// Runs the program beside it.
+    pub(crate) fn run(&self, args: &[&str]) -> Run {
         self.cairn.run(args)
     }
 
@@ -55,7 +57,7 @@ impl<'a> Network<'a> {
     }
 
     /// Asks the network to stop, and waits until it has.
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         signal(&self.process, "-TERM");
         assert!(self.process.wait().unwrap().success());
     }
@@ -77,7 +79,7 @@ fn signal(process: &Child, which: &str) {
 }
 
 /// Bytes that no code compresses or repeats by accident.
-fn content(bytes: usize) -> Vec<u8> {
+pub(crate) fn content(bytes: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut content = Vec::with_capacity(bytes + 8);
     while content.len() < bytes {
@@ -90,17 +92,20 @@ fn content(bytes: usize) -> Vec<u8> {
     content
 }
 
-fn stat(network: &Network<'_>, link: &str) -> Value {
+/// How a link's data stands.
+pub(crate) fn stat(network: &Network<'_>, link: &str) -> Value {
     network.run(&["--json", "stat", link]).done().json()
 }
 
-fn wait_complete(network: &Network<'_>, link: &str) {
+/// Waits until every slot of a link has everything.
+pub(crate) fn wait_complete(network: &Network<'_>, link: &str) {
     until("every slot has caught up", || {
         stat(network, link)["complete"] == true
     });
 }
 
-fn text(path: &Path) -> &str {
+/// A path as an argument.
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -324,7 +329,7 @@ fn i8_nothing_that_the_network_keeps_holds_a_name_or_a_content() {
 }
 
 /// What a JSON value is made of: names and types, the items of a list as the first one is.
-fn shape(value: &Value) -> Value {
+pub(crate) fn shape(value: &Value) -> Value {
     match value {
         Value::Null => "null".into(),
         Value::Bool(_) => "bool".into(),

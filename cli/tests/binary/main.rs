@@ -7,3 +7,4 @@ mod dev;
 mod init;
 mod node;
 mod usage;
+mod views;

@@ -1,6 +1,7 @@
 //! What is remembered, and for how long.
 
-use cairn_core::{Digest, UnixMillis};
+use cairn_core::{AccountId, Amount, Digest, SecretKey, Signed, UnixMillis};
+use cairn_ledger::{Tx, TxBody, TxKind, tx_id};
 
 use super::*;
 
@@ -14,6 +15,35 @@ fn block(height: u64, effects: Vec<Effect>) -> BlockEffects {
         time: UnixMillis::new(height),
         effects,
     }
+}
+
+/// A block of one transfer.
+fn transfer(height: u64) -> Block {
+    let key = SecretKey::from_bytes(&[1; 32]);
+    let account = AccountId::new(key.public());
+    let tx = Tx {
+        account,
+        nonce: height,
+        fee: Amount::from_micro(2),
+        body: TxBody::Transfer {
+            to: account,
+            amount: Amount::from_micro(1),
+        },
+    };
+    Block {
+        height: Height::new(height),
+        parent: Digest::default(),
+        time: UnixMillis::new(height),
+        seed: Digest::default(),
+        lost: Bounded::empty(),
+        txs: Bounded::new(vec![Signed::sign(tx, &key)]).unwrap(),
+        verdicts: Bounded::empty(),
+    }
+}
+
+fn remember(history: &mut History, block: BlockEffects) {
+    let summary = BlockSummary::of(&transfer(block.height.get()), 0, [].into_iter());
+    history.remember(block, summary);
 }
 
 fn done(number: u64) -> Effect {
@@ -34,7 +64,7 @@ fn blocks_are_given_from_any_height_that_is_remembered() {
         })
     );
     for height in 5..10 {
-        history.push(block(height, vec![done(height)]));
+        remember(&mut history, block(height, vec![done(height)]));
     }
     let heights = |from| -> Vec<u64> {
         let blocks = history.from(Height::new(from)).unwrap();
@@ -53,10 +83,10 @@ fn the_oldest_is_forgotten_at_the_bound() {
     let mut history = History::after(Height::ZERO);
     let most = u64::try_from(BLOCKS_MAX).unwrap();
     for height in 1..=most {
-        history.push(block(height, vec![done(height)]));
+        remember(&mut history, block(height, vec![done(height)]));
     }
     assert!(history.from(Height::new(1)).is_ok());
-    history.push(block(most + 1, vec![]));
+    remember(&mut history, block(most + 1, vec![]));
     assert_eq!(
         history.from(Height::new(1)),
         Err(Forgotten {
@@ -74,12 +104,71 @@ fn bytes_are_bounded_and_an_answer_takes_what_fits() {
     let bytes = borsh::object_length(&block(1, effects.clone())).unwrap();
     let fitting = EFFECTS_BYTES_MAX / bytes;
     for height in 1..300 {
-        history.push(block(height, effects.clone()));
+        remember(&mut history, block(height, effects.clone()));
     }
     assert!(history.bytes <= BYTES_MAX);
-    let memory = Remembered::new(block(1, effects)).memory;
+    let memory = {
+        let summary = BlockSummary::of(&transfer(1), 0, [].into_iter());
+        Remembered::new(block(1, effects), summary).memory
+    };
     assert!(memory >= bytes);
     assert_eq!(history.blocks.len(), BYTES_MAX / memory);
     let oldest = history.from(Height::new(1)).unwrap_err().oldest;
     assert_eq!(history.from(oldest).unwrap().len(), fitting);
+}
+
+#[test]
+fn blocks_and_transactions_are_found_while_they_are_remembered() {
+    let mut history = History::after(Height::new(2));
+    let blocks: Vec<Block> = (3..600).map(transfer).collect();
+    let id_of = |block: &Block| tx_id(&block.txs[0]);
+    for block in &blocks {
+        let refused = TxError::AmountZero;
+        let id = id_of(block);
+        let result = Err(refused);
+        history.push(block, vec![Effect::TxDone { id, result }]);
+    }
+    let page = history.summaries(Height::new(5)).unwrap();
+    assert_eq!(page.len(), BLOCKS_PAGE_MAX);
+    assert_eq!(
+        page[0].digest,
+        cairn_core::Record::record_digest(&blocks[2])
+    );
+    assert_eq!(page[0].effect_count, 1);
+    assert_eq!(history.summaries(Height::new(600)).unwrap().len(), 0);
+    let oldest = Height::new(3);
+    let older = history.summaries(Height::new(2));
+    assert_eq!(older, Err(Forgotten { oldest }));
+
+    let (height, time, tx) = history.tx(id_of(&blocks[7])).found.unwrap();
+    assert_eq!((height.get(), time.get(), tx.nonce), (10, 10, 10));
+    assert_eq!((tx.kind, tx.fee.micro()), (TxKind::Transfer, 2));
+    assert_eq!(tx.result, Err(TxError::AmountZero));
+    let unknown = history.tx(id(1));
+    assert_eq!((unknown.oldest, unknown.found), (oldest, None));
+}
+
+#[test]
+fn a_page_of_full_blocks_fits_an_answer() {
+    let mut history = History::after(Height::ZERO);
+    for height in 1..40 {
+        let tx = transfer(height).txs[0].clone();
+        let full = Block {
+            txs: Bounded::new(vec![tx.clone(); cairn_ledger::block::TXS_MAX]).unwrap(),
+            ..transfer(height)
+        };
+        let done = Effect::TxDone {
+            id: tx_id(&tx),
+            result: Ok(()),
+        };
+        history.push(&full, vec![done; cairn_ledger::block::TXS_MAX]);
+    }
+    let page = history.summaries(Height::new(1)).unwrap();
+    assert!((1..39).contains(&page.len()), "{}", page.len());
+    assert!(
+        page.iter()
+            .all(|block| block.txs.len() == cairn_ledger::block::TXS_MAX)
+    );
+    let bytes = borsh::object_length(&page).unwrap();
+    assert!(bytes <= BLOCKS_PAGE_BYTES_MAX + 4, "{bytes}");
 }

@@ -44,6 +44,7 @@ async fn admit<R: Runtime>(
         | LedgerRequest::Group(_)
         | LedgerRequest::Slots { .. }
         | LedgerRequest::Challenge { .. }
+        | LedgerRequest::View(_)
         | LedgerRequest::Status => Wait::Answer,
     };
     match core.admission.enter(peer, wait, core.runtime.monotonic()) {
@@ -81,6 +82,7 @@ async fn respond<R: Runtime>(
             submit.await.map(Answer::Done)
         }
         LedgerRequest::Effects { from } => sequencer.effects(from).await.map(Answer::Effects),
+        LedgerRequest::View(request) => sequencer.owner.core.look(&request).map(Answer::View),
         LedgerRequest::Account(id) => {
             return read(&|state| Answer::Account(state.account(id)));
         }

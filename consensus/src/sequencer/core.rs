@@ -1,10 +1,11 @@
 //! What the handles and the task that makes blocks share.
 
-use std::sync::{Mutex, MutexGuard, RwLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
 
-use cairn_core::{Amount, Height, LedgerId, NodeId, TxId, UnixMillis};
+use cairn_core::{Amount, Height, LedgerId, NodeId, SecretKey, Signed, TxId, UnixMillis};
 use cairn_ledger::tx::tx_id;
+use cairn_ledger::view::{self, ViewRequest};
 use cairn_ledger::{
     BlockEffects, Expected, LedgerError, NodeStatus, State, Tx, TxError, TxOutcome, check_signature,
 };
@@ -109,6 +110,8 @@ pub(super) struct Core<R: Runtime> {
     pub(super) progress: watch::Sender<Progress>,
     polls: Semaphore,
     pub(super) admission: Admission,
+    /// Signs receipts; without it there are none.
+    pub(super) signer: OnceLock<SecretKey>,
 }
 
 impl<R: Runtime> Core<R> {
@@ -133,6 +136,7 @@ impl<R: Runtime> Core<R> {
             progress: watch::Sender::new(progress),
             polls: Semaphore::new(POLLS_MAX),
             admission: Admission::default(),
+            signer: OnceLock::new(),
         }
     }
 
@@ -332,6 +336,37 @@ impl<R: Runtime> Core<R> {
         waiter.await.unwrap_or(Err(LedgerError::Stopped))
     }
 
+    /// What people look at.
+    pub(super) fn look(&self, request: &ViewRequest) -> Result<view::View, LedgerError> {
+        let view = self.view.read().expect("no holder panics");
+        let (state, history) = (&view.state, &view.history);
+        Ok(match *request {
+            ViewRequest::Epoch => view::View::Epoch(state.epoch_view()),
+            ViewRequest::Nodes { after } => view::View::Nodes(state.nodes_page(after)),
+            ViewRequest::Groups { owner, after } => {
+                view::View::Groups(state.groups_page(owner, after))
+            }
+            ViewRequest::Earnings(node) => {
+                view::View::Earnings(state.earnings_view(node).map(Box::new))
+            }
+            ViewRequest::Proven(group) => {
+                view::View::Proven(state.group_proof(group).map(Box::new))
+            }
+            ViewRequest::Receipt(group) => {
+                let proof = state.group_proof(group);
+                drop(view);
+                let signer = self.signer.get().ok_or(LedgerError::Request)?;
+                let sign = |proof| Box::new(Signed::sign_for(proof, self.ledger, signer));
+                view::View::Receipt(proof.map(sign))
+            }
+            ViewRequest::Blocks { from } => {
+                let blocks = history.summaries(from);
+                view::View::Blocks(blocks.map_err(forgotten(from))?)
+            }
+            ViewRequest::Tx(id) => view::View::Tx(history.tx(id)),
+        })
+    }
+
     pub(super) async fn effects(&self, from: Height) -> Result<Vec<BlockEffects>, LedgerError> {
         let max = u64::try_from(POLLS_MAX).unwrap_or(u64::MAX);
         let _poll = self
@@ -351,18 +386,17 @@ impl<R: Runtime> Core<R> {
             .await;
         let is_stopped = matches!(there, Ok(Some(found)) if found.height < from);
         let view = self.view.read().expect("no holder panics");
-        let blocks =
-            view.history
-                .from(from)
-                .map_err(|Forgotten { oldest }| LedgerError::Forgotten {
-                    oldest,
-                    found: from,
-                })?;
+        let blocks = view.history.from(from).map_err(forgotten(from))?;
         if blocks.is_empty() && is_stopped {
             return Err(LedgerError::Stopped);
         }
         Ok(blocks)
     }
+}
+
+/// That a height is older than what is remembered.
+fn forgotten(found: Height) -> impl Fn(Forgotten) -> LedgerError {
+    move |Forgotten { oldest }| LedgerError::Forgotten { oldest, found }
 }
 
 pub(super) fn busy(full: Full) -> LedgerError {

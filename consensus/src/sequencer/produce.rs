@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cairn_core::{Bounded, Record};
-use cairn_ledger::{Block, BlockEffects, Effect, LedgerError, State, TxBody, TxOutcome, Verdict};
+use cairn_ledger::{Block, Effect, LedgerError, State, TxBody, TxOutcome, Verdict};
 use cairn_runtime::{DiskError, Runtime};
 
 use super::core::{Core, Phase};
@@ -127,11 +127,7 @@ fn finalize<R: Runtime>(core: &Core<R>, block: &Block, batch: Batch) {
             .map_err(LedgerError::Refused);
         mempool.settle(ticket, &outcome);
     }
-    view.history.push(BlockEffects {
-        height,
-        time: block.time,
-        effects,
-    });
+    view.history.push(block, effects);
     for waiters in batch.lost.into_values() {
         tell_lost(waiters, &Ok(height));
     }

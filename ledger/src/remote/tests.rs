@@ -228,3 +228,37 @@ fn a_group_whose_deals_are_not_n_is_refused() {
     let ledger = answering(vec![Answer::Status(status)]);
     assert_eq!(now(ledger.status()), Ok(status));
 }
+
+#[test]
+fn a_view_of_something_else_breaks_the_protocol() {
+    use crate::view::{View, ViewRequest};
+
+    let (world, id) = world();
+    let state = &world.state;
+    let group_proof = state.group_proof(id).map(Box::new);
+    let mut lying = state.earnings_view(node(10)).unwrap();
+    lying.balance = Amount::from_micro(1);
+    let ask = |view: View| answering(vec![Answer::View(view)]);
+    let broken = LedgerError::Answer;
+
+    let ledger = ask(View::Earnings(state.earnings_view(node(11)).map(Box::new)));
+    assert_eq!(now(ledger.earnings(node(10))), Err(broken.clone()));
+    let ledger = ask(View::Earnings(Some(Box::new(lying))));
+    assert_eq!(now(ledger.earnings(node(10))), Err(broken.clone()));
+    let ledger = ask(View::Proven(group_proof));
+    let other = now(ledger.group_proof(GroupId::default()));
+    assert_eq!(other, Err(broken.clone()));
+    let all = state.nodes_page(None);
+    let ledger = ask(View::Nodes(all.clone()));
+    let page = now(ledger.nodes_page(Some(all[1].node)));
+    assert_eq!(page, Err(broken.clone()));
+    let ledger = ask(View::Groups(state.groups_page(None, None)));
+    let page = now(ledger.groups_page(Some(account(3)), None));
+    assert_eq!(page, Err(broken.clone()));
+    let ledger = ask(View::Epoch(state.epoch_view()));
+    assert_eq!(now(ledger.blocks(Height::new(3))), Err(broken.clone()));
+    let ledger = answering(vec![Answer::Group(None)]);
+    assert_eq!(now(ledger.epoch_view()), Err(broken));
+    let asked = ledger.transport.requests.lock().unwrap().pop();
+    assert_eq!(asked, Some(LedgerRequest::View(ViewRequest::Epoch)));
+}

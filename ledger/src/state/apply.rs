@@ -11,6 +11,7 @@ use crate::block::{Block, BlockError, Verdict};
 use crate::effect::Effect;
 use crate::epoch::{REVISIONS_KEPT, Standing};
 use crate::group::{DealState, Ending, Group, empty_revision};
+use crate::movement::Cause;
 use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::{NodeTerms, SlotRevision, Tx, TxBody, group_id, tx_id};
 use crate::tx_error::TxError;
@@ -83,6 +84,7 @@ impl State {
         for node in block.lost.iter() {
             self.lose_node(*node, &mut effects);
         }
+        self.enter_earnings(&effects);
         for tx in block.txs.iter() {
             let id = tx_id(tx);
             let verdict = match tx.unverified().body {
@@ -95,11 +97,15 @@ impl State {
                 signatures,
                 verdict,
             };
+            let told = effects.len();
             let result = self.attempt(tx, &mut effects);
+            self.enter_earnings(effects.get(told..).unwrap_or_default());
             effects.push(Effect::TxDone { id, result });
             self.assert_conserved();
         }
+        let told = effects.len();
         self.look_at_groups(&mut effects);
+        self.enter_earnings(effects.get(told..).unwrap_or_default());
         self.assert_conserved();
         Ok(effects)
     }
@@ -141,13 +147,13 @@ impl State {
             .check_body(tx)
             .and_then(|()| verdict.clone().map(|_| ()));
         if checked.is_ok() {
-            self.charge(tx, tx.body.outgoing());
+            self.charge(tx, tx.body.outgoing(), effects);
             self.commit(attempt.id, tx, effects);
             if let Ok(Some(verdict)) = verdict {
                 self.take_verdict(NodeId::new(tx.account.key()), verdict, effects);
             }
         } else if self.accounts.contains_key(&tx.account) {
-            self.charge(tx, Amount::ZERO);
+            self.charge(tx, Amount::ZERO, effects);
         }
         checked
     }
@@ -156,7 +162,10 @@ impl State {
     fn commit(&mut self, id: TxId, tx: &Tx, effects: &mut Vec<Effect>) {
         let node = NodeId::new(tx.account.key());
         match &tx.body {
-            TxBody::Transfer { to, amount } => self.credit(*to, *amount),
+            TxBody::Transfer { to, amount } => {
+                self.credit(*to, *amount);
+                self.tell_moved(*to, Cause::Received, *amount, effects);
+            }
             TxBody::NodeRegister {
                 operator, terms, ..
             } => self.register(node, *operator, terms, effects),
@@ -236,7 +245,7 @@ impl State {
     }
 
     /// Counts the transaction and takes its fee and `outgoing` out of the balance.
-    fn charge(&mut self, tx: &Tx, outgoing: Amount) {
+    fn charge(&mut self, tx: &Tx, outgoing: Amount, effects: &mut Vec<Effect>) {
         let taken = tx.fee.checked_add(outgoing).expect("the sum was checked");
         let account = self.accounts.entry(tx.account).or_default();
         account.balance = account
@@ -253,6 +262,10 @@ impl State {
             .fees
             .checked_add(tx.fee)
             .expect("fees are part of the supply");
+        self.tell_moved(tx.account, Cause::Fee, tx.fee, effects);
+        if let Some(cause) = Cause::of_outgoing(&tx.body) {
+            self.tell_moved(tx.account, cause, outgoing, effects);
+        }
     }
 
     pub(super) fn credit(&mut self, to: AccountId, amount: Amount) {
@@ -333,6 +346,7 @@ impl State {
             is_marked: false,
         };
         self.groups.insert(id, group);
+        self.index.add_group(tx.account, id);
         self.index.slot_count = self
             .index
             .slot_count

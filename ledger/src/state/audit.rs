@@ -75,6 +75,14 @@ pub enum Unsound {
         /// What is noted.
         found: Amount,
     },
+    /// What a node earned and spent does not add up to its balance.
+    #[error("node {node}: expected earnings that make a balance of {expected}")]
+    Earnings {
+        /// The node.
+        node: NodeId,
+        /// Its account's balance.
+        expected: Amount,
+    },
     /// A slot is held by a node that is unknown, lost or, if it is to stay, draining.
     #[error("{slot} is held by {node}, which can't hold it")]
     Holder {
@@ -111,6 +119,7 @@ impl State {
         self.audit_used()?;
         self.audit_locked()?;
         self.audit_queue()?;
+        self.audit_earnings()?;
         self.audit_epochs()
     }
 
@@ -345,6 +354,7 @@ impl State {
             if group.is_marked {
                 index.marked.insert(group.id);
             }
+            index.add_group(group.owner, group.id);
             for (slot, deal) in slots(group) {
                 let bounty = u128::from(deal.bounty.micro());
                 index.escrows = index.escrows.saturating_add(bounty);
@@ -358,6 +368,9 @@ impl State {
             let collateral = u128::from(entry.collateral.micro());
             index.collaterals = index.collaterals.saturating_add(collateral);
             index.active_count = index.active_count.saturating_add(active(entry.status));
+            if let Some(verdict) = entry.standing.verdict_of(self.epoch.number) {
+                index.count_verdict(verdict);
+            }
         }
         index
     }

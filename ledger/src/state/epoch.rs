@@ -93,6 +93,7 @@ impl State {
             open_millis: 0,
         };
         self.departed.clear();
+        self.index.verdicts = (0, 0);
         self.begin_sweep();
         self.begin_group_sweep();
     }

@@ -9,6 +9,7 @@ use super::State;
 use crate::effect::Effect;
 use crate::epoch::FrozenSlot;
 use crate::group::{Deal, price_for};
+use crate::movement::Cause;
 use crate::tx::SlotRef;
 
 impl State {
@@ -33,7 +34,9 @@ impl State {
 
     pub(super) fn take_back(&mut self, node: NodeId, amount: Amount, effects: &mut Vec<Effect>) {
         self.take_collateral(node, amount);
-        self.credit(AccountId::new(node.key()), amount);
+        let account = AccountId::new(node.key());
+        self.credit(account, amount);
+        self.tell_moved(account, Cause::CollateralTaken, amount, effects);
         effects.push(Effect::CollateralTaken { node, amount });
     }
 

@@ -11,6 +11,7 @@ use cairn_core::{EpochNumber, GroupId, NodeId, RevisionNumber, SlotIndex};
 use super::{PendingDraw, State};
 use crate::effect::Effect;
 use crate::group::{Deal, DealState, Ending, Group, lazy_max, urgent_max};
+use crate::movement::Cause;
 use crate::tx::SlotRef;
 
 /// Most groups that one block looks at, of up to 80 slots each: some hundredths of a second.
@@ -237,6 +238,7 @@ impl State {
         });
         self.leave_escrow(refund);
         self.credit(group.owner, refund);
+        self.tell_moved(group.owner, Cause::EscrowReturned, refund, effects);
         effects.push(Effect::GroupClosed { group: id, refund });
     }
 
@@ -244,6 +246,7 @@ impl State {
     pub(super) fn forget_group(&mut self, id: GroupId) -> Option<Group> {
         let group = self.groups.remove(&id)?;
         self.index.marked.remove(&id);
+        self.index.remove_group(group.owner, id);
         self.index.slot_count = self
             .index
             .slot_count

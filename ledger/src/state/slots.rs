@@ -8,6 +8,7 @@ use super::{PendingDraw, State};
 use crate::effect::Effect;
 use crate::epoch::Frozen;
 use crate::group::{Deal, DealState, Ending, Group, Leaver};
+use crate::movement::Cause;
 use crate::node::{NodeEntry, NodeStatus};
 use crate::placement::{self, Draw, Request, TooFew};
 use crate::tx::SlotRef;
@@ -239,6 +240,7 @@ impl State {
         };
         self.leave_escrow(group.escrow);
         self.credit(group.owner, group.escrow);
+        self.tell_moved(group.owner, Cause::EscrowReturned, group.escrow, effects);
         effects.push(Effect::GroupRefunded {
             group: id,
             expected: u32::try_from(few.expected).unwrap_or(u32::MAX),

@@ -11,3 +11,4 @@ mod refusals;
 mod repair;
 mod slots;
 mod storage;
+mod views;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use cairn_core::{
     Amount, Bounded, ByteCount, GroupId, GroupRevision, GroupRoot, Height, NodeId, Record,
-    RevisionNumber, Signed, SlotIndex,
+    RevisionNumber, Signed, SlotIndex, TxId,
 };
 use cairn_ledger::tx::{group_id, tx_id};
 use cairn_ledger::{
     Answer, Effect, Ledger, LedgerError, LedgerRequest, LedgerResponse, LedgerTransport,
-    RemoteLedger, SlotRef, SlotRevision, TransportError, Tx, TxBody, TxError, submit_body,
+    RemoteLedger, SlotRef, SlotRevision, TransportError, Tx, TxBody, TxError, TxKind, submit_body,
 };
 use cairn_runtime::real::RealRuntime;
 
@@ -200,7 +200,8 @@ async fn effects_wait_for_a_block_and_not_for_ever() {
     let blocks = blocks.unwrap();
     assert_eq!(blocks.len(), 1);
     let id = outcome.unwrap().id;
-    assert_eq!(blocks[0].effects, [Effect::TxDone { id, result: Ok(()) }]);
+    let done = Effect::TxDone { id, result: Ok(()) };
+    assert_eq!(blocks[0].effects.last(), Some(&done));
     assert_eq!(
         sequencer.effects(Height::ZERO).await,
         Err(LedgerError::Forgotten {
@@ -300,5 +301,52 @@ async fn many_at_once_share_blocks_and_keep_their_order() {
     }
     let status = sequencer.status().await.unwrap();
     assert!(status.height.get() < 100, "{} blocks", status.height);
+    sequencer.close().await;
+}
+
+#[tokio::test]
+async fn what_people_look_at_is_answered_over_a_transport_and_receipts_are_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let sequencer = opened(folder.path()).await;
+    let ledger = RemoteLedger::new(Direct(sequencer.clone()), genesis().ledger_id());
+    let id = placed(&ledger).await;
+    let last = ledger.status().await.unwrap().height;
+    let blocks = ledger.blocks(Height::new(1)).await.unwrap();
+    assert_eq!(blocks.last().unwrap().height, last);
+    let opening = TxId::new(id.digest());
+    let lookup = ledger.tx(opening).await.unwrap();
+    let (height, _, tx) = lookup.found.unwrap();
+    assert_eq!((tx.id, tx.kind), (opening, TxKind::GroupOpen));
+    let block = blocks.iter().find(|block| block.height == height);
+    assert!(block.unwrap().txs.contains(&*tx));
+    let forgotten = LedgerError::Forgotten {
+        oldest: Height::new(1),
+        found: Height::ZERO,
+    };
+    assert_eq!(ledger.blocks(Height::ZERO).await, Err(forgotten));
+    assert_eq!(ledger.blocks(last.next().unwrap()).await.unwrap().len(), 0);
+
+    let groups = ledger.groups_page(Some(account(1)), None).await.unwrap();
+    assert_eq!(groups[0].id, id);
+    assert_eq!(ledger.groups_page(None, Some(id)).await.unwrap().len(), 0);
+    let nodes = ledger.nodes_page(None).await.unwrap();
+    assert_eq!(nodes.len(), 4);
+    let view = ledger.earnings(nodes[0].node).await.unwrap().unwrap();
+    assert_eq!(view.height, last);
+    assert_eq!(ledger.earnings(asker()).await, Ok(None));
+    assert_eq!(ledger.epoch_view().await.unwrap().active_node_count, 4);
+
+    // Without a key there are no receipts; with one they are its own.
+    let signer = NodeId::new(key(7).public());
+    let refused = ledger.group_receipt(id, signer).await;
+    assert_eq!(refused, Err(LedgerError::Request));
+    sequencer.sign_receipts_with(key(7));
+    let receipt = ledger.group_receipt(id, signer).await.unwrap().unwrap();
+    let proof = ledger.group_proof(id).await.unwrap().unwrap();
+    assert_eq!(receipt.unverified(), &proof);
+    let other = ledger.group_receipt(id, asker()).await;
+    assert_eq!(other, Err(LedgerError::Answer));
+    let unknown = GroupId::default();
+    assert_eq!(ledger.group_receipt(unknown, signer).await, Ok(None));
     sequencer.close().await;
 }

@@ -9,9 +9,9 @@ use crate::genesis::Parameters;
 use crate::sample::{OWNER, World, acknowledge, node, slot, terms};
 use crate::tx::{NodeTerms, TxBody, group_id, tx_id};
 
-const NODES: std::ops::Range<u8> = 10..16;
+pub(super) const NODES: std::ops::Range<u8> = 10..16;
 /// So that slots of a few hundred bytes earn something.
-const PRICE: u64 = (1 << 30) / 100;
+pub(super) const PRICE: u64 = (1 << 30) / 100;
 
 fn priced(price: u64) -> NodeTerms {
     NodeTerms {
@@ -21,7 +21,7 @@ fn priced(price: u64) -> NodeTerms {
 }
 
 /// A placed group at revision 1, acknowledged by all, of nodes at this price.
-fn paid_world(price: u64, escrow: u64) -> (World, GroupId) {
+pub(super) fn paid_world(price: u64, escrow: u64) -> (World, GroupId) {
     let mut world = World::new(Parameters {
         epoch_millis: 2 * EPOCH,
         ..Parameters::default()
@@ -54,7 +54,7 @@ fn balance(world: &World, number: u8) -> u64 {
     world.state.account(account).balance.micro()
 }
 
-fn earned(price: u64) -> u64 {
+pub(super) fn earned(price: u64) -> u64 {
     let bytes = written(GroupId::default(), 1, 4).slot_bytes.get();
     u64::try_from((u128::from(bytes) * u128::from(price)) >> 30).unwrap()
 }

@@ -1,0 +1,133 @@
+//! What the ledger says of the proofs of an upload's groups.
+
+use cairn_client::stat::{GroupStat, Stat};
+use cairn_core::UnixMillis;
+use cairn_ledger::{GroupProof, Ledger};
+
+use super::{ProvenStanding, Standing};
+use crate::failure::{Failure, FailureKind};
+use crate::output::count;
+use crate::receipt::{Checked, Receipt, SignedGroup};
+use crate::session::Session;
+
+/// For when too little is proven for a receipt.
+const WAIT_HINT: &str =
+    "nodes prove in each epoch what they had when it began; cairn stat LINK shows when they have";
+
+/// What the ledger says of each group.
+///
+/// # Errors
+///
+/// Of kind network when it does not answer, not-so when it has no epochs or not all groups.
+pub(super) async fn proofs(session: &Session, stat: &Stat) -> Result<Vec<GroupProof>, Failure> {
+    check_epochs(session).await?;
+    let mut proofs = Vec::new();
+    for group in &stat.groups {
+        let proof = session.ledger.group_proof(group.group).await?;
+        proofs.push(proof.ok_or_else(|| unknown(group))?);
+    }
+    Ok(proofs)
+}
+
+/// The signed receipt of all groups.
+///
+/// # Errors
+///
+/// As [`proofs`]; of kind not-so too when the list of files can't be read, so that it is not known
+/// which segments are meant, and when fewer slots are proven than give every byte back.
+pub(super) async fn receipt(session: &Session, stat: &Stat) -> Result<Receipt, Failure> {
+    check_epochs(session).await?;
+    if stat.contents.is_err() {
+        let text = "the list of files can't be read, so its segments are not known";
+        return Err(Failure::say(FailureKind::NotSo, text).while_doing("there is no receipt"));
+    }
+    let mut groups = Vec::new();
+    for group in &stat.groups {
+        let Some(last_segment) = group.last_segment else {
+            // None of the upload's segments are in it.
+            continue;
+        };
+        let signed = session
+            .ledger
+            .group_receipt(group.group, session.sequencer)
+            .await?;
+        let proof = signed.ok_or_else(|| unknown(group))?;
+        let checked = Checked {
+            proof: proof.unverified(),
+            last_segment,
+        };
+        if !checked.is_durable() {
+            let text = format!(
+                "group {}: {} proven as of epoch {}, {} needed",
+                group.group,
+                count(checked.proven_count(), "slot", "slots"),
+                checked.as_of(),
+                group.code.k()
+            );
+            return Err(Failure::say(FailureKind::NotSo, text)
+                .while_doing("there is no receipt yet")
+                .hint(WAIT_HINT));
+        }
+        groups.push(SignedGroup {
+            last_segment,
+            proof,
+        });
+    }
+    Ok(Receipt {
+        ledger: session.ledger.id(),
+        signer: session.sequencer,
+        groups,
+    })
+}
+
+async fn check_epochs(session: &Session) -> Result<(), Failure> {
+    let status = session.ledger.status().await?;
+    if status.parameters.epoch_millis == 0 {
+        let text = "the ledger has no epochs, so nobody proves";
+        return Err(Failure::say(FailureKind::NotSo, text));
+    }
+    Ok(())
+}
+
+fn unknown(group: &GroupStat) -> Failure {
+    let text = format!("the ledger has no group {}", group.group);
+    Failure::say(FailureKind::NotSo, text)
+}
+
+/// Adds it to the standing; or why it is not known.
+pub(super) fn add(standing: &mut Standing, stat: &Stat, proofs: Result<Vec<GroupProof>, Failure>) {
+    let proofs = match proofs {
+        Ok(proofs) => proofs,
+        Err(failure) => {
+            standing.proven_cause = Some(failure.cause());
+            return;
+        }
+    };
+    let groups = standing.groups.iter_mut().zip(&stat.groups);
+    for ((shown, group), proof) in groups.zip(&proofs) {
+        shown.proven = Some(ProvenStanding {
+            as_of_epoch: proof.as_of().get(),
+            slots: proof.proven(group.last_segment).count(),
+            height: proof.height.get(),
+            time_ms: proof.time.get(),
+        });
+        for slot in &mut shown.slots {
+            let proven = proof
+                .slots
+                .iter()
+                .find(|found| found.slot.get() == slot.slot);
+            slot.proven_epoch = proven.map(|found| found.epoch.get());
+        }
+    }
+}
+
+/// One group's, for people.
+pub(super) fn line(proven: &ProvenStanding, needed: u8) -> String {
+    format!(
+        "  proven as of epoch {} by {}, {needed} needed; known from block {}, {}",
+        proven.as_of_epoch,
+        count(proven.slots, "slot", "slots"),
+        proven.height,
+        UnixMillis::new(proven.time_ms),
+    )
+}
