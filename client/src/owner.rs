@@ -35,7 +35,6 @@ mod revise;
 pub(crate) mod writer;
 
 pub use error::{CloseError, OpenGroupError, RemoveError, ReviseError};
-pub use fund::use_of_epoch;
 pub use remove::Removed;
 use writer::{Writer, lock};
 

@@ -15,6 +15,7 @@ use cairn_core::{
 use crate::block::{Block, TXS_MAX};
 use crate::earnings::Earnings;
 use crate::epoch::Epoch;
+use crate::group::Ending;
 use crate::node::NodeEntry;
 use crate::tx::{Tx, TxBody, tx_id};
 use crate::tx_error::TxError;
@@ -114,8 +115,10 @@ pub struct GroupSummary {
     pub slot_capacity: ByteCount,
     /// Most that a node may ask, in micro-credits per GiB and epoch.
     pub price_max: Amount,
-    /// How long the escrow was meant to last.
-    pub term_epochs: u32,
+    /// The epoch with which its term ends.
+    pub ends: EpochNumber,
+    /// How it ends, once it does.
+    pub ending: Option<Ending>,
     /// What is left in it.
     pub escrow: Amount,
     /// What an epoch that all its nodes prove takes out of it, at the slots' present bytes.
@@ -330,6 +333,16 @@ pub enum TxKind {
     DeclareLoss,
     /// [`TxBody::ProofSubmit`].
     ProofSubmit,
+    /// [`TxBody::NodeAddCollateral`].
+    NodeAddCollateral,
+    /// [`TxBody::NodeTakeCollateral`].
+    NodeTakeCollateral,
+    /// [`TxBody::NodeMaintain`].
+    NodeMaintain,
+    /// [`TxBody::GroupExtend`].
+    GroupExtend,
+    /// [`TxBody::GroupClose`].
+    GroupClose,
 }
 
 impl TxKind {
@@ -346,6 +359,11 @@ impl TxKind {
             TxBody::Acknowledge { .. } => Self::Acknowledge,
             TxBody::DeclareLoss { .. } => Self::DeclareLoss,
             TxBody::ProofSubmit { .. } => Self::ProofSubmit,
+            TxBody::NodeAddCollateral { .. } => Self::NodeAddCollateral,
+            TxBody::NodeTakeCollateral { .. } => Self::NodeTakeCollateral,
+            TxBody::NodeMaintain { .. } => Self::NodeMaintain,
+            TxBody::GroupExtend { .. } => Self::GroupExtend,
+            TxBody::GroupClose { .. } => Self::GroupClose,
         }
     }
 
@@ -362,6 +380,11 @@ impl TxKind {
             Self::Acknowledge => "acknowledge",
             Self::DeclareLoss => "declare-loss",
             Self::ProofSubmit => "proof-submit",
+            Self::NodeAddCollateral => "node-add-collateral",
+            Self::NodeTakeCollateral => "node-take-collateral",
+            Self::NodeMaintain => "node-maintain",
+            Self::GroupExtend => "group-extend",
+            Self::GroupClose => "group-close",
         }
     }
 }
@@ -387,5 +410,5 @@ impl View {
 }
 
 // Pages fit a message: a node without its earnings, a group summary.
-const _: () = assert!(NODES_PAGE_MAX * 361 + 256 <= LEDGER_MESSAGE_BYTES_MAX);
+const _: () = assert!(NODES_PAGE_MAX * 386 + 256 <= LEDGER_MESSAGE_BYTES_MAX);
 const _: () = assert!(GROUPS_PAGE_MAX * 256 + 256 <= LEDGER_MESSAGE_BYTES_MAX);

@@ -193,6 +193,8 @@ fn node_json(entry: &NodeEntry, epoch: &Epoch) -> Value {
         "network_prefix": entry.terms.network.to_string(),
         "hosting_provider": entry.terms.provider.to_string(),
         "region": entry.terms.region.to_string(),
+        "collateral_micro_credits": entry.collateral.micro(),
+        "locked_micro_credits": entry.locked.micro(),
         "lapses": standing.lapses(epoch),
         "epochs_proven": standing.proven,
         "last_verdict": standing.verdict.map(|(_, found)| verdict(found)),
@@ -216,7 +218,7 @@ fn node_text(entry: &NodeEntry, epoch: &Epoch) -> String {
     );
     format!(
         "node      {}\noperator  {}\nstatus    {}\nslots     {} of {} given out\n\
-         price     {} credits per GiB and epoch\nnetwork   {}\nprovider  {}\nregion    {}\n\
+         price     {} credits per GiB and epoch\nlocked    {} of {} credits of collateral\nnetwork   {}\nprovider  {}\nregion    {}\n\
          proven    {}, last verdict {last}\nlapses    {}\n",
         entry.node,
         entry.operator,
@@ -224,6 +226,8 @@ fn node_text(entry: &NodeEntry, epoch: &Epoch) -> String {
         entry.used,
         entry.terms.capacity,
         credits(entry.terms.price),
+        credits(entry.locked),
+        credits(entry.collateral),
         entry.terms.network,
         entry.terms.provider,
         entry.terms.region,
@@ -259,6 +263,8 @@ fn deal_json(slot: SlotIndex, deal: &Deal, proven: Option<&SlotProof>) -> Value 
         "state": state(deal),
         "since_height": deal.since.get(),
         "price_micro_credits_per_gib_epoch": deal.price.micro(),
+        "collateral_micro_credits": deal.collateral.micro(),
+        "bounty_micro_credits": deal.bounty.micro(),
         "acknowledged_revision": deal.acknowledged.get(),
         "leaver": deal.leaver.map(|leaver| leaver.node.to_string()),
         "proven_epoch": proven.map(|proven| proven.epoch.get()),
@@ -271,6 +277,7 @@ const fn state(deal: &Deal) -> &'static str {
         DealState::Held => "held",
         DealState::Leaving => "leaving",
         DealState::Vacant => "vacant",
+        DealState::Idle => "idle",
     }
 }
 
@@ -331,7 +338,8 @@ pub(crate) fn summary_json(group: &GroupSummary) -> Value {
         "slot_capacity_bytes": group.slot_capacity.get(),
         "slots_drawn": group.slot_count,
         "slots_current": group.current_count,
-        "term_epochs": group.term_epochs,
+        "term_ends_epoch": group.ends.get(),
+        "ends": group.ending.is_some(),
         "price_max_micro_credits_per_gib_epoch": group.price_max.micro(),
         "escrow_micro_credits": group.escrow.micro(),
         "epoch_cost_micro_credits": group.epoch_cost.micro(),

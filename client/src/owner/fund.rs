@@ -1,7 +1,7 @@
 //! Paying for groups: what a new one gets into its escrow, and what is added while it is written to.
 
 use cairn_core::{Amount, ByteCount, Code};
-use cairn_ledger::group::{epoch_price, term_price};
+use cairn_ledger::group::term_price;
 use cairn_ledger::{Group, Ledger, LedgerError, LedgerStatus, TxBody};
 use cairn_net::Network;
 use cairn_runtime::Runtime;
@@ -78,8 +78,8 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
             .term_epochs
             .min(status.parameters.term_epochs_max);
         let left = group.ends.get().saturating_sub(status.epoch.get());
-        let use_of_epoch = use_of_epoch(group);
-        let lasting = |epochs: u32| use_of_epoch.saturating_mul(u64::from(epochs));
+        let cost = group.epoch_cost().micro();
+        let lasting = |epochs: u32| cost.saturating_mul(u64::from(epochs));
         let is_ending = left < u64::from(term / 2);
         let is_dry = group.escrow.micro() < lasting(self.config.escrow_epochs / 2);
         if !is_ending && !is_dry {
@@ -95,15 +95,6 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
         };
         self.submit(body).await.map(|_| ())
     }
-}
-
-/// Micro-credits that a group's nodes earn in an epoch at its current revision.
-#[must_use]
-pub fn use_of_epoch(group: &Group) -> u64 {
-    let earned =
-        |price| epoch_price(group.revision.slot_bytes, price).map_or(u64::MAX, Amount::micro);
-    let holders = group.deals.iter().filter(|deal| deal.holder().is_some());
-    holders.fold(0, |sum, deal| sum.saturating_add(earned(deal.price)))
 }
 
 /// What an account may spend: not what it keeps, nor the fee of the transaction.
