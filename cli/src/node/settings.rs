@@ -208,7 +208,7 @@ impl Settings {
             Entry::new("price_micro_credits_per_gib_epoch", price, |micro| {
                 i64::try_from(*micro).unwrap_or(i64::MAX).into()
             })
-            .doc("Price asked, in micro-credits per GiB and epoch. Slots keep the price that they\nwere drawn at."),
+            .doc("Price asked, in micro-credits per GiB and epoch. Slots keep the price that they\n# were drawn at."),
         ]
     }
 
