@@ -177,7 +177,7 @@ fn edited(valid: &[u8], edits: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{account, genesis};
+    use crate::sample::{account, genesis, key};
 
     /// Inputs of each target: enough to reach every refusal, few enough for every run.
     const INPUTS: u32 = 3_000;
@@ -202,12 +202,15 @@ mod tests {
         let (world, bodies) = &*BUSY;
         let tx = world.signed(OWNER, bodies[0].1.clone());
         let block = world.next_block(&[node(9)], vec![tx.clone()]);
+        let group = world.state.groups().next().expect("a group").id;
+        let proof = world.state.group_proof(group).expect("a group");
         let valid = [
             tx.encode(),
             block.encode(),
             LedgerRequest::Account(account(1)).encode(),
             Vec::new(),
             genesis(Parameters::default()).encode(),
+            Signed::sign(proof, &key(9)).encode(),
             world.state.encode(),
         ];
         for (choice, bytes) in (0..).zip(valid) {
