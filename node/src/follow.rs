@@ -79,7 +79,7 @@ impl Acknowledgements {
 /// What the ledger says of us and a slot.
 enum Standing {
     /// Ours.
-    Held(Deal),
+    Held(Box<Deal>),
     /// Not ours any more, but somebody may need what we have.
     Needed,
     /// Nothing to us.
@@ -519,7 +519,7 @@ fn standing<R: Runtime, N: Network, L: Ledger>(
     let is_released = matches!(group.ending, Some(Ending::Released(_)));
     let vacant = deal.node == us && deal.holder().is_none() && !is_released;
     if ours {
-        Standing::Held(*deal)
+        Standing::Held(Box::new(*deal))
     } else if vacant || leaving || needed {
         Standing::Needed
     } else {
