@@ -6,7 +6,7 @@ use std::time::Duration;
 use cairn_core::message::{ControlRequest, ControlResponse, SlotStatus};
 use cairn_core::{Amount, GroupId, NodeId, Record, SlotIndex};
 use cairn_ledger::Ledger;
-use cairn_ledger::group::{DealState, Group};
+use cairn_ledger::group::{Deal, DealState, Group, lazy_max};
 use cairn_net::Network;
 use cairn_net::sim::SimPeer;
 use cairn_proofs::group_root;
@@ -47,6 +47,24 @@ pub(super) async fn lagging(cluster: &Cluster, groups: &[GroupId]) -> BTreeSet<N
     lagging
 }
 
+/// As [`lagging`], without the last nodes of slots that nobody is drawn for, because enough others are
+/// healthy.
+async fn awaited(cluster: &Cluster, groups: &[GroupId]) -> BTreeSet<NodeId> {
+    let mut awaited = BTreeSet::new();
+    for id in groups {
+        let group = group(cluster, *id).await;
+        let is_held = |deal: &&Deal| deal.holder().is_some();
+        let may_wait = group.deals.iter().filter(is_held).count() > lazy_max(group.code);
+        let behind = group.deals.iter().filter(|deal| match deal.state {
+            DealState::Held => deal.acknowledged < group.revision.number,
+            DealState::Idle => !may_wait,
+            DealState::Leaving | DealState::Vacant => true,
+        });
+        awaited.extend(behind.map(|deal| deal.node));
+    }
+    awaited
+}
+
 /// Nodes that have something to do, or lack shards that they acknowledged.
 async fn lacking(cluster: &Cluster) -> Vec<NodeId> {
     let mut lacking = Vec::new();
@@ -62,7 +80,8 @@ async fn lacking(cluster: &Cluster) -> Vec<NodeId> {
     lacking
 }
 
-/// Waits until every slot has acknowledged and has all that it did.
+/// Waits until every slot that has a node has acknowledged and has all that it did, and no group lacks more
+/// slots than it may.
 ///
 /// # Panics
 ///
@@ -71,7 +90,7 @@ pub(super) async fn quiet(cluster: &Cluster, board: &Board) {
     let groups = board.lock().groups.clone();
     let begun = cluster.world.sim.elapsed();
     loop {
-        let mut lagging = lagging(cluster, &groups).await;
+        let mut lagging = awaited(cluster, &groups).await;
         lagging.extend(lacking(cluster).await);
         if lagging.is_empty() {
             return;
