@@ -20,10 +20,13 @@ mod control;
 mod dev;
 mod failure;
 mod files;
+mod genesis;
+mod genesis_file;
 mod get;
 mod home;
 mod init;
 mod key_file;
+mod ledger_peer;
 mod network_file;
 mod node;
 mod output;
@@ -37,6 +40,7 @@ mod session;
 mod sink;
 mod stat;
 mod stop;
+mod validator;
 mod walk;
 mod watched_file;
 
@@ -87,6 +91,8 @@ async fn run(runtime: RealRuntime, args: Args) -> Result<(), Failure> {
         Verb::Cat(args) => until_stopped(Box::pin(cat::run(&app, &args))).await,
         Verb::Stat(args) => until_stopped(Box::pin(stat::run(&app, &args))).await,
         Verb::Rm(args) => until_stopped(Box::pin(rm::run(&app, &args))).await,
+        Verb::Validator(args) => validator::run(&app, &args).await,
+        Verb::Genesis(args) => genesis::run(&app, &args),
     }
 }
 

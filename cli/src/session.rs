@@ -51,7 +51,7 @@ impl Session {
         let net = RealNetwork::start(config, app.runtime.clone())
             .await
             .or_fail(FailureKind::Network, "the network can't be joined")?;
-        let ledger = remote_ledger(net.clone(), &[network.sequencer], network.ledger);
+        let ledger = remote_ledger(net.clone(), &network.ledger_peers, network.ledger);
         let client = Client::new(app.runtime.clone(), net, ledger, ClientConfig::default());
         Ok(Self {
             client,

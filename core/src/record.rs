@@ -80,6 +80,10 @@ pub enum RecordKind {
     Capability = 23,
     /// Where a ledger begins.
     Genesis = 24,
+    /// Transactions that a validator passes on to the others.
+    ForwardedTxs = 25,
+    /// What validators agree on.
+    Proposal = 26,
     /// The first page of a node's pack.
     PackFile = 30,
     /// Which shards of a node's pack are dead.

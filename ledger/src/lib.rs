@@ -34,10 +34,10 @@ pub mod tx_error;
 mod vectors;
 pub mod wire;
 
-pub use block::{Block, BlockError, Verdict};
+pub use block::{Block, BlockError, Verdict, ViewSeed};
 pub use effect::{BlockEffects, Effect};
 pub use epoch::{ChallengePage, Epoch, Frozen, FrozenSlot, FrozenStanding, KeptRevision, Standing};
-pub use genesis::{Genesis, Parameters};
+pub use genesis::{Genesis, Parameters, Validators};
 pub use group::{Cap, Deal, DealState, Group, Leaver, RelaxedCap};
 pub use node::{NodeEntry, NodeStatus};
 pub use port::{

@@ -5,30 +5,22 @@ use std::path::Path;
 use std::time::Duration;
 
 use cairn_consensus::{Config, Sequencer as Order};
-use cairn_core::message::{ControlRequest, ControlResponse};
-use cairn_core::{Bounded, ErrorCode, NodeId, Profile, Record, Text, UnixMillis};
-use cairn_ledger::{Genesis, Ledger, Parameters};
-use cairn_net::{DhtMode, InboundRequest, Network, PeerAddress, RealConfig, RealNetwork};
+use cairn_core::{Bounded, NodeId, Profile, UnixMillis};
+use cairn_ledger::{Genesis, Parameters};
+use cairn_runtime::Runtime;
 use cairn_runtime::real::RealRuntime;
-use cairn_runtime::{Runtime, Task};
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 
 use super::plan::{Plan, millis};
 use crate::app::App;
 use crate::failure::{Failure, FailureKind, OrFail};
+use crate::ledger_peer::LedgerPeer;
 use crate::network_file::NetworkFile;
 use crate::{files, node};
-
-/// Most requests being answered at once: a poll for effects waits for each of 128 nodes, and as
-/// many clients ask. More wait in the network's own bounded queue.
-const ANSWERS_MAX: usize = 512;
 
 /// The running sequencer.
 pub(super) struct Sequencer {
     order: Order<RealRuntime>,
-    net: RealNetwork,
-    _serving: Task<()>,
+    peer: LedgerPeer,
 }
 
 impl Sequencer {
@@ -41,24 +33,9 @@ impl Sequencer {
     pub(super) async fn start(app: &App, folder: &Path, plan: &Plan) -> Result<Self, Failure> {
         let home = node::Folder::at(folder);
         files::make_folder(folder)?;
-        let key = node::node_key(app, &home)?;
         let order = open(app, &folder.join("ledger"), plan.epoch).await?;
-        let mut config = RealConfig::loopback(key, DhtMode::Server);
-        if !plan.listen.is_empty() {
-            config.listen = plan.listen.clone();
-        }
-        config.state_dir = Some(home.net());
-        let net = RealNetwork::start(config, app.runtime.clone())
-            .await
-            .or_fail(FailureKind::Network, "the sequencer can't join the network")?;
-        let serving = app
-            .runtime
-            .spawn("sequencer answers", serve(net.clone(), order.clone()));
-        Ok(Self {
-            order,
-            net,
-            _serving: serving,
-        })
+        let peer = LedgerPeer::start(app, &home, &plan.listen, Vec::new(), order.clone()).await?;
+        Ok(Self { order, peer })
     }
 
     /// The ledger.
@@ -68,16 +45,7 @@ impl Sequencer {
 
     /// How to reach the network through this peer.
     pub(super) fn network(&self, profile: Profile) -> NetworkFile {
-        let node = self.net.local();
-        let addresses = self.net.listen_addresses().into_iter();
-        NetworkFile {
-            sequencer: node,
-            ledger: self.order.id(),
-            profile,
-            bootstrap: addresses
-                .map(|address| PeerAddress { node, address })
-                .collect(),
-        }
+        self.peer.network(&self.order, profile)
     }
 
     /// Has the ledger call a node lost: its slots are drawn anew.
@@ -95,7 +63,7 @@ impl Sequencer {
     /// Stops in order.
     pub(super) async fn shutdown(&self) {
         self.order.close().await;
-        self.net.shutdown().await;
+        self.peer.shutdown().await;
     }
 }
 
@@ -117,6 +85,7 @@ async fn open(
                 ..Parameters::default()
             },
             endowed: Bounded::empty(),
+            validators: None,
         };
         Order::create(runtime, folder, &genesis).await.or_fail(
             FailureKind::Storage,
@@ -126,59 +95,4 @@ async fn open(
     Order::open(runtime.clone(), Config::new(folder))
         .await
         .or_fail(FailureKind::Storage, wrong)
-}
-
-/// Answers for the ledger until the network is shut down.
-async fn serve(net: RealNetwork, order: Order<RealRuntime>) {
-    let mut answering = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            request = net.next_request(), if answering.len() < ANSWERS_MAX => {
-                let Some(request) = request else {
-                    return;
-                };
-                answering.push(answer(&order, request));
-            }
-            Some(()) = answering.next(), if !answering.is_empty() => {}
-        }
-    }
-}
-
-async fn answer(order: &Order<RealRuntime>, request: InboundRequest) {
-    let response = match ControlRequest::decode(&request.message) {
-        Ok(ControlRequest::Ledger(message)) => {
-            match Bounded::new(order.answer(request.peer, &message).await) {
-                Ok(answer) => ControlResponse::Ledger(answer),
-                Err(_) => error(ErrorCode::Internal),
-            }
-        }
-        Ok(
-            ControlRequest::Revise { .. }
-            | ControlRequest::Detail { .. }
-            | ControlRequest::Slot { .. },
-        ) => error(ErrorCode::NotMySlot),
-        Err(_) => error(ErrorCode::Malformed),
-    };
-    // Whoever asked may have left.
-    request.answer.send(response.encode()).ok();
-}
-
-fn error(code: ErrorCode) -> ControlResponse {
-    ControlResponse::Error {
-        code,
-        text: Text::cut(code.text()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_refusal_fits_an_answer() {
-        for code in ErrorCode::ALL {
-            let encoded = error(*code).encode();
-            assert_eq!(ControlResponse::decode(&encoded), Ok(error(*code)));
-        }
-    }
 }

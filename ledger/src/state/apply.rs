@@ -1,6 +1,8 @@
 //! The one way to change the state: a block.
 
-use cairn_core::{AccountId, Amount, Bounded, ByteCount, GroupId, NodeId, Record, Signed, TxId};
+use cairn_core::{
+    AccountId, Amount, Bounded, ByteCount, GroupId, NodeId, Record, Signed, TxId, ViewNumber,
+};
 
 use super::check::Signatures;
 use super::{Account, PendingDraw, State};
@@ -73,9 +75,10 @@ impl State {
         }
         self.height = block.height;
         self.tip = block.record_digest();
+        self.view = block.view;
         let mut effects = Vec::new();
-        self.pass_time(block.time, block.seed, &mut effects);
-        self.draw_pending(block.seed, &mut effects);
+        self.pass_time(block.time, &block.seeds, &mut effects);
+        self.draw_pending(&block.seeds, &mut effects);
         self.sweep(&mut effects);
         for node in block.lost.iter() {
             self.lose_node(*node, &mut effects);
@@ -124,6 +127,18 @@ impl State {
                 expected: self.time,
                 found: block.time,
             });
+        }
+        if block.view <= self.view {
+            return Err(BlockError::View {
+                height,
+                parent: self.view,
+                found: block.view,
+            });
+        }
+        let views: Vec<ViewNumber> = block.seeds.iter().map(|seed| seed.view).collect();
+        let are_before = views.last().is_none_or(|last| *last < block.view);
+        if !are_before || !views.is_sorted_by(|a, b| a < b) {
+            return Err(BlockError::Seeds { height });
         }
         Ok(())
     }
@@ -280,7 +295,7 @@ impl State {
             .escrows
             .checked_add(u128::from(escrow.micro()))
             .expect("a sum of 2^64 amounts fits");
-        self.draws.push_back(PendingDraw::Group(id));
+        self.queue_draw(PendingDraw::Group(id));
         effects.push(Effect::GroupOpened(id));
     }
 
@@ -347,7 +362,7 @@ impl State {
                 self.unbind(slot, node);
                 self.set_vacant(slot);
             }
-            self.draws.push_back(PendingDraw::Slot(slot));
+            self.queue_draw(PendingDraw::Slot(slot));
         }
     }
 }

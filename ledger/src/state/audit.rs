@@ -209,7 +209,7 @@ impl State {
         let queued: BTreeSet<PendingDraw> = self
             .draws
             .iter()
-            .copied()
+            .map(|queued| queued.draw)
             .chain(self.waiting.iter().copied().map(PendingDraw::Slot))
             .collect();
         let listed = self.draws.len().saturating_add(self.waiting.len());
@@ -225,7 +225,9 @@ impl State {
             .filter(|(_, deal)| deal.state != DealState::Held)
             .map(|(slot, _)| PendingDraw::Slot(slot));
         let needed: BTreeSet<PendingDraw> = unplaced.chain(open_slots).collect();
-        if queued.len() != listed || queued != needed {
+        let dues = self.draws.iter().map(|queued| queued.due);
+        let is_due_in_order = dues.chain([self.draws_due()]).is_sorted();
+        if queued.len() != listed || queued != needed || !is_due_in_order {
             return Err(Unsound::Queue);
         }
         Ok(())
