@@ -6,8 +6,11 @@
 pub mod adversary;
 pub mod cluster;
 pub mod content;
+pub mod detection;
 pub mod roots;
+pub mod scene;
 pub mod schedule;
 pub mod system;
+pub mod watch;
 
 pub use cluster::{Cluster, ClusterClient, ClusterConfig};
