@@ -134,14 +134,22 @@ pub struct Cluster {
 /// Where the ledger is on its machine.
 const LEDGER_FOLDER: &str = "/ledger";
 
+/// Owners who have credits: `owner`, and `owner 0` and so on.
+const OWNERS_MAX: usize = 8;
+
 /// Where the ledger begins.
 fn genesis(time: UnixMillis, parameters: Parameters) -> Genesis {
-    let treasury = key_of("treasury").public().into();
-    let all = Amount::from_micro(1_000_000_000_000);
+    let purse = Amount::from_micro(1_000_000_000_000);
+    let names = (0..OWNERS_MAX).map(|index| format!("owner {index}"));
+    let names = names.chain(["owner".to_owned()]);
+    let mut endowed: Vec<_> = names
+        .map(|name| (owner_keys(&name).account(), purse))
+        .collect();
+    endowed.sort_unstable();
     Genesis {
         time,
         parameters,
-        endowed: Bounded::new(vec![(treasury, all)]).expect("one account"),
+        endowed: Bounded::new(endowed).expect("few accounts"),
     }
 }
 
