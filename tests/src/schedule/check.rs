@@ -141,6 +141,10 @@ pub(super) async fn roots(cluster: &Cluster, board: &Board) {
     assert!(!groups.is_empty(), "a day without a group shows nothing");
     for id in groups {
         let group = group(cluster, id).await;
+        // Nobody has the root of a slot that nobody is drawn for yet.
+        if group.deals.iter().any(|deal| deal.holder().is_none()) {
+            continue;
+        }
         let mut slot_roots = Vec::new();
         for (slot, deal) in group.code.slots().zip(&group.deals) {
             let status = slot_status(client.network(), deal.node, id, slot).await;
