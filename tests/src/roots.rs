@@ -75,6 +75,29 @@ impl Checker {
         tree.root()
     }
 
+    /// The slot roots of the current revision, of which the ledger has the group root, from a node.
+    async fn committed(&self, node: NodeId) -> Vec<SlotRoot> {
+        let request = ControlRequest::Detail {
+            group: self.group.id,
+        };
+        let answer = self.peer.request(node, request.encode(), LIMIT).await;
+        let answer = ControlResponse::decode(&answer.expect("the node answers"));
+        let Ok(ControlResponse::Detail(signed)) = answer else {
+            panic!("expected the revision's detail, found {answer:?}");
+        };
+        let detail = signed.unverified();
+        assert_eq!(detail.revision, self.group.revision);
+        let root = group_root(&detail.slot_roots);
+        assert_eq!(root, Ok(self.group.revision.group_root));
+        detail.slot_roots.to_vec()
+    }
+
+    async fn check(&self, slot: SlotIndex, committed: &[SlotRoot]) {
+        let found = self.root(slot).await;
+        let (id, committed) = (self.group.id, committed[slot.index()]);
+        assert_eq!(found, committed, "I3: slot {slot} of {id} by its bytes");
+    }
+
     async fn leaf(
         &self,
         conn: &mut Pooled<SimPeer, SimRuntime>,
@@ -108,22 +131,22 @@ fn width(count: usize) -> u32 {
     u32::try_from(count).expect("bounded far below 2^32")
 }
 
-/// I3: the bytes in all slots of a group make the root that the ledger has.
+/// I3: the bytes in every slot that a node holds make the slot root that its group's revision commits to.
+/// Returns the slot roots, n of them.
 ///
 /// # Panics
 ///
-/// When they do not, or a node does not serve them.
-pub async fn check_group(cluster: &Cluster, owner: &SecretKey, id: GroupId) {
+/// When they do not, no slot is held, or a node does not serve them.
+pub async fn check_group(cluster: &Cluster, owner: &SecretKey, id: GroupId) -> Vec<SlotRoot> {
     let checker = Checker::new(cluster, owner, id).await;
-    let mut roots = Vec::new();
-    for slot in checker.group.code.slots() {
-        roots.push(checker.root(slot).await);
+    let deals = checker.group.code.slots().zip(&checker.group.deals);
+    let held: Vec<_> = deals.filter(|(_, deal)| deal.holder().is_some()).collect();
+    let (_, first) = held.first().expect("a slot is held");
+    let committed = checker.committed(first.node).await;
+    for (slot, _) in held {
+        checker.check(slot, &committed).await;
     }
-    let root = group_root(&roots).expect("a group's worth of slots");
-    assert_eq!(
-        root, checker.group.revision.group_root,
-        "I3: group {id} by its bytes"
-    );
+    committed
 }
 
 /// I3: the bytes in a slot make the slot root that its group's revision commits to.
@@ -134,19 +157,6 @@ pub async fn check_group(cluster: &Cluster, owner: &SecretKey, id: GroupId) {
 pub async fn check_slot(cluster: &Cluster, owner: &SecretKey, id: GroupId, slot: SlotIndex) {
     let checker = Checker::new(cluster, owner, id).await;
     let node = checker.group.deal(slot).expect("a slot of the group").node;
-    let request = ControlRequest::Detail { group: id }.encode();
-    let answer = checker.peer.request(node, request, LIMIT).await;
-    let answer = ControlResponse::decode(&answer.expect("the node answers"));
-    let Ok(ControlResponse::Detail(signed)) = answer else {
-        panic!("expected the revision's detail, found {answer:?}");
-    };
-    let detail = signed.unverified();
-    assert_eq!(detail.revision, checker.group.revision);
-    assert_eq!(
-        group_root(&detail.slot_roots),
-        Ok(checker.group.revision.group_root)
-    );
-    let committed = detail.slot_roots[slot.index()];
-    let found = checker.root(slot).await;
-    assert_eq!(found, committed, "I3: slot {slot} of {id} by its bytes");
+    let committed = checker.committed(node).await;
+    checker.check(slot, &committed).await;
 }
