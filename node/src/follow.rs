@@ -231,11 +231,9 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
             }
             Effect::GroupReleased(group) | Effect::GroupClosed { group, .. } => {
                 core.groups.forget(*group);
-                for slot in core.store.store().slots() {
-                    if slot.group == *group {
-                        core.proofs.end(slot);
-                        core.look_at(slot);
-                    }
+                for slot in core.work.known_of(*group) {
+                    core.proofs.end(slot);
+                    core.look_at(slot);
                 }
             }
             Effect::SlotMoved { slot, to, .. } => {
