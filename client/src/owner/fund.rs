@@ -1,6 +1,6 @@
 //! Paying for groups: what a new one gets into its escrow, and what is added while it is written to.
 
-use cairn_core::{Amount, ByteCount, Code};
+use cairn_core::{Amount, ByteCount, Code, GroupId};
 use cairn_ledger::group::term_price;
 use cairn_ledger::{Group, Ledger, LedgerError, LedgerStatus, TxBody};
 use cairn_net::Network;
@@ -67,12 +67,15 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
     /// # Errors
     ///
     /// [`LedgerError`]; the group is as it was.
-    pub(super) async fn keep_paid(&self, group: &Group) -> Result<(), LedgerError> {
+    pub(super) async fn keep_paid(&self, group: GroupId) -> Result<(), LedgerError> {
         let ledger = self.client.ledger();
         let status = ledger.status().await?;
-        if status.parameters.epoch_millis == 0 || !group.is_open() {
+        if status.parameters.epoch_millis == 0 {
             return Ok(());
         }
+        let Some(group) = ledger.group(group).await?.filter(Group::is_open) else {
+            return Ok(());
+        };
         let term = self
             .config
             .term_epochs
@@ -88,10 +91,15 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
         let balance = ledger.account(self.keys.account()).await?.balance;
         let wanted = lasting(self.config.escrow_epochs).saturating_sub(group.escrow.micro());
         let most = part(free_balance(&status, balance)).micro();
+        let epochs = u32::try_from(u64::from(term).saturating_sub(left)).unwrap_or(0);
+        let escrow = Amount::from_micro(wanted.min(most));
+        if epochs == 0 && escrow == Amount::ZERO {
+            return Ok(());
+        }
         let body = TxBody::GroupExtend {
             group: group.id,
-            epochs: u32::try_from(u64::from(term).saturating_sub(left)).unwrap_or(0),
-            escrow: Amount::from_micro(wanted.min(most)),
+            epochs,
+            escrow,
         };
         self.submit(body).await.map(|_| ())
     }

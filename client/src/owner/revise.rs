@@ -90,13 +90,7 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
     /// written is committed to all the same.
     async fn look_after(&self, writer: &Arc<Writer<R::Disk>>) {
         let group = writer.opened.group;
-        let kept = async {
-            match self.client.ledger().group(group).await? {
-                Some(found) => self.keep_paid(&found).await,
-                None => Ok(()),
-            }
-        };
-        if let Err(error) = kept.await {
+        if let Err(error) = self.keep_paid(group).await {
             tracing::warn!(%group, %error, "the group's escrow or term is not renewed");
         }
     }
