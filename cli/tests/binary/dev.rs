@@ -328,6 +328,19 @@ fn i8_nothing_that_the_network_keeps_holds_a_name_or_a_content() {
     assert!(bytes > 2 * 50_000 * words.len(), "the shards are there");
 }
 
+/// Compares shapes with those of a golden file. Set `CAIRN_WRITE_REFERENCE=1` to write the file anew.
+pub(crate) fn check_golden(golden: &Path, shapes: &serde_json::Map<String, Value>) {
+    let made = serde_json::to_string_pretty(shapes).unwrap() + "\n";
+    if std::env::var_os("CAIRN_WRITE_REFERENCE").is_some() {
+        std::fs::write(golden, &made).unwrap();
+    }
+    let kept = std::fs::read_to_string(golden).unwrap_or_default();
+    assert_eq!(
+        kept, made,
+        "run with CAIRN_WRITE_REFERENCE=1 to write it anew"
+    );
+}
+
 /// What a JSON value is made of: names and types, the items of a list as the first one is.
 pub(crate) fn shape(value: &Value) -> Value {
     match value {
@@ -478,13 +491,5 @@ fn the_shapes_of_json_are_those_of_the_golden_file() {
     let error = network.run(&["--json", "get", link, text(&cairn.path("gone"))]);
     take("error", &serde_json::from_str(&error.err).unwrap());
     network.stop();
-    let made = serde_json::to_string_pretty(&shapes).unwrap() + "\n";
-    if std::env::var_os("CAIRN_WRITE_REFERENCE").is_some() {
-        std::fs::write(&golden, &made).unwrap();
-    }
-    let kept = std::fs::read_to_string(&golden).unwrap_or_default();
-    assert_eq!(
-        kept, made,
-        "run with CAIRN_WRITE_REFERENCE=1 to write it anew"
-    );
+    check_golden(&golden, &shapes);
 }

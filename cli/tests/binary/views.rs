@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::cairn::{Cairn, until};
-use crate::dev::{Network, content, shape, stat, text, wait_complete};
+use crate::dev::{Network, check_golden, content, shape, stat, text, wait_complete};
 
 /// A network with a file on it that all four nodes have proven.
 struct Proven<'a> {
@@ -298,13 +298,5 @@ fn the_shapes_of_views_are_those_of_the_golden_file() {
     let made: Value = serde_json::from_str(&std::fs::read_to_string(&receipt).unwrap()).unwrap();
     take("durability receipt", &made);
     proven.network.stop();
-    let made = serde_json::to_string_pretty(&shapes).unwrap() + "\n";
-    if std::env::var_os("CAIRN_WRITE_REFERENCE").is_some() {
-        std::fs::write(&golden, &made).unwrap();
-    }
-    let kept = std::fs::read_to_string(&golden).unwrap_or_default();
-    assert_eq!(
-        kept, made,
-        "run with CAIRN_WRITE_REFERENCE=1 to write it anew"
-    );
+    check_golden(&golden, &shapes);
 }
