@@ -3,8 +3,10 @@
 //! Rules: a capability is checked once, when it is presented, against the owner that the ledger
 //! has for its group; its expiry and scope on each request. A node that has a deal in the group
 //! and has not caught up with its revision may read without one: it presents a capability that it
-//! issued itself, which has no force of its own. A segment record counts when its signer is the
-//! owner or the holder of the write capability presented, which is the peer.
+//! issued itself, which has no force of its own. It gets no shard that it must have of itself: one
+//! of the revision that it acknowledged, or that it is still to prove in this epoch. A segment
+//! record counts when its signer is the owner or the holder of the write capability presented,
+//! which is the peer.
 
 use std::sync::Arc;
 
@@ -14,9 +16,12 @@ use cairn_core::{
 };
 use cairn_ledger::group::Group;
 use cairn_ledger::port::Ledger;
+use cairn_net::Network;
 use cairn_runtime::Runtime;
 
+use crate::core::Core;
 use crate::groups::{Age, Groups, is_catching_up};
+use crate::store::ShardPlace;
 
 /// A refusal, as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +117,32 @@ impl Access {
                 "present a capability for the group first",
             )),
         }
+    }
+
+    /// The group, when the peer may read the shard. A node that catches up may not where the shard
+    /// is one that it must have of itself: it could answer challenges from its siblings.
+    pub(crate) async fn allow_shard<R: Runtime, N: Network, L: Ledger>(
+        &self,
+        core: &Core<R, N, L>,
+        shard: ShardPlace,
+    ) -> Result<Arc<Group>, Refusal> {
+        let id = shard.slot.group;
+        let group = self
+            .allow(&core.groups, &core.runtime, (id, Right::Read))
+            .await?;
+        let must_have = |group: &Group| {
+            self.granted == Granted::Sibling(id)
+                && shard.segment.get() < core.proofs.owed_segments(group, self.peer)
+        };
+        if !must_have(&group) {
+            return Ok(group);
+        }
+        let group = find(&core.groups, id, Age::Fresh).await?;
+        if must_have(&group) {
+            let text = "the node acknowledged the shard, or is to prove it";
+            return Err(Refusal::new(ErrorCode::NotAuthorised, text));
+        }
+        Ok(group)
     }
 
     /// Whether a segment record with that signer may be put.

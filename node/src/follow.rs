@@ -266,9 +266,9 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
                 core.proofs.judged(*epoch, *verdict);
                 look_at_waiting(core);
             }
+            Effect::Judged { node, epoch, .. } => core.proofs.other_judged(*node, *epoch),
             Effect::NodeChanged(_)
             | Effect::TxDone { .. }
-            | Effect::Judged { .. }
             | Effect::Paid { .. }
             | Effect::BountyPaid { .. }
             | Effect::Slashed { .. }
@@ -476,8 +476,9 @@ async fn reach<R: Runtime, N: Network, L: Ledger>(
 }
 
 /// Catches a slot up. What we acknowledged and can't have again at once is declared lost: siblings
-/// serve only those who have not acknowledged, so that nobody answers challenges from them. The
-/// shards that are here stay, and the slot is acknowledged anew when the others are back.
+/// serve nothing that was acknowledged or is to be proven, so that nobody answers challenges from
+/// them. The shards that are here stay, and the slot is acknowledged anew when the others are back:
+/// at the earliest once our proof of this epoch is judged, or the epoch over.
 async fn bring_up<R: Runtime, N: Network, L: Ledger>(
     core: &Arc<Core<R, N, L>>,
     slot: SlotRef,

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use cairn_core::{EpochNumber, RevisionNumber};
+use cairn_core::{EpochNumber, NodeId, RevisionNumber};
 use cairn_ledger::Verdict;
 use cairn_ledger::epoch::Frozen;
+use cairn_ledger::group::{Deal, Group};
 use cairn_ledger::port::{Ledger, LedgerError, LedgerStatus, challenge_of, submit_proof_of};
 use cairn_ledger::tx::SlotRef;
 use cairn_net::Network;
@@ -65,6 +66,9 @@ struct ProofState {
     clock: Clock,
     /// What our proof of it was found to be.
     verdict: Option<Verdict>,
+    /// Other nodes whose proofs of it are judged, as far as we have heard: at most those that the
+    /// ledger has.
+    judged: BTreeSet<NodeId>,
     /// Slots that are not ours any more, and the epoch in which we saw that.
     leaving: BTreeMap<SlotRef, EpochNumber>,
     /// Slots whose group we saw end.
@@ -87,6 +91,7 @@ impl Proofs {
                 Clock::Runs(status.epoch, length)
             };
             state.verdict = None;
+            state.judged.clear();
         }
         self.woken.notify_one();
     }
@@ -99,6 +104,7 @@ impl Proofs {
         {
             *epoch = number;
             state.verdict = None;
+            state.judged.clear();
         }
     }
 
@@ -112,6 +118,44 @@ impl Proofs {
         let mut state = self.state();
         if matches!(state.clock, Clock::Runs(epoch, _) if epoch == number) {
             state.verdict = Some(verdict);
+        }
+    }
+
+    /// The proof of another node is judged: until the next epoch nobody asks it for more.
+    pub(crate) fn other_judged(&self, node: NodeId, number: EpochNumber) {
+        let mut state = self.state();
+        if matches!(state.clock, Clock::Runs(epoch, _) if epoch == number) {
+            state.judged.insert(node);
+        }
+    }
+
+    /// How many segments of a group, from 0 on, a node with a slot of it must have of itself:
+    /// those of the revision that it acknowledged, and of the one that it is still to prove. If its
+    /// siblings served them, it need not keep them.
+    pub(crate) fn owed_segments(&self, group: &Group, node: NodeId) -> u32 {
+        // A challenge is of revisions that the ledger has.
+        let segments = |number| {
+            let revision = group.revision_at(number);
+            revision.map_or(0, |revision| revision.segment_count)
+        };
+        let deals = group.deals.iter().filter(|deal| deal.node == node);
+        let owed = deals.map(|deal| {
+            let to_prove = self.to_prove(deal);
+            segments(deal.acknowledged).max(segments(to_prove))
+        });
+        owed.max().unwrap_or(0)
+    }
+
+    /// What a deal's node may still have to prove of it in this epoch.
+    fn to_prove(&self, deal: &Deal) -> RevisionNumber {
+        let state = self.state();
+        match state.clock {
+            Clock::Off => RevisionNumber::ZERO,
+            Clock::Unknown => deal.frozen.revision,
+            // Of an epoch that we have not heard of.
+            Clock::Runs(epoch, _) if deal.frozen.epoch > epoch => deal.frozen.revision,
+            Clock::Runs(..) if state.judged.contains(&deal.node) => RevisionNumber::ZERO,
+            Clock::Runs(epoch, _) => deal.frozen.at(epoch, deal.acknowledged),
         }
     }
 

@@ -260,7 +260,7 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
     }
 
     async fn may_get(&mut self, shard: ShardPlace) -> Result<(), Refusal> {
-        let group = self.group(shard.slot.group, Right::Read).await?;
+        let group = self.access.allow_shard(self.core, shard).await?;
         if self.core.store.store().slot_figures(shard.slot).is_none() {
             // A slot that we have had is served until it is dropped, to whoever catches up.
             self.ours(group, shard.slot.slot).await?;

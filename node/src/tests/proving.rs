@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use cairn_core::{EpochNumber, NodeId};
+use bytes::BytesMut;
+use cairn_core::message::{ShardRange, WithRecord};
+use cairn_core::{Bounded, EpochNumber, ErrorCode, NodeId, SegmentNumber, SlotIndex};
 use cairn_ledger::port::{Ledger, submit_body};
-use cairn_ledger::tx::TxBody;
+use cairn_ledger::tx::{SlotRef, TxBody};
 use cairn_ledger::{Parameters, Standing, Verdict};
+use cairn_net::DhtMode;
+use cairn_net::data::{DataError, ShardWanted};
+use cairn_net::pool::{DataPool, PoolLimits};
 
 use super::cluster::{Cluster, dev4, run};
 
@@ -149,7 +154,7 @@ fn i5_a_node_that_drains_proves_what_it_had_until_it_need_not() {
 }
 
 #[test]
-fn a_node_that_lost_its_disk_proves_as_soon_as_it_has_its_shards_again() {
+fn a_node_that_lost_its_disk_gets_nothing_from_siblings_until_it_need_not_prove_it() {
     run(63, async |sim| {
         let mut cluster = holding(sim).await;
         let holder = cluster.holders().await[0];
@@ -157,9 +162,107 @@ fn a_node_that_lost_its_disk_proves_as_soon_as_it_has_its_shards_again() {
         // Its disk is lost after the next epoch has frozen the slot.
         cluster.crash(index);
         border(&cluster).await;
+        let now = epoch(&cluster).await;
         cluster.wipe(index).await;
         cluster.sim.sleep(EPOCH / 2).await;
+        assert_eq!(standing(&cluster, holder).await.verdict_of(now), None);
+        assert_eq!(cluster.group().await.deals[0].acknowledged.get(), 0);
+        let handle = cluster.nodes[index].handle.as_ref().unwrap();
+        assert_eq!(handle.status().await.unwrap().store.shard_count, 0);
+        // In the next one it has nothing to prove, and gets all.
+        next_epoch(&cluster).await;
         assert_proven(&cluster, index).await;
+        cluster.wait_acknowledged().await;
+        next_epoch(&cluster).await;
+        assert_proven(&cluster, index).await;
+    });
+}
+
+#[test]
+fn a_node_that_lost_its_disk_after_its_proof_has_its_shards_again_at_once() {
+    run(65, async |sim| {
+        let mut cluster = holding(sim).await;
+        let holder = cluster.holders().await[0];
+        let index = cluster.index_of(holder);
+        assert_proven(&cluster, index).await;
+        let now = epoch(&cluster).await;
+        cluster.wipe(index).await;
+        cluster
+            .wait("it says what it lost", async || {
+                cluster.group().await.deals[0].acknowledged.get() == 0
+            })
+            .await;
+        cluster.wait_acknowledged().await;
+        assert_eq!(epoch(&cluster).await, now);
+        next_epoch(&cluster).await;
+        assert_proven(&cluster, index).await;
+    });
+}
+
+/// What a slot's node that asks with its own capability is answered for a segment.
+async fn ask_as(cluster: &Cluster, index: usize, segment: u32) -> Result<(), ErrorCode> {
+    let node = &cluster.nodes[index];
+    let runtime = node.machine.runtime();
+    let peer = cluster.net.join(&runtime, node.id(), DhtMode::Client);
+    let pool = DataPool::new(peer, runtime, PoolLimits::DEFAULT);
+    let group = cluster.group().await;
+    let own = super::super::catch_up::source::own_capability(&node.key, &group);
+    let limit = Duration::from_secs(10);
+    let sibling = group.deals[1].node;
+    let mut conn = pool.take(sibling, &own, limit).await.unwrap();
+    let wanted = ShardWanted {
+        group: group.id,
+        slot: SlotIndex::new(1),
+        segment: SegmentNumber::new(segment),
+        range: ShardRange {
+            offset: 0,
+            bytes: 1024,
+        },
+        record: WithRecord::No,
+    };
+    let mut bytes = BytesMut::new();
+    let got = conn.get(&wanted, &mut bytes).await;
+    got.map(|_| ()).map_err(|error| match error {
+        DataError::Remote { code, .. } => code,
+        other => panic!("expected a refusal, found {other}"),
+    })
+}
+
+/// A sibling serves a node that lags what it lacks, and nothing that it has acknowledged or is to
+/// prove: not while it lags behind a revision, and not once it has declared the slot lost.
+#[test]
+fn i5_a_sibling_serves_nothing_that_is_to_be_proven() {
+    run(66, async |sim| {
+        let mut cluster = holding(sim).await;
+        let holder = cluster.holders().await[0];
+        let index = cluster.index_of(holder);
+        let key = cluster.nodes[index].key.clone();
+        let slot = SlotRef {
+            group: cluster.owner.group,
+            slot: SlotIndex::new(0),
+        };
+        // It is away when a segment comes, and its machine does as its owner wants.
+        cluster.crash(index);
+        cluster.nodes[index].machine.restart();
+        cluster.upload(90_000, &[0]).await;
+        cluster.revise(&[], &[0]).await;
+        border(&cluster).await;
+        assert_eq!(
+            ask_as(&cluster, index, 0).await,
+            Err(ErrorCode::NotAuthorised)
+        );
+        assert_eq!(ask_as(&cluster, index, 1).await, Ok(()));
+        let slots = Bounded::new(vec![slot]).unwrap();
+        let body = TxBody::DeclareLoss { slots };
+        submit_body(&cluster.ledger, &key, body).await.unwrap();
+        assert_eq!(
+            ask_as(&cluster, index, 0).await,
+            Err(ErrorCode::NotAuthorised)
+        );
+        assert_eq!(ask_as(&cluster, index, 1).await, Ok(()));
+        // Nothing is asked of it any more.
+        border(&cluster).await;
+        assert_eq!(ask_as(&cluster, index, 0).await, Ok(()));
     });
 }
 
