@@ -278,9 +278,14 @@ pub(crate) async fn prove_on<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R
                 // Another epoch is open.
                 () = core.proofs.woken.notified() => {}
             }
-            wait = (wait * 2).min(core.pacing.retry_delay_max);
+            wait = longer(wait, core.pacing.retry_delay_max, length);
         }
     }
+}
+
+/// The wait after one that was in vain: no long part of a short epoch.
+fn longer(wait: Duration, wait_max: Duration, length: Duration) -> Duration {
+    (wait * 2).min(wait_max).min(length / PROVE_PARTS)
 }
 
 /// A random time within the part of an epoch in which nodes prove.
@@ -381,6 +386,14 @@ mod tests {
             group: GroupId::new(Digest::of(b"group")),
             slot: SlotIndex::new(1),
         }
+    }
+
+    #[test]
+    fn no_wait_takes_long_of_a_short_epoch() {
+        let [second, minute, hour] = [1, 60, 3_600].map(Duration::from_secs);
+        assert_eq!(longer(second, minute, hour), 2 * second);
+        assert_eq!(longer(40 * second, minute, hour), minute);
+        assert_eq!(longer(second, minute, 16 * second), second);
     }
 
     #[test]
