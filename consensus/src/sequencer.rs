@@ -160,6 +160,16 @@ impl<R: Runtime> Sequencer<R> {
         self.owner.core.declare_lost(node).await
     }
 
+    /// Checks everything that must hold of the state, conservation of credits (I4) first, in time
+    /// proportional to its size. No block is made meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`cairn_ledger::state::Unsound`] names the first that does not hold.
+    pub fn audit(&self) -> Result<(), cairn_ledger::state::Unsound> {
+        self.owner.core.read(cairn_ledger::State::audit)
+    }
+
     /// Answers an encoded [`cairn_ledger::LedgerRequest`] of a peer, whoever it is and however
     /// malformed, with an encoded [`cairn_ledger::LedgerResponse`]. What one peer gets is bounded
     /// (docs/protocol/ledger.md#admission).
