@@ -7,6 +7,7 @@ pub mod adversary;
 pub mod cluster;
 pub mod content;
 pub mod roots;
+pub mod scene;
 pub mod schedule;
 pub mod system;
 

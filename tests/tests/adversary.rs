@@ -3,14 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_client::UploadError;
 use cairn_client::read::{ReadError, SlotReadFailure};
-use cairn_client::upload::{EntryMeta, EntryMetaKind, PutFailure, reader_source};
-use cairn_client::{EntryPath, Link, UploadError, UploadOptions, UploadProgress};
-use cairn_core::{
-    Capability, CapabilityLink, ErrorCode, GroupId, NodeId, Profile, Right, Scope, SlotIndex,
-    UnixMillis,
-};
-use cairn_ledger::Ledger;
+use cairn_client::upload::PutFailure;
+use cairn_core::{ErrorCode, SlotIndex};
 use cairn_net::{DataError, Pace, RealLimits};
 use cairn_runtime::Sim;
 use cairn_tests::adversary::peers::{
@@ -20,124 +16,19 @@ use cairn_tests::adversary::{
     DropsAfterReceipt, FalseReceipts, FlipsBits, ForgesDetails, ForgesRecords, LyingNode,
     ServesOther, SlowLoris, TruncatesStreams,
 };
-use cairn_tests::cluster::{ClusterConfig, ClusterOwner, owner_keys};
+use cairn_tests::cluster::{ClusterConfig, owner_keys};
 use cairn_tests::content::Content;
-use cairn_tests::{Cluster, roots};
+use cairn_tests::roots;
+use cairn_tests::scene::{Got, SLOTS, Scene, upload};
 use tokio::io::AsyncReadExt;
-
-/// Slots of the groups here: 4-of-8.
-const SLOTS: usize = 8;
-
-/// Eight nodes and an owner with two files of one segment each.
-struct Scene {
-    cluster: Cluster,
-    owner: ClusterOwner,
-    group: GroupId,
-    links: Vec<(Link, Content)>,
-}
-
-impl Scene {
-    async fn new(sim: Sim, nodes: usize) -> Self {
-        let cluster = Cluster::start(sim, ClusterConfig::new(nodes)).await;
-        let (_machine, owner) = cluster.world.owner("owner", Profile::Dev8);
-        let mut links = Vec::new();
-        for seed in 0..2 {
-            let content = Content {
-                seed,
-                bytes: 700_000,
-            };
-            let link = upload(&owner, content).await.expect("all are honest");
-            links.push((link, content));
-        }
-        let group = links[0].0.groups().next().expect("a group");
-        let scene = Self {
-            cluster,
-            owner,
-            group,
-            links,
-        };
-        scene.wait_acknowledged(Duration::from_secs(600)).await;
-        scene
-    }
-
-    /// Waits until every slot is at the newest revision.
-    async fn wait_acknowledged(&self, limit: Duration) {
-        let caught_up = async || {
-            let group = self.cluster.sequencer().group(self.group).await;
-            let group = group.expect("it answers").expect("the group is open");
-            group
-                .deals
-                .iter()
-                .all(|deal| deal.acknowledged == group.revision.number)
-        };
-        self.cluster.wait("every slot", limit, caught_up).await;
-    }
-
-    async fn holder(&self, slot: usize) -> NodeId {
-        let group = self.cluster.sequencer().group(self.group).await;
-        group.expect("it answers").expect("it is open").deals[slot].node
-    }
-
-    /// Turns the holders of these slots into liars.
-    async fn corrupt(&mut self, slots: &[usize], liar: &Arc<dyn LyingNode>) -> Vec<NodeId> {
-        let mut liars = Vec::new();
-        for slot in slots {
-            let node = self.holder(*slot).await;
-            let index = self.cluster.index_of(node).expect("one of ours");
-            self.cluster.corrupt(index, Arc::clone(liar)).await;
-            liars.push(node);
-        }
-        liars
-    }
-
-    /// A capability of the owner's for another peer.
-    fn capability(&self, holder: NodeId) -> Capability {
-        let link = CapabilityLink {
-            scope: Scope::Group(self.group),
-            right: Right::Read,
-            holder: holder.key(),
-            expires_at: UnixMillis::new(u64::MAX),
-        };
-        Capability::issue(link, owner_keys("owner").identity())
-    }
-}
-
-async fn upload(owner: &ClusterOwner, content: Content) -> Result<Link, UploadError> {
-    let meta = EntryMeta {
-        path: EntryPath::new("file").expect("a short name"),
-        kind: EntryMetaKind::File,
-        mode: 0o644,
-        modified_ms: 0,
-    };
-    let source = reader_source(meta, std::io::Cursor::new(content.make()));
-    let progress = |_: &UploadProgress| {};
-    let done = owner.upload(source, UploadOptions::default(), progress);
-    done.await.map(|uploaded| uploaded.link)
-}
 
 fn run(seed: u64, test: impl AsyncFnOnce(Sim)) {
     Sim::new(seed).run(test);
 }
 
-/// What a read of the whole file gives a reader who knows nothing yet, and whom it names.
-async fn read(
-    scene: &Scene,
-    reader: &str,
-    file: usize,
-) -> (Result<bool, ReadError>, Vec<NodeId>, Duration) {
-    let (_machine, client) = scene.cluster.world.client(reader);
-    let begun = scene.cluster.world.sim.elapsed();
-    let (link, content) = &scene.links[file];
-    let got = async {
-        let opened = client.open(link).await?;
-        let only = opened.only_file().expect("one file was uploaded");
-        let bytes = u64::try_from(content.bytes).expect("a small file");
-        only.read_range(0, bytes).await
-    };
-    let got = got.await.map(|bytes| bytes[..] == content.make()[..]);
-    let named = client.faults().iter().map(|fault| fault.node).collect();
-    let took = scene.cluster.world.sim.elapsed() - begun;
-    (got, named, took)
+/// Nodes and an owner with two files.
+async fn scene(sim: Sim, nodes: usize) -> Scene {
+    Scene::new(sim, ClusterConfig::new(nodes), &[700_000; 2]).await
 }
 
 /// What a slot's failure looks like when it is this adversary's.
@@ -147,18 +38,18 @@ type IsCaught = fn(&SlotReadFailure) -> bool;
 fn lies_are_caught_and_named(seed: u64, liar: impl LyingNode + 'static, is_caught: IsCaught) {
     run(seed, async |sim| {
         let liar: Arc<dyn LyingNode> = Arc::new(liar);
-        let mut scene = Scene::new(sim, SLOTS).await;
+        let mut scene = scene(sim, SLOTS).await;
         let mut liars = scene.corrupt(&[0, 1, 3, 6], &liar).await;
-        let (got, named, took) = read(&scene, "first reader", 0).await;
-        assert_eq!(got, Ok(true), "{liar:?}: a wrong byte");
+        let Got { right, named, took } = scene.read("first reader", 0).await;
+        assert_eq!(right, Ok(true), "{liar:?}: a wrong byte");
         assert!(took < Duration::from_secs(30), "{liar:?}: {took:?}");
         for node in named {
             assert!(liars.contains(&node), "{liar:?}: an honest node is named");
         }
         liars.extend(scene.corrupt(&[4], &liar).await);
-        let (got, named, took) = read(&scene, "second reader", 0).await;
-        let Err(ReadError::TooFewSlots { missing, .. }) = got else {
-            panic!("{liar:?}: expected that too few slots are left, found {got:?}");
+        let Got { right, named, took } = scene.read("second reader", 0).await;
+        let Err(ReadError::TooFewSlots { missing, .. }) = right else {
+            panic!("{liar:?}: expected that too few slots are left, found {right:?}");
         };
         assert!(took < Duration::from_secs(60), "{liar:?}: {took:?}");
         assert_eq!(missing.len(), 5, "{liar:?}: {missing:?}");
@@ -236,7 +127,7 @@ fn i1_drops_after_receipt() {
 fn i1_false_receipts() {
     run(7, async |sim| {
         let liar: Arc<dyn LyingNode> = Arc::new(FalseReceipts);
-        let mut scene = Scene::new(sim, SLOTS).await;
+        let mut scene = scene(sim, SLOTS).await;
         scene.corrupt(&[2], &liar).await;
         let more = Content {
             seed: 9,
@@ -262,7 +153,7 @@ fn i1_false_receipts() {
 fn i3_catches_up_among(seed: u64, liar: impl LyingNode + 'static) {
     run(seed, async |sim| {
         let liar: Arc<dyn LyingNode> = Arc::new(liar);
-        let mut scene = Scene::new(sim, SLOTS).await;
+        let mut scene = scene(sim, SLOTS).await;
         scene.corrupt(&[1, 2, 7], &liar).await;
         let wiped = scene.holder(0).await;
         let index = scene.cluster.index_of(wiped).expect("one of ours");
@@ -328,7 +219,7 @@ fn i3_catches_up_among_drops_after_receipt() {
 #[test]
 fn i3_a_redrawn_slot_needs_no_owner() {
     run(21, async |sim| {
-        let mut scene = Scene::new(sim, SLOTS + 1).await;
+        let mut scene = scene(sim, SLOTS + 1).await;
         scene.cluster.world.sim.machine("owner").crash();
         let lost = scene.holder(3).await;
         let index = scene.cluster.index_of(lost).expect("one of ours");
@@ -354,16 +245,16 @@ fn i3_a_redrawn_slot_needs_no_owner() {
             scene.cluster.crash(index);
         }
         for file in 0..2 {
-            let (got, _, _) = read(&scene, "reader", file).await;
-            assert_eq!(got, Ok(true));
+            let got = scene.read("reader", file).await;
+            assert_eq!(got.right, Ok(true));
         }
     });
 }
 
 /// What an honest reader gets while a node is under attack.
 async fn assert_unimpressed(scene: &Scene, reader: &str) {
-    let (got, named, took) = read(scene, reader, 1).await;
-    assert_eq!(got, Ok(true));
+    let Got { right, named, took } = scene.read(reader, 1).await;
+    assert_eq!(right, Ok(true));
     assert_eq!(named, []);
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
@@ -371,7 +262,7 @@ async fn assert_unimpressed(scene: &Scene, reader: &str) {
 #[test]
 fn i9_sends_garbage() {
     run(31, async |sim| {
-        let scene = Scene::new(sim, SLOTS).await;
+        let scene = scene(sim, SLOTS).await;
         let mut hostile = Hostile::join(&scene.cluster.world, "hostile");
         let node = scene.holder(0).await;
         SendsGarbage { count: 200 }.attack(&mut hostile, node).await;
@@ -386,7 +277,7 @@ fn i9_sends_garbage() {
 #[test]
 fn i9_hoards_streams() {
     run(32, async |sim| {
-        let scene = Scene::new(sim, SLOTS).await;
+        let scene = scene(sim, SLOTS).await;
         let hostile = Hostile::join(&scene.cluster.world, "hostile");
         let node = scene.holder(0).await;
         let begun = scene.cluster.world.sim.elapsed();
@@ -404,7 +295,7 @@ fn i9_hoards_streams() {
 #[test]
 fn i9_never_reads() {
     run(33, async |sim| {
-        let scene = Scene::new(sim, SLOTS).await;
+        let scene = scene(sim, SLOTS).await;
         let hostile = Hostile::join(&scene.cluster.world, "hostile");
         let target = Target {
             node: scene.holder(0).await,
@@ -434,7 +325,7 @@ fn i9_never_reads() {
 #[test]
 fn i9_sends_slowly() {
     run(34, async |sim| {
-        let scene = Scene::new(sim, SLOTS).await;
+        let scene = scene(sim, SLOTS).await;
         let hostile = Hostile::join(&scene.cluster.world, "hostile");
         let node = scene.holder(0).await;
         let attack = SendsSlowly {
@@ -450,7 +341,7 @@ fn i9_sends_slowly() {
 #[test]
 fn misuses_capabilities() {
     run(35, async |sim| {
-        let scene = Scene::new(sim, SLOTS).await;
+        let scene = scene(sim, SLOTS).await;
         let hostile = Hostile::join(&scene.cluster.world, "hostile");
         let target = Target {
             node: scene.holder(0).await,
