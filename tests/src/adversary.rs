@@ -5,18 +5,24 @@
 //! ([`peers`]) speaks the protocol, or what looks like it, to real nodes.
 //!
 //! Every adversary has a test in `tests/adversary.rs` that shows that it is caught and named, and
-//! that it costs nobody else anything. Still to come, with what they attack: `ProvesFromCache` and
-//! `OutsourcesShards` (epochs with proofs), `EquivocatesHead` (volume heads), `EclipsesPeer` (the
-//! real DHT).
+//! that it costs nobody else anything; those that lie in their proofs ([`DeletesShards`] and on) in
+//! `tests/proving.rs`. Still to come, with what they attack: `EquivocatesHead` (volume heads),
+//! `EclipsesPeer` (the real DHT).
 
 mod face;
 mod flow;
 mod nodes;
 pub mod peers;
+mod provers;
+pub mod proving;
 
 pub use face::{Face, FaceStream, Mask};
 pub use flow::Flow;
 pub use nodes::{
-    DropsAfterReceipt, FalseReceipts, FlipsBits, ForgesDetails, ForgesRecords, LyingNode, Served,
-    ServesOther, SlowLoris, TruncatesStreams,
+    DropsAfterReceipt, FalseReceipts, FlipsBits, ForgesDetails, ForgesRecords, LyingNode, Sent,
+    Served, ServesOther, SlowLoris, TruncatesStreams,
+};
+pub use provers::{
+    AcknowledgesAndDrops, DeletesShards, KeepsHashesOnly, Pretext, ProvesAnothersSlots,
+    ReplaysProofs,
 };

@@ -22,6 +22,7 @@ use cairn_node::{NodeConfig, NodeHandle, Pacing};
 use cairn_runtime::{Machine, Runtime, Sim, SimRuntime, Task};
 
 use crate::adversary::{Face, LyingNode, Mask};
+use crate::watch::{Seat, Trouble, Watch};
 
 /// The ledger as clients of a cluster reach it: over the network.
 pub type ClusterLedger = RemoteLedger<ControlTransport<SimPeer>>;
@@ -43,10 +44,12 @@ pub struct ClusterConfig {
     pub pacing: Pacing,
     /// How long a poll for effects waits on the ledger's side.
     pub poll_limit: Duration,
+    /// The numbers that the ledger runs by.
+    pub parameters: Parameters,
 }
 
 impl ClusterConfig {
-    /// `nodes` nodes of 1 GiB each.
+    /// `nodes` nodes of 1 GiB each, on a ledger without epochs.
     #[must_use]
     pub fn new(nodes: usize) -> Self {
         Self {
@@ -54,7 +57,20 @@ impl ClusterConfig {
             capacity: ByteCount::new(1 << 30),
             pacing: Pacing::default(),
             poll_limit: Duration::from_secs(20),
+            parameters: Parameters::default(),
         }
+    }
+
+    /// As [`Self::new`], with epochs of this length.
+    ///
+    /// # Panics
+    ///
+    /// When it is longer than any clock.
+    #[must_use]
+    pub fn with_epochs(nodes: usize, epoch: Duration) -> Self {
+        let mut config = Self::new(nodes);
+        config.parameters.epoch_millis = u64::try_from(epoch.as_millis()).expect("a short time");
+        config
     }
 }
 
@@ -106,21 +122,25 @@ pub struct Cluster {
     pub ledger_machine: Machine,
     /// The nodes.
     pub members: Vec<Member>,
+    /// Sees to it that no honest node is failed, on a ledger with epochs.
+    pub watch: Watch,
     config: ClusterConfig,
     sequencer: Option<Sequencer<SimRuntime>>,
     server: Option<Task<()>>,
+    seat: Seat,
+    watching: Option<Task<()>>,
 }
 
 /// Where the ledger is on its machine.
 const LEDGER_FOLDER: &str = "/ledger";
 
 /// Where the ledger begins.
-fn genesis(time: UnixMillis) -> Genesis {
+fn genesis(time: UnixMillis, parameters: Parameters) -> Genesis {
     let treasury = key_of("treasury").public().into();
     let all = Amount::from_micro(1_000_000_000_000);
     Genesis {
         time,
-        parameters: Parameters::default(),
+        parameters,
         endowed: Bounded::new(vec![(treasury, all)]).expect("one account"),
     }
 }
@@ -160,7 +180,9 @@ impl Cluster {
                 }
             })
             .collect();
-        let genesis = genesis(UnixMillis::from_unix(ledger_machine.runtime().now()));
+        let now = UnixMillis::from_unix(ledger_machine.runtime().now());
+        let genesis = genesis(now, config.parameters);
+        let watch = Watch::new(sim.clone());
         let world = World {
             sim,
             net,
@@ -171,9 +193,12 @@ impl Cluster {
             world,
             ledger_machine,
             members,
+            watch,
             config,
             sequencer: None,
             server: None,
+            seat: Seat::default(),
+            watching: None,
         };
         Sequencer::create(
             &cluster.ledger_machine.runtime(),
@@ -187,7 +212,24 @@ impl Cluster {
             cluster.start_node(index).await;
         }
         cluster.wait_for_nodes(config.nodes).await;
+        if config.parameters.epoch_millis > 0 {
+            cluster.begin_watch();
+        }
         cluster
+    }
+
+    /// From the next epoch on every node must prove.
+    fn begin_watch(&mut self) {
+        for member in &self.members {
+            self.watch.expect(member.id);
+        }
+        let world = &self.world;
+        let runtime = world.sim.machine("watch").runtime();
+        let id = NodeId::new(key_of("watch").public());
+        let peer = world.net.join(&runtime, id, DhtMode::Client);
+        let ledger = remote_ledger(peer, &[world.ledger_peer], world.ledger);
+        let following = self.watch.clone().follow(ledger, self.seat.clone());
+        self.watching = Some(runtime.spawn("watch", following));
     }
 
     async fn start_ledger(&mut self) {
@@ -203,7 +245,14 @@ impl Cluster {
             .join(&runtime, self.world.ledger_peer, DhtMode::Server);
         let serving = serve_ledger(runtime.clone(), peer, sequencer.clone());
         self.server = Some(runtime.spawn("ledger server", serving));
+        self.seat.take(Some(sequencer.clone()));
         self.sequencer = Some(sequencer);
+    }
+
+    /// Length of an epoch.
+    #[must_use]
+    pub const fn epoch(&self) -> Duration {
+        Duration::from_millis(self.config.parameters.epoch_millis)
     }
 
     /// What each node offers.
@@ -227,6 +276,7 @@ impl Cluster {
         self.ledger_machine.crash();
         self.server = None;
         self.sequencer = None;
+        self.seat.take(None);
         self.ledger_machine.restart();
         self.start_ledger().await;
     }
@@ -243,7 +293,12 @@ impl Cluster {
         let runtime = member.machine.runtime();
         let peer = self.world.net.join(&runtime, member.id, DhtMode::Server);
         let key = member.key.clone();
-        let peer = Face::new(peer, runtime.clone(), key, member.mask.clone());
+        let peer = Face::new(
+            peer,
+            runtime.clone(),
+            (key, self.world.ledger),
+            member.mask.clone(),
+        );
         let ledger = remote_ledger(peer.clone(), &[ledger_peer], self.world.ledger);
         let mut store = StoreConfig::new("/node".into(), config.capacity);
         store.floor = ByteCount::new(1 << 20);
@@ -264,24 +319,30 @@ impl Cluster {
         };
         let started = cairn_node::start(runtime, peer, ledger, node_config).await;
         member.handle = Some(started.expect("the node starts"));
+        self.watch.end(member.id);
     }
 
     /// Cuts the power of a node's machine.
     pub fn crash(&mut self, index: usize) {
         self.members[index].machine.crash();
         self.members[index].handle = None;
+        self.watch.begin(self.members[index].id, Trouble::Away);
     }
 
     /// Kills a node's process: what it wrote stays with the operating system.
     pub fn kill(&mut self, index: usize) {
         self.members[index].machine.kill();
         self.members[index].handle = None;
+        self.watch.begin(self.members[index].id, Trouble::Away);
     }
 
     /// Turns a node into a liar from its next start on, and starts it again: no stream of the
     /// honest node is left.
     pub async fn corrupt(&mut self, index: usize, liar: Arc<dyn LyingNode>) {
         self.kill(index);
+        if liar.lies_in_proofs() {
+            self.watch.convict(self.members[index].id);
+        }
         self.members[index].mask.put_on(liar);
         self.restart(index).await;
     }
@@ -301,6 +362,7 @@ impl Cluster {
 
     /// Empties the disk of a crashed node and starts it again.
     pub async fn restart_empty(&mut self, index: usize) {
+        self.watch.begin(self.members[index].id, Trouble::Lost);
         self.members[index].machine.wipe();
         self.world.net.forget_records(self.members[index].id);
         self.restart(index).await;

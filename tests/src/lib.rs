@@ -10,5 +10,6 @@ pub mod roots;
 pub mod scene;
 pub mod schedule;
 pub mod system;
+pub mod watch;
 
 pub use cluster::{Cluster, ClusterClient, ClusterConfig};

@@ -4,8 +4,8 @@
 //! The fault model is [`IMPAIRED_MAX`]: at no time are more nodes impaired - down, parted, wiped,
 //! damaged, lying, or lagging by the ledger - than a group of the narrowest code can lose. Within it
 //! every acknowledged byte must be readable (I1), nothing wrong may ever be read (I2), every slot
-//! must end at its committed root (I3), credits are conserved (I4), and nothing grows beyond its
-//! bound (I9).
+//! must end at its committed root (I3), credits are conserved after every block (I4), every node
+//! that is up and has lost nothing proves every epoch (I5), and nothing grows beyond its bound (I9).
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub struct DayConfig {
     pub read_gap: Duration,
     /// Largest file.
     pub file_bytes_max: usize,
+    /// Length of an epoch.
+    pub epoch: Duration,
 }
 
 impl DayConfig {
@@ -62,6 +64,7 @@ impl DayConfig {
             upload_gap: Duration::from_secs(1200),
             read_gap: Duration::from_secs(240),
             file_bytes_max: 1 << 20,
+            epoch: Duration::from_secs(3600),
         }
     }
 
@@ -73,6 +76,7 @@ impl DayConfig {
             fault_gap: Duration::from_secs(60),
             upload_gap: Duration::from_secs(120),
             read_gap: Duration::from_secs(30),
+            epoch: Duration::from_secs(360),
             ..Self::day(seed)
         }
     }
@@ -97,6 +101,8 @@ pub struct Tally {
     pub redrawn: u32,
     /// Nodes that lied for a while.
     pub liars: u32,
+    /// How often a node that was up and had lost nothing had to prove an epoch, and did.
+    pub proofs: u32,
 }
 
 /// A day that went well.
@@ -189,7 +195,8 @@ fn assert_same(first: &[TraceEvent], second: &[TraceEvent]) {
 fn run_in(sim: &Sim, config: DayConfig) -> DayReport {
     let _line = Reproduce(config);
     sim.run(async |sim| {
-        let mut cluster = Cluster::start(sim.clone(), ClusterConfig::new(config.nodes)).await;
+        let with_epochs = ClusterConfig::with_epochs(config.nodes, config.epoch);
+        let mut cluster = Cluster::start(sim.clone(), with_epochs).await;
         let board = Board::default();
         let supply = check::supply(&cluster).await;
         let owners = actors::start(&cluster, &board, config);
@@ -206,7 +213,8 @@ fn run_in(sim: &Sim, config: DayConfig) -> DayReport {
             supply,
             "I4: the supply changed"
         );
-        let tally = board.lock().tally;
+        let mut tally = board.lock().tally;
+        tally.proofs = cluster.watch.findings().honest_proofs;
         DayReport {
             tally,
             trace: sim.trace_digest(),

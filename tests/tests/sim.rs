@@ -20,9 +20,10 @@ fn assert_busy(report: &DayReport) {
     assert!(tally.faults > 20, "{tally:?}");
     assert!(tally.uploads > 10, "{tally:?}");
     assert!(tally.reads > 50, "{tally:?}");
+    assert!(tally.proofs > 500, "{tally:?}");
 }
 
-/// Forty nodes, a day: I1, I2, I3, I4 and I9 hold.
+/// Forty nodes, a day of 24 epochs: I1, I2, I3, I4, I5 and I9 hold.
 #[test]
 fn a_day_of_faults_among_forty_nodes() {
     let report = run_day(DayConfig::day(20_261_122));

@@ -10,21 +10,26 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use cairn_core::message::{ControlResponse, DataRequest, DataResponse};
+use cairn_client::ledger_transport::remote_ledger;
+use cairn_core::message::{ControlRequest, ControlResponse, DataRequest, DataResponse};
 use cairn_core::{
-    Bounded, ErrorCode, NodeId, Receipt, Record, SecretKey, SegmentRecord, Signed, SlotIndex,
+    Bounded, EpochNumber, ErrorCode, LedgerId, NodeId, Receipt, Record, SecretKey, SegmentRecord,
+    Signed, SlotIndex,
 };
+use cairn_ledger::{LedgerRequest, TxBody, challenge_of, submit_proof_of};
 use cairn_net::sim::{SimPeer, SimStream};
 use cairn_net::{
     DataConn, DataError, InboundRequest, NetError, Network, Pace, RecordKey, ServerConn,
     ShardWanted,
 };
+use cairn_proofs::Proof;
 use cairn_runtime::{Runtime, SimRuntime, Task};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::oneshot;
 
 use super::flow::Flowing;
 use super::nodes::{LyingNode, Served};
+use super::proving::Proving;
 
 /// Bytes in flight between a mask and the node behind it.
 const WINDOW_BYTES: usize = 64 << 10;
@@ -68,18 +73,25 @@ pub struct Face {
     peer: SimPeer,
     runtime: SimRuntime,
     key: SecretKey,
+    ledger: LedgerId,
     mask: Mask,
     answers: Arc<Mutex<Vec<Task<()>>>>,
 }
 
 impl Face {
-    /// The face of a node that joined as `peer` with `key`.
+    /// The face of a node that joined as `peer` with `key`, on `ledger`.
     #[must_use]
-    pub fn new(peer: SimPeer, runtime: SimRuntime, key: SecretKey, mask: Mask) -> Self {
+    pub fn new(
+        peer: SimPeer,
+        runtime: SimRuntime,
+        (key, ledger): (SecretKey, LedgerId),
+        mask: Mask,
+    ) -> Self {
         Self {
             peer,
             runtime,
             key,
+            ledger,
             mask,
             answers: Arc::default(),
         }
@@ -98,6 +110,54 @@ impl Face {
         };
         let task = self.runtime.spawn("mask", meeting.run());
         FaceStream::Masked(near, task)
+    }
+
+    /// Does what the liar does instead of what the node asks of the ledger; `false` when that is
+    /// the same.
+    async fn replace(&self, liar: &dyn LyingNode, peer: NodeId, message: &[u8]) -> bool {
+        let Ok(ControlRequest::Ledger(bytes)) = ControlRequest::decode(message) else {
+            return false;
+        };
+        match LedgerRequest::decode(&bytes) {
+            Ok(LedgerRequest::Prove { tx, witness }) if liar.lies_in_proofs() => {
+                let proof = Proof::decode(&witness).expect("an honest node's proof decodes");
+                let TxBody::ProofSubmit { epoch, .. } = tx.unverified().body else {
+                    return false;
+                };
+                self.prove(liar, peer, (epoch, proof)).await;
+                true
+            }
+            Ok(LedgerRequest::Submit(tx)) => {
+                let body = &tx.unverified().body;
+                matches!(body, TxBody::Acknowledge { .. }) && !liar.acknowledges()
+            }
+            _ => false,
+        }
+    }
+
+    /// Sends the proof that the liar sends for an honest one.
+    async fn prove(&self, liar: &dyn LyingNode, peer: NodeId, (of, proof): (EpochNumber, Proof)) {
+        let ledger = remote_ledger(self.peer.clone(), &[peer], self.ledger);
+        let us = NodeId::new(self.key.public());
+        let Ok(Some((epoch, challenge))) = challenge_of(&ledger, us).await else {
+            return;
+        };
+        if of != epoch {
+            // Another epoch has begun: the node sees that too.
+            return;
+        }
+        let proving = Proving {
+            epoch,
+            challenge,
+            key: self.key.clone(),
+            peer: self.peer.clone(),
+            runtime: self.runtime.clone(),
+            ledger: ledger.clone(),
+        };
+        if let Some(proof) = liar.prove(proof, proving).await {
+            let sent = submit_proof_of(&ledger, &self.key, epoch, &proof).await;
+            tracing::debug!(?sent, "a liar has proved");
+        }
     }
 
     /// Changes the answer to a control request on its way.
@@ -225,7 +285,7 @@ impl Meeting {
         let mut bytes = BytesMut::new();
         let looked_for = self.liar.look_for(wanted);
         let got = self.inward.get(&looked_for, &mut bytes).await?;
-        if !self.liar.keeps_shards() {
+        if !self.liar.keeps_shards() || !self.liar.has(wanted.segment) {
             return Err(DataError::Remote {
                 peer: NodeId::new(self.key.public()),
                 code: ErrorCode::NoSuchShard,
@@ -304,6 +364,11 @@ impl Network for Face {
         message: Vec<u8>,
         limit: Duration,
     ) -> Result<Vec<u8>, NetError> {
+        if let Some(liar) = self.mask.liar()
+            && self.replace(&*liar, peer, &message).await
+        {
+            return Err(NetError::Timeout { peer, limit });
+        }
         self.peer.request(peer, message, limit).await
     }
 

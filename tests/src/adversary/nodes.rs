@@ -1,6 +1,8 @@
 //! Nodes that lie about what they keep.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -9,8 +11,13 @@ use cairn_core::{
     Bounded, Digest, Receipt, SecretKey, SegmentNumber, SegmentRecord, Signed, SlotRoot,
 };
 use cairn_net::ShardWanted;
+use cairn_proofs::Proof;
 
 use super::Flow;
+use super::proving::Proving;
+
+/// The proof that a liar sends once it has it; none when it is silent.
+pub type Sent<'a> = Pin<Box<dyn Future<Output = Option<Proof>> + Send + 'a>>;
 
 /// What a node is about to serve for a get.
 #[derive(Clone, Debug)]
@@ -54,6 +61,29 @@ pub trait LyingNode: fmt::Debug + Send + Sync {
     /// Whether it keeps the shards for which it gives receipts.
     fn keeps_shards(&self) -> bool {
         true
+    }
+
+    /// Whether it has its shard of a segment that the node behind it keeps.
+    fn has(&self, segment: SegmentNumber) -> bool {
+        let _all = segment;
+        true
+    }
+
+    /// Whether what it proves or does not prove may be another thing than an honest node would.
+    fn lies_in_proofs(&self) -> bool {
+        false
+    }
+
+    /// Whether it acknowledges revisions that it has reached.
+    fn acknowledges(&self) -> bool {
+        true
+    }
+
+    /// What it sends for the proof that an honest node sends. Asked again within an epoch when it
+    /// sends none.
+    fn prove(&self, proof: Proof, proving: Proving) -> Sent<'_> {
+        let _honest = proving;
+        Box::pin(std::future::ready(Some(proof)))
     }
 
     /// How its bytes flow.

@@ -16,9 +16,13 @@ use crate::adversary::{
     TruncatesStreams,
 };
 use crate::cluster::Cluster;
+use crate::watch::Trouble;
 
 /// Longest time that a fault lasts before it is mended.
 const FAULT_TIME_MAX: Duration = Duration::from_secs(1_800);
+/// An epoch of this length is enough for a node to prove over a lossy link: what is lost costs half
+/// a minute each time.
+const LOSSY_EPOCH_MIN: Duration = Duration::from_secs(1_800);
 /// How long a lagging network is left alone before the next try to inject something.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -162,8 +166,18 @@ async fn begin(
                 .map(|index| cluster.members[*index].id)
                 .collect();
             cluster.world.net.part(&[&apart]);
+            let watch = &cluster.watch;
+            apart
+                .iter()
+                .for_each(|node| watch.begin(*node, Trouble::Away));
         }
-        Fault::BitRot => nodes.iter().for_each(|index| rot(cluster, rng, *index)),
+        Fault::BitRot => {
+            for index in &nodes {
+                let node = cluster.members[*index].id;
+                cluster.watch.begin(node, Trouble::Lost);
+                rot(cluster, rng, *index);
+            }
+        }
         Fault::DiskFull => {
             for index in &nodes {
                 let machine = &cluster.members[*index].machine;
@@ -171,20 +185,7 @@ async fn begin(
             }
         }
         Fault::ClockJump => nodes.iter().for_each(|index| jump(cluster, rng, *index)),
-        Fault::LossyLink => {
-            let lossy = Link {
-                latency: Duration::from_millis(300),
-                loss_per_million: 200_000,
-                reset_per_million: 1_000,
-                ..Link::DEFAULT
-            };
-            for index in &nodes {
-                cluster
-                    .world
-                    .net
-                    .set_links_of(cluster.members[*index].id, lossy);
-            }
-        }
+        Fault::LossyLink => nodes.iter().for_each(|index| fray(cluster, *index)),
         Fault::LedgerRestart => {
             cluster.restart_ledger().await;
             return None;
@@ -220,6 +221,21 @@ async fn lie(cluster: &mut Cluster, board: &Board, rng: &mut SimRng, nodes: &[us
         cluster.world.sim.note("liar", &[], name.as_bytes());
         cluster.corrupt(*index, liar).await;
         board.lock().tally.liars += 1;
+    }
+}
+
+/// Makes a node's links lose a part of what passes.
+fn fray(cluster: &Cluster, index: usize) {
+    let lossy = Link {
+        latency: Duration::from_millis(300),
+        loss_per_million: 200_000,
+        reset_per_million: 1_000,
+        ..Link::DEFAULT
+    };
+    let node = cluster.members[index].id;
+    cluster.world.net.set_links_of(node, lossy);
+    if cluster.epoch() < LOSSY_EPOCH_MIN {
+        cluster.watch.begin(node, Trouble::Away);
     }
 }
 
@@ -279,12 +295,18 @@ async fn mend(cluster: &mut Cluster, standing: &Standing) {
                 cluster.restart_empty(*index).await;
             }
         }
-        Fault::Partition => cluster.world.net.heal(),
+        Fault::Partition => {
+            cluster.world.net.heal();
+            for index in &standing.nodes {
+                cluster.watch.end(cluster.members[*index].id);
+            }
+        }
         Fault::BitRot => {
             for index in &standing.nodes {
                 if let Some(node) = cluster.members[*index].node() {
                     node.scrub().await.expect("scrub reads the whole store");
                 }
+                cluster.watch.end(cluster.members[*index].id);
             }
         }
         Fault::DiskFull => {
@@ -299,10 +321,9 @@ async fn mend(cluster: &mut Cluster, standing: &Standing) {
         }
         Fault::LossyLink => {
             for index in &standing.nodes {
-                cluster
-                    .world
-                    .net
-                    .set_links_of(cluster.members[*index].id, Link::DEFAULT);
+                let node = cluster.members[*index].id;
+                cluster.world.net.set_links_of(node, Link::DEFAULT);
+                cluster.watch.end(node);
             }
         }
         Fault::Redraw => {
@@ -343,5 +364,6 @@ pub(super) async fn mend_all(cluster: &mut Cluster, actors: &Actors) {
         if let Some(node) = cluster.members[index].node() {
             node.scrub().await.expect("scrub reads the whole store");
         }
+        cluster.watch.end(cluster.members[index].id);
     }
 }
