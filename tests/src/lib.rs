@@ -6,6 +6,7 @@
 pub mod adversary;
 pub mod cluster;
 pub mod content;
+pub mod detection;
 pub mod roots;
 pub mod scene;
 pub mod schedule;
