@@ -3,15 +3,21 @@
 //!
 //! The model: a node that lacks the share p of its bytes passes an epoch of c samples with
 //! (1 - p)^c, for samples are drawn by bytes, each for itself.
+//!
+//! Each run begins with the same state, in which the node keeps everything, and other seeds. In
+//! each epoch it is looked that the node is asked about all that it keeps, paid all that it earned
+//! when its proof is valid, and slashed and not paid when it is not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_core::message::ShardRange;
 use cairn_core::{
-    Amount, Bounded, ByteCount, Code, Digest, GroupId, GroupRevision, Height, NodeId, Record,
-    RevisionNumber, SecretKey, SegmentNumber, Signed, SlotIndex, SlotRoot, Text, UnixMillis,
+    AccountId, Amount, Bounded, ByteCount, Code, Digest, GroupId, GroupRevision, Height, NodeId,
+    Record, RevisionNumber, SecretKey, SegmentNumber, Signed, SlotIndex, SlotRoot, Text,
+    UnixMillis,
 };
 use cairn_ledger::block::Block;
+use cairn_ledger::group::epoch_price;
 use cairn_ledger::tx::{NodeTerms, SlotRef, SlotRevision, group_id};
 use cairn_ledger::{
     Effect, Genesis, Parameters, State, Tx, TxBody, Verdict, operator_consent, tx_id,
@@ -28,6 +34,20 @@ use crate::cluster::key_of;
 
 /// Length of an epoch: an hour.
 const EPOCH_MILLIS: u64 = 3_600_000;
+/// Epochs that each group is paid for: a year. A run takes some tens of them.
+const TERM_EPOCHS: u32 = 24 * 365;
+/// What nodes are paid per GiB and epoch.
+const PRICE: Amount = Amount::from_micro(1_000_000);
+/// What a group can pay out: far more than a node earns in a run.
+const ESCROW: Amount = Amount::from_micro(10_000_000);
+/// Collateral of each node: more than its slots lock.
+const COLLATERAL: Amount = Amount::from_micro(1_000_000);
+/// The owner has so much, for all of that.
+const PURSE: Amount = Amount::from_micro(1_000_000_000);
+/// An invalid proof costs this part of what is locked: a tenth.
+const SLASHED_PART: u64 = 10;
+/// Capacity of each slot, of which a node locks a part of the price.
+const SLOT_CAPACITY: ByteCount = ByteCount::new(64 << 20);
 /// Groups in which the node has a slot.
 const GROUPS: u64 = 3;
 /// Segments of each group.
@@ -140,17 +160,17 @@ impl Court {
     /// The node keeps a slot of each group, all acknowledged, in the first epoch.
     fn new(seed: u64) -> Self {
         let owner = key_of("owner");
-        let mut parameters = Parameters {
+        let parameters = Parameters {
             epoch_millis: EPOCH_MILLIS,
+            collateral_epochs: 4,
+            repair_epochs: 2,
             ..Parameters::default()
         };
-        // Runs are as long as they are.
-        parameters.lost_after_epochs = 0;
+        let endowed = vec![(owner.public().into(), PURSE)];
         let genesis = Genesis {
             time: UnixMillis::new(0),
             parameters,
-            endowed: Bounded::new(vec![(owner.public().into(), Amount::from_micro(1))])
-                .expect("one account"),
+            endowed: Bounded::new(endowed).expect("one account"),
         };
         let mut court = Self {
             state: State::genesis(&genesis).expect("it is well formed"),
@@ -169,8 +189,8 @@ impl Court {
         NodeId::new(self.node.public())
     }
 
-    /// Makes a block so long after the last one.
-    fn block(&mut self, millis: u64, txs: Vec<Signed<Tx>>, verdicts: Vec<Verdict>) {
+    /// Makes a block so long after the last one. What it did.
+    fn block(&mut self, millis: u64, txs: Vec<Signed<Tx>>, verdicts: Vec<Verdict>) -> Vec<Effect> {
         let mut seed = [0; 32];
         self.seeds.fill(&mut seed);
         let height = self.state.height().next();
@@ -184,11 +204,12 @@ impl Court {
             verdicts: Bounded::new(verdicts).expect("a few"),
         };
         let effects = self.state.apply(&block).expect("it follows the last one");
-        for effect in effects {
+        for effect in &effects {
             if let Effect::TxDone { result, .. } = effect {
-                assert_eq!(result, Ok(()), "the ledger does it");
+                assert_eq!(*result, Ok(()), "the ledger does it");
             }
         }
+        effects
     }
 
     /// The next transactions of an account.
@@ -212,7 +233,7 @@ impl Court {
             let name = Text::new(format!("place {index}")).expect("a short name");
             let terms = NodeTerms {
                 capacity: ByteCount::new(1 << 30),
-                price: Amount::ZERO,
+                price: PRICE,
                 network: name.clone(),
                 provider: name.clone(),
                 region: name,
@@ -224,17 +245,24 @@ impl Court {
             };
             self.sign(&key, vec![body])
         };
-        let txs = (0..code().shard_count()).flat_map(register).collect();
+        let nodes = 0..code().shard_count();
+        let txs = nodes.clone().flat_map(register).collect();
+        self.block(1, txs, Vec::new());
+        let put_down = |index| TxBody::NodeAddCollateral {
+            node: NodeId::new(key_of(&format!("node {index}")).public()),
+            amount: COLLATERAL,
+        };
+        let txs = self.sign(&self.owner, nodes.map(put_down).collect());
         self.block(1, txs, Vec::new());
     }
 
     fn open_groups(&mut self) -> Vec<GroupId> {
         let open = TxBody::GroupOpen {
             code: code(),
-            slot_capacity: ByteCount::new(64 << 20),
-            price_max: Amount::ZERO,
-            term_epochs: 1,
-            escrow: Amount::ZERO,
+            slot_capacity: SLOT_CAPACITY,
+            price_max: PRICE,
+            term_epochs: TERM_EPOCHS,
+            escrow: ESCROW,
         };
         let bodies = (0..GROUPS).map(|_| open.clone()).collect();
         let txs = self.sign(&self.owner, bodies);
@@ -285,6 +313,8 @@ impl Court {
         self.block(1, Vec::new(), Vec::new());
         let challenge = self.state.challenge(self.node_id());
         let challenge = challenge.expect("the seed is known");
+        let asked = challenge.slots().len();
+        assert_eq!(asked, self.keeper.slots.len(), "it is asked about all");
         let honest = prove(&challenge, &self.keeper).expect("it keeps everything");
         let proof = without(&challenge, honest, deleted).encode();
         let body = TxBody::ProofSubmit {
@@ -294,8 +324,42 @@ impl Court {
         let txs = self.sign(&self.node, vec![body]);
         let tx = txs.first().expect("one was signed").unverified();
         let verdict = self.state.judge(tx, &proof).expect("it can be judged");
-        self.block(1, txs, vec![verdict]);
+        let before = self.money();
+        let effects = self.block(1, txs, vec![verdict]);
+        self.check_money(verdict, before, &effects);
         verdict
+    }
+
+    /// The node's balance, its collateral, and how much of that its slots lock.
+    fn money(&self) -> [Amount; 3] {
+        let node = self.node_id();
+        let entry = self.state.node(node).expect("it is registered");
+        let balance = self.state.account(AccountId::new(node.key())).balance;
+        [balance, entry.collateral, entry.locked]
+    }
+
+    /// After a valid proof the node has all that it earned and its collateral, after an invalid one
+    /// less collateral and nothing for it.
+    fn check_money(&self, verdict: Verdict, before: [Amount; 3], effects: &[Effect]) {
+        let earned = self.keeper.slots.values().map(|kept| {
+            let bytes = ByteCount::new(kept.tree.sum());
+            epoch_price(bytes, PRICE).expect("a small price").micro()
+        });
+        let earned: u64 = earned.sum();
+        let [balance, collateral, locked] = before.map(Amount::micro);
+        let slot_collateral = self.state.collateral(SLOT_CAPACITY, PRICE).micro();
+        assert_eq!(locked, GROUPS * slot_collateral, "it was not slashed yet");
+        let slashed = GROUPS * (slot_collateral / SLASHED_PART);
+        let expected = match verdict {
+            Verdict::Valid => [balance + earned, collateral, locked],
+            _ => [balance, collateral - slashed, locked - slashed],
+        };
+        assert!(earned > 0 && slashed > 0, "something is at stake");
+        assert_eq!(
+            self.money().map(Amount::micro),
+            expected,
+            "{verdict:?}: {effects:?}"
+        );
     }
 }
 
@@ -367,7 +431,7 @@ pub struct Point {
 ///
 /// # Panics
 ///
-/// When an honest proof is not found valid.
+/// When an honest proof is not found valid, or the ledger does not pay or slash as a verdict asks.
 #[must_use]
 pub fn measure(seed: u64, runs: u32, deleted: f64, epochs: usize) -> Curve {
     let mut court = Court::new(seed);
@@ -379,8 +443,9 @@ pub fn measure(seed: u64, runs: u32, deleted: f64, epochs: usize) -> Curve {
         points: vec![Point::default(); epochs],
     };
     let nothing = BTreeSet::new();
+    let begin = court.state.clone();
     for _ in 0..runs {
-        // Whoever was found shows more until it has proved; so it is as at first.
+        court.state = begin.clone();
         assert_eq!(court.epoch(&nothing), Verdict::Valid, "all is kept");
         let (gone, bytes) = choose(&mut rng, shards.clone(), ratio(total, deleted));
         let passes = (1.0 - as_float(bytes) / as_float(total)).powi(SAMPLES_DEFAULT.into());
