@@ -14,7 +14,7 @@ use cairn_core::{
 };
 use cairn_ledger::genesis::{Genesis, Parameters};
 use cairn_ledger::tx::NodeTerms;
-use cairn_ledger::{Ledger, RemoteLedger};
+use cairn_ledger::{Ledger, RemoteLedger, TxBody, submit_body};
 use cairn_net::sim::{SimNet, SimPeer};
 use cairn_net::{DhtMode, Network};
 use cairn_node::store::{NoCache, StoreConfig};
@@ -61,7 +61,7 @@ impl ClusterConfig {
         }
     }
 
-    /// As [`Self::new`], with epochs of this length.
+    /// As [`Self::new`], with epochs of this length and collateral that each node puts down.
     ///
     /// # Panics
     ///
@@ -69,7 +69,12 @@ impl ClusterConfig {
     #[must_use]
     pub fn with_epochs(nodes: usize, epoch: Duration) -> Self {
         let mut config = Self::new(nodes);
-        config.parameters.epoch_millis = u64::try_from(epoch.as_millis()).expect("a short time");
+        config.parameters = Parameters {
+            epoch_millis: u64::try_from(epoch.as_millis()).expect("a short time"),
+            collateral_epochs: COLLATERAL_EPOCHS,
+            repair_epochs: REPAIR_EPOCHS,
+            ..config.parameters
+        };
         config
     }
 }
@@ -134,14 +139,35 @@ pub struct Cluster {
 /// Where the ledger is on its machine.
 const LEDGER_FOLDER: &str = "/ledger";
 
+/// Owners who have credits: `owner`, and `owner 0` and so on.
+const OWNERS_MAX: usize = 8;
+/// Who puts collateral down for the nodes.
+const TREASURY: &str = "treasury";
+/// What each of them has, and the treasury.
+const PURSE: Amount = Amount::from_micro(1_000_000_000_000);
+/// What each node asks per GiB and epoch: the most that owners pay.
+pub const PRICE: Amount = Amount::from_micro(1_000_000);
+/// Collateral of each node where there are epochs: enough for hundreds of slots.
+pub const COLLATERAL: Amount = Amount::from_micro(100_000_000);
+/// Capacity of each slot of a group of an owner.
+pub const SLOT_CAPACITY: ByteCount = ByteCount::new(64 << 20);
+/// A node locks the price of a slot's capacity for so many epochs.
+pub const COLLATERAL_EPOCHS: u32 = 4;
+/// The repair of a slot costs who lost it the price of its bytes for so many epochs.
+pub const REPAIR_EPOCHS: u32 = 2;
+
 /// Where the ledger begins.
 fn genesis(time: UnixMillis, parameters: Parameters) -> Genesis {
-    let treasury = key_of("treasury").public().into();
-    let all = Amount::from_micro(1_000_000_000_000);
+    let names = (0..OWNERS_MAX).map(|index| format!("owner {index}"));
+    let owners = names.chain(["owner".to_owned()]);
+    let owners = owners.map(|name| owner_keys(&name).account());
+    let accounts = owners.chain([key_of(TREASURY).public().into()]);
+    let mut endowed: Vec<_> = accounts.map(|account| (account, PURSE)).collect();
+    endowed.sort_unstable();
     Genesis {
         time,
         parameters,
-        endowed: Bounded::new(vec![(treasury, all)]).expect("one account"),
+        endowed: Bounded::new(endowed).expect("few accounts"),
     }
 }
 
@@ -213,9 +239,21 @@ impl Cluster {
         }
         cluster.wait_for_nodes(config.nodes).await;
         if config.parameters.epoch_millis > 0 {
+            cluster.put_down_collateral().await;
             cluster.begin_watch();
         }
         cluster
+    }
+
+    async fn put_down_collateral(&self) {
+        for member in &self.members {
+            let body = TxBody::NodeAddCollateral {
+                node: member.id,
+                amount: COLLATERAL,
+            };
+            let done = submit_body(self.sequencer(), &key_of(TREASURY), body).await;
+            done.expect("the treasury has enough");
+        }
     }
 
     /// From the next epoch on every node must prove.
@@ -308,7 +346,7 @@ impl Cluster {
             cache: Arc::new(NoCache),
             terms: NodeTerms {
                 capacity: config.capacity,
-                price: Amount::from_micro(100),
+                price: PRICE,
                 network: text(&format!("10.{index}.0.0/24")),
                 provider: text(&format!("provider {}", index % 20)),
                 region: text(&format!("region {}", index % 8)),
@@ -444,7 +482,7 @@ impl World {
         made.expect("the owner's folder is made");
         let keys = owner_keys(name);
         let mut config = OwnerConfig::new(profile);
-        config.slot_capacity = ByteCount::new(64 << 20);
+        config.slot_capacity = SLOT_CAPACITY;
         Owner::new(client, keys, folder, config)
     }
 }

@@ -11,6 +11,7 @@ pub mod roots;
 pub mod scene;
 pub mod schedule;
 pub mod system;
+pub mod wages;
 pub mod watch;
 
 pub use cluster::{Cluster, ClusterClient, ClusterConfig};

@@ -12,6 +12,7 @@ use cairn_runtime::Sim;
 use crate::adversary::LyingNode;
 use crate::cluster::{Cluster, ClusterConfig, ClusterOwner, owner_keys};
 use crate::content::Content;
+use crate::wages::Wages;
 
 /// Slots of the group of a scene: 4-of-8.
 pub const SLOTS: usize = 8;
@@ -27,6 +28,8 @@ pub struct Scene {
     pub group: GroupId,
     /// Its files.
     pub links: Vec<(Link, Content)>,
+    /// What each node has earned, where there are epochs: see [`Self::pass`].
+    pub wages: Wages,
 }
 
 /// What a reader who knows nothing yet was given.
@@ -65,6 +68,7 @@ impl Scene {
             owner,
             group,
             links,
+            wages: Wages::default(),
         };
         scene.wait_acknowledged(Duration::from_secs(600)).await;
         scene
@@ -84,6 +88,27 @@ impl Scene {
                 .all(|deal| deal.acknowledged == group.revision.number)
         };
         self.cluster.wait("every slot", limit, caught_up).await;
+    }
+
+    /// Waits until the middle of the epoch that is so many after this one, and notes what nodes
+    /// earn in each.
+    ///
+    /// # Panics
+    ///
+    /// When the epochs do not come: the test has failed.
+    pub async fn pass(&mut self, epochs: u64) {
+        let length = self.cluster.epoch();
+        for _ in 0..epochs {
+            let running = async || {
+                let status = self.cluster.sequencer().status().await;
+                status.expect("it answers").epoch
+            };
+            let before = running().await;
+            let is_over = async || running().await > before;
+            self.cluster.wait("an epoch", length * 2, is_over).await;
+            self.cluster.world.sim.sleep(length / 2).await;
+            self.wages.note(&self.cluster, self.group).await;
+        }
     }
 
     /// The group as the ledger has it.

@@ -5,7 +5,8 @@
 //! damaged, lying, or lagging by the ledger - than a group of the narrowest code can lose. Within it
 //! every acknowledged byte must be readable (I1), nothing wrong may ever be read (I2), every slot
 //! must end at its committed root (I3), credits are conserved after every block (I4), every node
-//! that is up and has lost nothing proves every epoch (I5), and nothing grows beyond its bound (I9).
+//! that is up and has lost nothing proves every epoch, is paid for it and keeps its collateral (I5), and
+//! nothing grows beyond its bound (I9).
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -207,6 +208,7 @@ fn run_in(sim: &Sim, config: DayConfig) -> DayReport {
         check::quiet(&cluster, &board).await;
         check::roots(&cluster, &board).await;
         check::bounds(&cluster);
+        check::money(&cluster).await;
         check::survivors(&mut cluster, &board, config.seed).await;
         assert_eq!(
             check::supply(&cluster).await,

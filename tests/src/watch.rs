@@ -1,6 +1,9 @@
 //! Watches the ledger for what no run may show: an honest node that is up and is failed (I5), or
 //! credits that are not conserved (I4).
 //!
+//! An honest node is failed in money too when an escrow does not pay all that it earned, when it
+//! is slashed, or when it pays for the repair of slots that it has not lost.
+//!
 //! It hears every block. It is told what becomes of each node: who is away or has lost bytes is
 //! excused for a time, who lies about its proofs for good. All others must be found valid in every
 //! epoch that was open for half of its length, and nobody but a liar may be found invalid.
@@ -10,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use cairn_consensus::Sequencer;
-use cairn_core::{EpochNumber, Height, NodeId};
+use cairn_core::{Amount, EpochNumber, Height, NodeId};
 use cairn_ledger::{BlockEffects, Effect, Ledger, LedgerError, Verdict};
 use cairn_runtime::{Sim, SimRuntime};
 
@@ -60,9 +63,42 @@ pub struct Record {
     pub first_failed: Option<u32>,
 }
 
+/// What blocks told of a node's money.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Money {
+    /// For epochs that it proved.
+    pub paid: Amount,
+    /// For slots that it repaired.
+    pub bounties: Amount,
+    /// Taken of its collateral for invalid proofs.
+    pub slashed: Amount,
+    /// Taken of its collateral for slots that it lost.
+    pub forfeited: Amount,
+}
+
+impl Money {
+    /// All that was taken of its collateral.
+    ///
+    /// # Panics
+    ///
+    /// When it is more than there is.
+    #[must_use]
+    pub fn taken(&self) -> Amount {
+        sum(self.slashed, self.forfeited)
+    }
+}
+
+fn sum(a: Amount, b: Amount) -> Amount {
+    a.checked_add(b).expect("less than the supply")
+}
+
 /// What was seen of all.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
+    /// The newest block that was heard.
+    pub heard: Option<Height>,
+    /// Of each node that blocks told something of.
+    pub money: BTreeMap<NodeId, Money>,
     /// Epochs that ended and count: they were open for half of their length.
     pub epochs: u32,
     /// Of each node that was watched.
@@ -75,6 +111,8 @@ pub struct Findings {
 struct Seen {
     spells: BTreeMap<NodeId, Vec<Spell>>,
     liars: BTreeSet<NodeId>,
+    /// Who was called lost by order, whatever it had.
+    called_lost: BTreeSet<NodeId>,
     nodes: Vec<NodeId>,
     course: Option<Course>,
     findings: Findings,
@@ -130,6 +168,19 @@ impl Watch {
         self.seen().liars.insert(node);
     }
 
+    /// The node is to be called lost by order, whatever it has: it pays for that.
+    pub fn call_lost(&self, node: NodeId) {
+        self.seen().called_lost.insert(node);
+    }
+
+    /// Whether the node may have lost nothing of its collateral: it is honest, has never lost bytes
+    /// and was not called lost.
+    #[must_use]
+    pub fn must_be_whole(&self, node: NodeId) -> bool {
+        let seen = self.seen();
+        !seen.liars.contains(&node) && !seen.may_forfeit(node)
+    }
+
     /// What was seen.
     #[must_use]
     pub fn findings(&self) -> Findings {
@@ -176,9 +227,10 @@ impl Watch {
                     }
                 }
                 Effect::Judged { node, verdict, .. } => seen.judge(*node, *verdict),
-                _ => {}
+                _ => seen.hear_money(effect),
             }
         }
+        seen.findings.heard = Some(block.height);
     }
 }
 
@@ -192,6 +244,46 @@ impl Seen {
         if let Some(course) = &mut self.course {
             course.verdicts.insert(node, verdict);
         }
+    }
+
+    /// What moves credits of nodes.
+    fn hear_money(&mut self, effect: &Effect) {
+        let node = match effect {
+            Effect::Paid { node, .. }
+            | Effect::BountyPaid { node, .. }
+            | Effect::Slashed { node, .. }
+            | Effect::Forfeited { node, .. } => *node,
+            _ => return,
+        };
+        let is_liar = self.liars.contains(&node);
+        let may_forfeit = is_liar || self.may_forfeit(node);
+        let money = self.findings.money.entry(node).or_default();
+        match effect {
+            Effect::Paid { due, amount, .. } => {
+                assert_eq!(due, amount, "I5: node {node} is paid for a part");
+                money.paid = sum(money.paid, *amount);
+            }
+            Effect::BountyPaid { amount, .. } => money.bounties = sum(money.bounties, *amount),
+            Effect::Slashed { amount, .. } => {
+                assert!(is_liar, "I5: honest node {node} is slashed by {amount:?}");
+                money.slashed = sum(money.slashed, *amount);
+            }
+            Effect::Forfeited { amount, .. } => {
+                assert!(
+                    may_forfeit,
+                    "I5: node {node}, which lost nothing, pays {amount:?}"
+                );
+                money.forfeited = sum(money.forfeited, *amount);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the node has lost bytes at some time, or was called lost by order.
+    fn may_forfeit(&self, node: NodeId) -> bool {
+        let spells = self.spells.get(&node).into_iter().flatten();
+        let mut losses = spells.filter(|spell| spell.trouble == Trouble::Lost);
+        losses.next().is_some() || self.called_lost.contains(&node)
     }
 
     /// An epoch has ended: all that were to prove did.
@@ -342,6 +434,55 @@ mod tests {
     #[should_panic(expected = "was up in epoch 1 and has None")]
     fn a_node_that_was_back_by_the_middle_must_prove() {
         let _found = run(&[spell(Trouble::Away, 0, Some(140))], None);
+    }
+
+    /// What becomes of this effect after those spells.
+    fn hear_money(spells: &[Spell], effect: &Effect) -> Money {
+        let mut seen = Seen {
+            spells: BTreeMap::from([(node(), spells.to_vec())]),
+            ..Seen::default()
+        };
+        seen.hear_money(effect);
+        seen.findings.money[&node()]
+    }
+
+    fn credits(micro: u64) -> Amount {
+        Amount::from_micro(micro)
+    }
+
+    #[test]
+    #[should_panic(expected = "is slashed by")]
+    fn an_honest_node_that_is_slashed_is_a_fault() {
+        let slashed = Effect::Slashed {
+            node: node(),
+            epoch: EpochNumber::new(1),
+            amount: credits(1),
+        };
+        let _told = hear_money(&[spell(Trouble::Lost, 0, None)], &slashed);
+    }
+
+    #[test]
+    #[should_panic(expected = "is paid for a part")]
+    fn a_node_that_is_not_paid_whole_is_a_fault() {
+        let paid = Effect::Paid {
+            node: node(),
+            epoch: EpochNumber::new(1),
+            due: credits(2),
+            amount: credits(1),
+        };
+        let _told = hear_money(&[], &paid);
+    }
+
+    #[test]
+    #[should_panic(expected = "which lost nothing, pays")]
+    fn who_was_away_and_pays_for_a_loss_is_a_fault() {
+        let forfeited = Effect::Forfeited {
+            node: node(),
+            amount: credits(1),
+        };
+        let lost = spell(Trouble::Lost, 0, Some(50));
+        assert_eq!(hear_money(&[lost], &forfeited).taken(), credits(1));
+        let _told = hear_money(&[spell(Trouble::Away, 0, None)], &forfeited);
     }
 
     #[test]

@@ -12,7 +12,8 @@ use cairn_net::sim::SimPeer;
 
 use super::actors::read_back;
 use super::{Board, IMPAIRED_MAX, PROFILES};
-use crate::cluster::{Cluster, owner_keys};
+use crate::cluster::{COLLATERAL, Cluster, owner_keys};
+use crate::wages::purse;
 
 /// How long the network has to become quiet once every fault is mended.
 const QUIET_LIMIT: Duration = Duration::from_secs(2 * 3600);
@@ -24,6 +25,28 @@ const STATUS_LIMIT: Duration = Duration::from_secs(30);
 pub(super) async fn supply(cluster: &Cluster) -> Amount {
     let status = cluster.sequencer().status().await;
     status.expect("the sequencer answers").supply
+}
+
+/// I5: every node's balance is what it was paid, for every epoch that it proved in full; who has lost
+/// nothing has its whole collateral.
+pub(super) async fn money(cluster: &Cluster) {
+    let mut whole = 0;
+    let mut all_paid = 0;
+    for member in &cluster.members {
+        let node = member.id;
+        let purse = purse(cluster, node).await;
+        let earned = purse.told.paid.checked_add(purse.told.bounties);
+        assert_eq!(Some(purse.balance), earned, "I5: node {node}: {purse:?}");
+        all_paid += purse.told.paid.micro();
+        if cluster.watch.must_be_whole(node) {
+            assert_eq!(purse.collateral, COLLATERAL, "I5: node {node}: {purse:?}");
+            whole += 1;
+        }
+    }
+    assert!(
+        whole > 0 && all_paid > 0,
+        "a day without money shows nothing"
+    );
 }
 
 async fn group(cluster: &Cluster, id: GroupId) -> Group {

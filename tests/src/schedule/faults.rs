@@ -199,6 +199,7 @@ async fn begin(
         }
         Fault::Redraw => {
             let node = cluster.members[nodes[0]].id;
+            cluster.watch.call_lost(node);
             let declared = cluster.sequencer().declare_lost(node).await;
             declared.expect("the sequencer takes it");
             board.lock().tally.redrawn += 1;
