@@ -468,9 +468,12 @@ impl Network for RealNetwork {
             keeper,
             listener,
         } = self.tasks();
-        drop(listener);
-        for task in [driver, keeper].into_iter().flatten() {
-            // Aborted by a runtime that is shutting down itself: ended as well.
+        if let Some(listener) = &listener {
+            listener.abort();
+        }
+        // The listener has its port until it has ended.
+        for task in [listener, driver, keeper].into_iter().flatten() {
+            // Aborted, here or by a runtime that is shutting down itself: ended as well.
             let _ended = task.join().await;
         }
     }

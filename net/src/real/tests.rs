@@ -1,5 +1,6 @@
 //! Real networks on the loopback interface: real sockets, real libp2p, real TLS.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -21,6 +22,13 @@ mod hostile;
 
 /// Longer than anything here takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// A loopback address of this process alone: a port that was let go stays free, since no other
+/// process listens or connects from there. `number` tells the tests of one process apart.
+fn own_loopback(number: u8) -> IpAddr {
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    IpAddr::from([127, high, low, number])
+}
 
 fn secret(number: u8) -> SecretKey {
     SecretKey::from_bytes(&[number; 32])
@@ -228,9 +236,21 @@ async fn shards_go_over_libp2p_without_a_data_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ports_are_free_once_it_is_shut_down() {
+    let mut config = RealConfig::loopback(secret(1), DhtMode::Server);
+    config.data_listen = Some(SocketAddr::new(own_loopback(1), 0));
+    for _ in 0..50 {
+        let server = start(config.clone()).await;
+        let address = server.data_address().unwrap();
+        server.shutdown().await;
+        std::net::TcpListener::bind(address).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_data_address_that_is_dead_falls_back_to_libp2p() {
     let mut config = RealConfig::loopback(secret(1), DhtMode::Server);
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = std::net::TcpListener::bind((own_loopback(4), 0)).unwrap();
     config.announce_data = vec![closed.local_addr().unwrap()];
     drop(closed);
     let server = start(config).await;

@@ -190,8 +190,9 @@ async fn a_node_without_an_address_is_reached_through_a_relay() {
     let mut config = RealConfig::loopback(secret(5), DhtMode::Server);
     config.relay_server = crate::RelayServer::DEFAULT;
     // A relay hands its external addresses out with a reservation.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let relay_address = format!("/ip4/127.0.0.1/tcp/{}", port.local_addr().unwrap().port());
+    let port = std::net::TcpListener::bind((own_loopback(3), 0)).unwrap();
+    let at = port.local_addr().unwrap();
+    let relay_address = format!("/ip4/{}/tcp/{}", at.ip(), at.port());
     drop(port);
     config.listen = vec![relay_address.clone()];
     config.announce = vec![relay_address];

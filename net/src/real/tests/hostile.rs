@@ -253,7 +253,10 @@ async fn garbage_on_a_stream_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pool_reuses_streams_and_survives_a_restart_of_the_peer() {
-    let (server, address) = limited(RealLimits::DEFAULT).await;
+    let mut config = RealConfig::loopback(secret(1), DhtMode::Server);
+    config.data_listen = Some(SocketAddr::new(own_loopback(2), 0));
+    let server = start(config.clone()).await;
+    config.data_listen = server.data_address();
     let serving = serve(&server);
     let client = client_of(&server, 2).await;
     let runtime = RealRuntime::current();
@@ -268,8 +271,6 @@ async fn the_pool_reuses_streams_and_survives_a_restart_of_the_peer() {
     drop(serving);
     drop(server);
 
-    let mut config = RealConfig::loopback(secret(1), DhtMode::Server);
-    config.data_listen = Some(address);
     let server = start(config).await;
     let _serving = serve(&server);
     let mut conn = pool.take(id(1), &rights, LIMIT).await.unwrap();
