@@ -145,6 +145,11 @@ impl Access {
         Ok(group)
     }
 
+    /// Whether the peer does what its deal in the group lets it do, and nothing else.
+    pub(crate) fn is_sibling_of(&self, group: GroupId) -> bool {
+        self.granted == Granted::Sibling(group)
+    }
+
     /// Whether a segment record with that signer may be put.
     pub(crate) fn may_sign(&self, group: &Group, signer: PublicKey) -> bool {
         let holder = match self.granted {

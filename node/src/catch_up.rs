@@ -13,15 +13,20 @@
 //! have the root of its record. The finished slot must have its slot root (I3), or it is not
 //! acknowledged. A peer that sends anything else is named in the log and asked no more.
 //!
-//! Memory: 72 bytes a segment, and what [`crate::memory`] lends for shards under way.
+//! Nodes that do the same rebuild share its reading ([`partners`]).
+//!
+//! Memory: about 100 bytes a segment, and what [`crate::memory`] lends for shards under way.
 
 mod error;
 mod fetch;
+mod lacking;
 mod leaves;
+mod partners;
 pub(crate) mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cairn_core::message::{ControlRequest, ControlResponse};
 use cairn_core::{ByteCount, NodeId, Record, RevisionDetail, SegmentNumber, SegmentRecord, Signed};
@@ -32,7 +37,9 @@ use cairn_net::Network;
 use cairn_runtime::Runtime;
 pub(crate) use error::CatchUpError;
 use futures::stream::{FuturesUnordered, StreamExt};
+pub(crate) use lacking::{Lack, Lacks};
 use leaves::Leaves;
+use partners::Partners;
 use source::{CONTROL_LIMIT, Sources};
 
 use crate::control::check_detail;
@@ -42,7 +49,7 @@ use crate::store::{Kept, StoreError};
 /// What a finished attempt leaves to say.
 #[derive(Debug, Default)]
 pub(crate) struct CaughtUp {
-    /// Shards that were fetched or rebuilt.
+    /// Shards that were fetched, rebuilt, or put by partners.
     pub(crate) shard_count: u32,
 }
 
@@ -52,6 +59,9 @@ struct Attempt<'a, R: Runtime, N: Network, L: Ledger> {
     group: Arc<Group>,
     place: SlotRef,
     sources: Sources,
+    partners: Partners,
+    /// When it began.
+    begun: Duration,
     /// Records of the shards that are being fetched.
     records: tokio::sync::Mutex<BTreeMap<SegmentNumber, Signed<SegmentRecord>>>,
 }
@@ -67,11 +77,14 @@ pub(crate) async fn catch_up<R: Runtime, N: Network, L: Ledger>(
     place: SlotRef,
 ) -> Result<CaughtUp, CatchUpError> {
     let sources = Sources::new(&group, place.slot, core.id);
+    let partners = Partners::new(&group, place.slot);
     let attempt = Attempt {
         core,
         group,
         place,
         sources,
+        partners,
+        begun: core.runtime.monotonic(),
         records: tokio::sync::Mutex::default(),
     };
     let detail = attempt.detail().await?;
@@ -92,8 +105,8 @@ pub(crate) async fn catch_up<R: Runtime, N: Network, L: Ledger>(
         .await;
     let leaves = attempt.leaves(detail.unverified(), hinted).await?;
     attempt.check_bytes(detail.unverified(), &leaves)?;
-    let shard_count = attempt.fetch_lacking(&leaves).await?;
     let emptied = leaves.emptied();
+    let shard_count = attempt.fetch_lacking(leaves).await?;
     core.store
         .with(move |store| store.reach_emptied(place, &detail, &emptied))
         .await?;
@@ -155,33 +168,57 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         Err(error.into())
     }
 
-    /// Fetches or rebuilds every shard that is not here or is another than it must be.
-    async fn fetch_lacking(&self, leaves: &Leaves) -> Result<u32, CatchUpError> {
-        let mut done = 0_u32;
-        let mut failed: Option<CatchUpError> = None;
-        let mut unrebuildable: Option<CatchUpError> = None;
-        let mut fetching = FuturesUnordered::new();
-        let mut lacking = (0..leaves.count())
+    /// Sees to it that every shard is here that is not, or is another than it must be: fetches or
+    /// rebuilds those that we lead, and waits for the others.
+    async fn fetch_lacking(&self, leaves: Leaves) -> Result<u32, CatchUpError> {
+        let lacking: BTreeSet<SegmentNumber> = (0..leaves.count())
             .map(SegmentNumber::new)
-            .filter(|number| self.lacks(leaves, *number));
+            .filter(|number| self.lacks(&leaves, *number))
+            .collect();
+        let mut missing = lacking.len();
+        let lack = Arc::new(Lack::new(leaves, lacking));
+        let _under_way = self.core.lacks.begin(self.place, Arc::clone(&lack));
+        let mut unrebuildable: Option<CatchUpError> = None;
+        // A turn ends when what we lead is here, and the rest is too or won't come from who leads it.
+        while !lack.is_complete() {
+            let begun = self.core.runtime.monotonic();
+            for error in self.fetch_led(&lack).await? {
+                missing = missing.saturating_sub(1);
+                unrebuildable = Some(error);
+            }
+            let own_part = self.core.runtime.monotonic().saturating_sub(begun);
+            self.wait_for_partners(&lack, own_part).await;
+        }
+        unrebuildable.map_or(Ok(u32::try_from(missing).unwrap_or(u32::MAX)), Err)
+    }
+
+    /// Fetches or rebuilds every shard that is lacking and ours to lead. Returns an error for each
+    /// segment that the writer got wrong: the others are wanted all the same.
+    async fn fetch_led(&self, lack: &Lack) -> Result<Vec<CatchUpError>, CatchUpError> {
+        let mut unrebuildable = Vec::new();
+        let mut fetching = FuturesUnordered::new();
+        let mut led = lack.lacking().into_iter();
         loop {
-            while failed.is_none() && fetching.len() < self.core.pacing.shards_at_once {
-                let Some(number) = lacking.next() else {
+            while fetching.len() < self.core.pacing.shards_at_once {
+                self.meet_partners().await;
+                // A partner may have brought it meanwhile.
+                let mut open = led.by_ref().filter(|number| lack.lacks(*number));
+                let Some(number) = open.find(|number| self.partners.leads(*number)) else {
                     break;
                 };
-                fetching.push(Box::pin(self.fetch(leaves, number)));
+                let fetch = async move { (number, self.fetch(lack.leaves(), number).await) };
+                fetching.push(Box::pin(fetch));
             }
             match fetching.next().await {
-                None => break,
-                Some(Ok(())) => done = done.saturating_add(1),
-                // The writer's fault, in this segment only: the others are wanted all the same.
-                Some(Err(error @ CatchUpError::Unrebuildable { .. })) => {
-                    unrebuildable = Some(error);
+                None => return Ok(unrebuildable),
+                Some((number, Ok(()))) => lack.done(number),
+                Some((number, Err(error @ CatchUpError::Unrebuildable { .. }))) => {
+                    lack.done(number);
+                    unrebuildable.push(error);
                 }
-                Some(Err(error)) => failed = Some(error),
+                Some((_, Err(error))) => return Err(error),
             }
         }
-        failed.or(unrebuildable).map_or(Ok(done), Err)
     }
 
     /// Whether the shard that the revision has is not here.

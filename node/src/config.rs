@@ -16,6 +16,8 @@ use crate::store::{IndexCache, StoreConfig};
 pub const SHARD_MEMORY_KIB: u32 = 64 << 10;
 /// The share of that which one peer may have: 16 MiB, so that four slow ones can't stop others.
 pub const PEER_MEMORY_KIB: u32 = 16 << 10;
+/// Besides, bytes of rebuilt shards on their way to partners: 32 MiB hold seven of 4 MiB.
+pub const PASSING_MEMORY_KIB: u32 = 32 << 10;
 /// Data plane streams served at once; the network bounds them per peer.
 pub const STREAMS_MAX: usize = 1024;
 /// Control requests answered at once.

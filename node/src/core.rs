@@ -13,6 +13,7 @@ use cairn_net::pool::DataPool;
 use cairn_runtime::Runtime;
 use tokio::sync::Notify;
 
+use crate::catch_up::Lacks;
 use crate::config::{LedgerServer, Pacing};
 use crate::follow::Acknowledgements;
 use crate::groups::Groups;
@@ -36,6 +37,7 @@ pub(crate) struct Core<R: Runtime, N: Network, L: Ledger> {
     pub(crate) offer: Offer,
     pub(crate) ledger_server: Option<Arc<dyn LedgerServer>>,
     pub(crate) work: Work,
+    pub(crate) lacks: Lacks,
     pub(crate) acknowledgements: Acknowledgements,
     pub(crate) lags: Lags,
     pub(crate) proofs: Proofs,

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use cairn_core::NodeId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::{PEER_MEMORY_KIB, SHARD_MEMORY_KIB};
+use crate::config::{PASSING_MEMORY_KIB, PEER_MEMORY_KIB, SHARD_MEMORY_KIB};
 
 /// Used buffers that are kept. Touching fresh memory costs more than hashing it, so it is used
 /// again and again; more than are under way at once are of no use.
@@ -19,6 +19,9 @@ const BUFFER_BYTES_MIN: usize = 32 << 10;
 #[derive(Debug)]
 pub(crate) struct ShardMemory {
     all: Arc<Semaphore>,
+    /// For shards that partners get. Of its own, so that two nodes that wait for each other to
+    /// take a shard always have the memory to take one.
+    passing: Arc<Semaphore>,
     /// Each as long as it was used.
     buffers: Mutex<Vec<BytesMut>>,
     peers: Mutex<BTreeMap<NodeId, Peer>>,
@@ -50,6 +53,7 @@ impl ShardMemory {
     pub(crate) fn new() -> Self {
         Self {
             all: Arc::new(Semaphore::new(kib(SHARD_MEMORY_KIB))),
+            passing: Arc::new(Semaphore::new(kib(PASSING_MEMORY_KIB))),
             buffers: Mutex::new(Vec::new()),
             peers: Mutex::new(BTreeMap::new()),
         }
@@ -120,6 +124,19 @@ impl ShardMemory {
         }
     }
 
+    /// Memory for the shards of so many partners.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe.
+    pub(crate) async fn take_to_pass(&self, bytes: u32, partners: usize) -> Lent {
+        let partners = u32::try_from(partners).unwrap_or(u32::MAX);
+        Lent {
+            _share: None,
+            _all: acquire(&self.passing, bytes.saturating_mul(partners)).await,
+        }
+    }
+
     /// Kibibytes that nobody has, for tests.
     #[cfg(test)]
     pub(crate) fn free_kib(&self) -> usize {
@@ -167,3 +184,4 @@ fn kib(count: u32) -> usize {
 
 const _: () = assert!(PEER_MEMORY_KIB <= SHARD_MEMORY_KIB);
 const _: () = assert!(cairn_core::code::SHARD_BYTES_MAX <= PEER_MEMORY_KIB << 10);
+const _: () = assert!(cairn_core::code::SHARD_BYTES_MAX <= PASSING_MEMORY_KIB << 10);

@@ -14,6 +14,7 @@ use cairn_runtime::{Elapsed, Runtime, Task};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Semaphore, watch};
 
+use crate::catch_up::Lacks;
 use crate::config::{CONTROL_REQUESTS_MAX, NodeConfig, STREAMS_MAX};
 use crate::core::{Core, Offer, Work};
 use crate::follow::{
@@ -114,6 +115,7 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
         },
         ledger_server: config.ledger_server.clone(),
         work: Work::default(),
+        lacks: Lacks::default(),
         acknowledgements: Acknowledgements::default(),
         lags: Lags::default(),
         proofs: Proofs::default(),

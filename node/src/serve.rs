@@ -25,6 +25,7 @@ use cairn_runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::access::{Access, Refusal, find};
+use crate::catch_up::Lack;
 use crate::core::Core;
 use crate::groups::Age;
 use crate::memory::{Lent, User};
@@ -51,6 +52,9 @@ struct Allowed {
     place: ShardPlace,
     record: Signed<SegmentRecord>,
     shard_bytes: u32,
+    replace: Replace,
+    /// What the slot lacks when a partner puts it.
+    lack: Option<Arc<Lack>>,
 }
 
 /// Serves a stream until its peer ends it, breaks the protocol or stops, or we shut down.
@@ -147,6 +151,9 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
         signed: Signed<SegmentRecord>,
     ) -> Result<Allowed, Refusal> {
         let claimed = signed.unverified();
+        if self.access.is_sibling_of(claimed.group) {
+            return self.may_pass_on(slot, signed).await;
+        }
         let group = self.group(claimed.group, Right::Write).await?;
         let group = self.ours(group, slot).await?;
         if !self.access.may_sign(&group, signed.signer()) {
@@ -190,6 +197,36 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
             place: ShardPlace::new(place, record.number),
             shard_bytes,
             record: signed,
+            replace: Replace::Unrevised,
+            lack: None,
+        })
+    }
+
+    /// Checks what a node that does the same rebuild passes on: the revision's record of a segment
+    /// of a slot that is being caught up. All else about it is known already.
+    async fn may_pass_on(
+        &mut self,
+        slot: SlotIndex,
+        signed: Signed<SegmentRecord>,
+    ) -> Result<Allowed, Refusal> {
+        let group = signed.unverified().group;
+        self.group(group, Right::Read).await?;
+        let place = SlotRef { group, slot };
+        let lack = self.core.lacks.of(place).ok_or_else(|| {
+            let text = format!("{place} is not being caught up now");
+            Refusal::new(ErrorCode::Busy, text)
+        })?;
+        let bad = |text: String| Refusal::new(ErrorCode::BadRecord, text);
+        let record = signed.verify().map_err(|error| bad(error.to_string()))?;
+        if !lack.is_record(record) {
+            return Err(bad(format!("not the record of segment {}", record.number)));
+        }
+        Ok(Allowed {
+            place: ShardPlace::new(place, record.number),
+            shard_bytes: record.shard_bytes(),
+            record: signed,
+            replace: Replace::Unreached,
+            lack: Some(lack),
         })
     }
 
@@ -224,7 +261,7 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
                 record: allowed.record,
                 bytes: bytes.clone(),
                 hashed,
-                replace: Replace::Unrevised,
+                replace: allowed.replace,
                 written_at: UnixMillis::from_unix(self.core.runtime.now()),
             })
             .await;
@@ -232,6 +269,9 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
         drop(lent);
         match done {
             Ok(_) => {
+                if let Some(lack) = allowed.lack {
+                    lack.arrived(place.segment);
+                }
                 let receipt = self.core.receipt(place, root, allowed.shard_bytes);
                 self.conn.respond(&DataResponse::Receipt(receipt)).await
             }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cairn_coding::Coder;
 use cairn_core::message::{RECORDS_PAGE_MAX, RecordEntry, ShardRange, WithRecord};
-use cairn_core::{ErrorCode, NodeId, SegmentNumber, SegmentRecord, Signed, SlotIndex, UnixMillis};
+use cairn_core::{
+    ErrorCode, NodeId, SegmentNumber, SegmentRecord, ShardRoot, Signed, SlotIndex, UnixMillis,
+};
 use cairn_ledger::port::Ledger;
 use cairn_net::Network;
 use cairn_net::data::{DataError, ShardWanted};
@@ -25,6 +27,13 @@ const RANGE_BYTES: u32 = 256 << 10;
 const RECORDS_KEPT_MAX: usize = 2 * RECORDS_PAGE_MAX;
 /// When a source has not answered after this, another one is asked beside it.
 const HEDGE_DELAY: Duration = Duration::from_secs(2);
+
+/// A partner's shard, rebuilt, with its root.
+pub(super) struct Rebuilt {
+    pub(super) slot: SlotIndex,
+    pub(super) node: NodeId,
+    pub(super) bytes: BytesMut,
+}
 
 /// A range of a sibling's shard, verified.
 struct Verified {
@@ -49,14 +58,24 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
                 return kept;
             }
         }
+        let others = self.partners.others();
+        // Before the memory that serving uses too: who has that must not wait for a partner.
+        let passing = self
+            .core
+            .memory
+            .take_to_pass(shard_bytes, others.len())
+            .await;
         let k = u32::from(self.group.code.k());
         let range = shard_bytes.min(RANGE_BYTES);
         let needed = shard_bytes.saturating_add(range.saturating_mul(k));
         let lent = self.core.memory.take(needed).await;
-        let bytes = self.rebuild(&record).await?;
+        let (bytes, rebuilt) = self.rebuild(&record, &others).await?;
         let kept = self.keep(&record, bytes).await;
         drop(lent);
-        kept
+        kept?;
+        self.pass_on(&record, rebuilt).await;
+        drop(passing);
+        Ok(())
     }
 
     /// The segment's record: one that [`Leaves`] knows. The first who needs one of a page gets the
@@ -108,12 +127,24 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         Some(verified.bytes)
     }
 
-    /// The shard from the same ranges of any k siblings.
-    async fn rebuild(&self, record: &Signed<SegmentRecord>) -> Result<BytesMut, CatchUpError> {
+    /// The shard, and those of partners, from the same ranges of any k siblings.
+    async fn rebuild(
+        &self,
+        record: &Signed<SegmentRecord>,
+        others: &[(SlotIndex, NodeId)],
+    ) -> Result<(BytesMut, Vec<Rebuilt>), CatchUpError> {
         let record = record.unverified();
         let shard_bytes = record.shard_bytes();
-        let size = usize::try_from(shard_bytes).expect("u32 fits in usize on our systems");
-        let mut shard = BytesMut::with_capacity(size);
+        let mut slots = vec![self.place.slot];
+        slots.extend(others.iter().map(|(slot, _)| *slot));
+        let mut shards: Vec<BytesMut> = slots
+            .iter()
+            .map(|_| {
+                let mut shard = self.core.memory.buffer(shard_bytes);
+                shard.clear();
+                shard
+            })
+            .collect();
         let mut offset = 0;
         while offset < shard_bytes {
             let range = ShardRange {
@@ -121,29 +152,57 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
                 bytes: (shard_bytes - offset).min(RANGE_BYTES),
             };
             let ranges = self.ranges(record, range).await?;
-            let rebuilt = self.reconstruct(ranges).await;
-            shard.extend_from_slice(&rebuilt);
+            let rebuilt = self.reconstruct(ranges, slots.clone()).await;
+            for (shard, rebuilt) in shards.iter_mut().zip(rebuilt) {
+                shard.extend_from_slice(&rebuilt);
+            }
             offset += range.bytes;
         }
-        let hashed = hash_shard(&shard).expect("a record's shard has 1 byte to 4 MiB");
-        if record.shard_root(self.place.slot) == Some(hashed.root) {
-            return Ok(shard);
-        }
-        // Every range had its root, so the code's output is what the writer should have sent.
-        self.core.lags.change(self.place, |seen| {
-            if !seen.unrebuildable.contains(&record.number) {
-                seen.unrebuildable.push(record.number);
-            }
-        });
-        Err(CatchUpError::Unrebuildable {
-            slot: self.place,
-            segment: record.number,
-        })
+        let expected: Vec<_> = slots.iter().map(|slot| record.shard_root(*slot)).collect();
+        let mut shards = self.right_ones(shards, expected).await.into_iter();
+        let Some(Some(ours)) = shards.next() else {
+            // Every range had its root, so the code's output is what the writer should have sent.
+            self.core.lags.change(self.place, |seen| {
+                if !seen.unrebuildable.contains(&record.number) {
+                    seen.unrebuildable.push(record.number);
+                }
+            });
+            return Err(CatchUpError::Unrebuildable {
+                slot: self.place,
+                segment: record.number,
+            });
+        };
+        let rebuilt = others
+            .iter()
+            .zip(shards)
+            .filter_map(|(&(slot, node), bytes)| {
+                let bytes = bytes?;
+                Some(Rebuilt { slot, node, bytes })
+            });
+        Ok((ours, rebuilt.collect()))
     }
 
-    /// Our range of the shard from k verified ranges.
-    async fn reconstruct(&self, ranges: BTreeMap<SlotIndex, Verified>) -> BytesMut {
-        let (code, ours) = (self.group.code, self.place.slot);
+    /// Those of the shards that have the root they must have.
+    async fn right_ones(
+        &self,
+        shards: Vec<BytesMut>,
+        expected: Vec<Option<ShardRoot>>,
+    ) -> Vec<Option<BytesMut>> {
+        let check = move |(shard, expected): (BytesMut, Option<ShardRoot>)| {
+            let hashed = hash_shard(&shard).expect("a record's shard has 1 byte to 4 MiB");
+            (Some(hashed.root) == expected).then_some(shard)
+        };
+        let all = move || shards.into_iter().zip(expected).map(check).collect();
+        self.core.runtime.blocking(all).await
+    }
+
+    /// The ranges of these slots' shards from k verified ranges.
+    async fn reconstruct(
+        &self,
+        ranges: BTreeMap<SlotIndex, Verified>,
+        slots: Vec<SlotIndex>,
+    ) -> Vec<BytesMut> {
+        let code = self.group.code;
         self.core
             .runtime
             .blocking(move || {
@@ -152,12 +211,11 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
                     .map(|verified| (verified.slot, verified.bytes.as_ref()))
                     .collect();
                 let bytes = present.first().map_or(0, |(_, bytes)| bytes.len());
-                let mut out = [BytesMut::zeroed(bytes)];
+                let mut out = vec![BytesMut::zeroed(bytes); slots.len()];
                 Coder::new(code)
-                    .reconstruct(&present, &[ours], &mut out)
+                    .reconstruct(&present, &slots, &mut out)
                     .expect("k ranges of one length from different slots");
-                let [rebuilt] = out;
-                rebuilt
+                out
             })
             .await
     }

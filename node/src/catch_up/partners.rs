@@ -1,0 +1,240 @@
+//! Nodes that do the same rebuild: one reads k slots for all of them.
+//!
+//! Nodes that were drawn for slots of one group, and have nothing of it yet, are *partners*. Each
+//! leads every so many-th segment: it reads that segment once, rebuilds the shards of all partners
+//! from it and passes them on. So L slots of a group cost k + L - 1 slots of traffic and not L k,
+//! and each partner has a share of the reading.
+//!
+//! Nobody depends on a partner. One that can't be reached, or does not want shards for long, is
+//! left out, and so is one whose shards do not come; its segments are then led by the others.
+//! Shards that are passed on are taken only where an attempt wants them, and only if they have the
+//! root that the owner committed to.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use cairn_core::{
+    ErrorCode, NodeId, RevisionNumber, SegmentNumber, SegmentRecord, Signed, SlotIndex,
+};
+use cairn_ledger::group::Group;
+use cairn_ledger::port::Ledger;
+use cairn_net::Network;
+use cairn_net::data::DataError;
+use cairn_runtime::Runtime;
+use futures::future::join_all;
+
+use super::Attempt;
+use super::fetch::Rebuilt;
+use super::lacking::Lack;
+use super::source::{CONNECT_LIMIT, own_capability};
+use crate::groups::Age;
+
+/// Most partners besides ourselves, so that their shards of a segment fit in
+/// [`crate::config::PASSING_MEMORY_KIB`]: seven of at most 4 MiB. More are divided, by slot, into several such companies.
+const OTHERS_MAX: usize = 7;
+/// A partner that does not want shards yet may begin as much later than we do.
+const JOIN_LIMIT: Duration = Duration::from_secs(60);
+/// It is asked again after this.
+const JOIN_PAUSE: Duration = Duration::from_secs(1);
+/// When no shard has come for so long, none will. More than it takes a partner to find that the
+/// former holders of its slot are gone, and to read a segment over a slow line.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// While none comes, the ledger is looked at this often: others may have joined or be done.
+const LOOK_GAP: Duration = Duration::from_secs(5);
+
+/// A slot of the group, and the node that rebuilds it.
+type Partner = (SlotIndex, NodeId);
+
+/// The nodes that rebuild slots of a group as we do.
+#[derive(Debug)]
+pub(super) struct Partners {
+    ours: SlotIndex,
+    state: Mutex<PartnersState>,
+}
+
+#[derive(Debug, Default)]
+struct PartnersState {
+    /// With ourselves, by slot.
+    all: Vec<Partner>,
+    left_out: BTreeSet<Partner>,
+}
+
+impl PartnersState {
+    fn live(&self) -> impl Iterator<Item = Partner> + '_ {
+        let all = self.all.iter().copied();
+        all.filter(|partner| !self.left_out.contains(partner))
+    }
+}
+
+/// The slots of `ours`' company, itself among them, with their nodes. Those that the ledger names:
+/// drawn in place of another, with nothing acknowledged and no leaver to copy from. Not one that has
+/// declared its slot lost: it may still have to prove it, and gets nothing to do so with.
+fn company(group: &Group, ours: SlotIndex) -> Vec<Partner> {
+    let rebuilds = |slot: &SlotIndex| {
+        group.deal(*slot).is_some_and(|deal| {
+            deal.holder().is_some()
+                && deal.previous.is_some()
+                && deal.leaver.is_none()
+                && deal.acknowledged == RevisionNumber::ZERO
+                && deal.frozen.revision == RevisionNumber::ZERO
+        })
+    };
+    let all: Vec<SlotIndex> = group.code.slots().filter(rebuilds).collect();
+    let mut companies = all.chunks(OTHERS_MAX + 1);
+    let slots = companies.find(|slots| slots.contains(&ours));
+    let slots = slots.unwrap_or(std::slice::from_ref(&ours));
+    let node = |slot: &SlotIndex| group.deal(*slot).map(|deal| (*slot, deal.node));
+    slots.iter().filter_map(node).collect()
+}
+
+impl Partners {
+    pub(super) fn new(group: &Group, ours: SlotIndex) -> Self {
+        let state = PartnersState {
+            all: company(group, ours),
+            left_out: BTreeSet::new(),
+        };
+        Self {
+            ours,
+            state: Mutex::new(state),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, PartnersState> {
+        self.state.lock().expect("nothing panics while it is held")
+    }
+
+    /// Slots are drawn, and acknowledged, while we rebuild ours.
+    fn meet(&self, group: &Group) {
+        self.state().all = company(group, self.ours);
+    }
+
+    /// Whose turn a segment is.
+    fn leader(&self, segment: SegmentNumber) -> Option<Partner> {
+        let state = self.state();
+        let number = usize::try_from(segment.get()).expect("u32 fits in usize on our systems");
+        let turn = number.checked_rem(state.live().count())?;
+        state.live().nth(turn)
+    }
+
+    /// Whether the segment is ours to read.
+    pub(super) fn leads(&self, segment: SegmentNumber) -> bool {
+        let leader = self.leader(segment);
+        leader.is_none_or(|(slot, _)| slot == self.ours)
+    }
+
+    /// The others for whom we rebuild.
+    pub(super) fn others(&self) -> Vec<Partner> {
+        let state = self.state();
+        let others = state.live().filter(|(slot, _)| *slot != self.ours);
+        others.collect()
+    }
+
+    /// It does not take its shards, or does not bring ours.
+    fn leave_out(&self, partner: Partner) {
+        if partner.0 != self.ours {
+            self.state().left_out.insert(partner);
+        }
+    }
+}
+
+impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
+    /// Takes the partners as the ledger has them now.
+    pub(super) async fn meet_partners(&self) {
+        let group = self.core.groups.get(self.place.group, Age::Remembered);
+        // When the ledger does not answer, those that we know will do.
+        if let Ok(Some(group)) = group.await {
+            self.partners.meet(&group);
+        }
+    }
+
+    /// Waits for the segments that partners lead, until all are here or some have become ours to
+    /// lead. Who does not bring them is left out.
+    ///
+    /// Waits as long again as our own part took, and no longer, so that a partner that brings one
+    /// now and then can't keep us from the others.
+    pub(super) async fn wait_for_partners(&self, lack: &Lack, own_part: Duration) {
+        let runtime = &self.core.runtime;
+        let until = runtime.monotonic() + own_part + PATIENCE;
+        let mut heard_at = runtime.monotonic();
+        while !lack.is_complete() {
+            let arrival = runtime.timeout(LOOK_GAP, lack.arrival()).await;
+            let now = runtime.monotonic();
+            if arrival.is_ok() {
+                heard_at = now;
+                if now < until {
+                    continue;
+                }
+            }
+            self.meet_partners().await;
+            let lacking = lack.lacking();
+            if lacking.iter().any(|segment| self.partners.leads(*segment)) {
+                return;
+            }
+            if now < until && now.saturating_sub(heard_at) < PATIENCE {
+                continue;
+            }
+            let late = lacking
+                .iter()
+                .filter_map(|segment| self.partners.leader(*segment));
+            for partner in late.collect::<BTreeSet<_>>() {
+                tracing::debug!(slot = %self.place, partner = %partner.0, "its shards do not come");
+                self.partners.leave_out(partner);
+            }
+            return;
+        }
+    }
+
+    /// Gives partners their shards of a segment.
+    pub(super) async fn pass_on(&self, record: &Signed<SegmentRecord>, rebuilt: Vec<Rebuilt>) {
+        let passing = rebuilt.into_iter().map(|rebuilt| async move {
+            let Rebuilt { slot, node, bytes } = rebuilt;
+            if let Err(error) = self.pass_to((slot, node), record, &bytes).await {
+                tracing::debug!(slot = %self.place, partner = %slot, %error, "it takes no shards");
+                self.partners.leave_out((slot, node));
+            }
+            self.core.memory.give_back(bytes.freeze());
+        });
+        join_all(passing).await;
+    }
+
+    /// Gives one partner its shard; waits until it is there and has begun.
+    async fn pass_to(
+        &self,
+        (slot, node): Partner,
+        record: &Signed<SegmentRecord>,
+        bytes: &[u8],
+    ) -> Result<(), DataError> {
+        loop {
+            let error = match self.put_at((slot, node), record, bytes).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let is_early = matches!(
+                error,
+                DataError::Remote {
+                    code: ErrorCode::Busy,
+                    ..
+                }
+            );
+            let waited = self.core.runtime.monotonic().saturating_sub(self.begun);
+            if !is_early || waited > JOIN_LIMIT {
+                return Err(error);
+            }
+            self.core.runtime.sleep(JOIN_PAUSE).await;
+        }
+    }
+
+    async fn put_at(
+        &self,
+        (slot, node): Partner,
+        record: &Signed<SegmentRecord>,
+        bytes: &[u8],
+    ) -> Result<(), DataError> {
+        let capability = own_capability(&self.core.key, &self.group);
+        let taken = self.core.pool.take(node, &capability, CONNECT_LIMIT);
+        // Whether it is durable there is the partner's concern: its receipt is of no use to us.
+        let _receipt = taken.await?.put(slot, record, bytes).await?;
+        Ok(())
+    }
+}
