@@ -152,6 +152,18 @@ pub(crate) fn is_catching_up(group: &Group, node: NodeId) -> bool {
         .any(|deal| deal.node == node && deal.acknowledged < group.revision.number)
 }
 
+/// How many segments, from 0 on, the group has for good: those of the newest revision that enough
+/// slots to read it have acknowledged. What only the writer says, in a revision that nobody can
+/// reach, is stored for nothing.
+pub(crate) fn settled_count(group: &Group) -> u32 {
+    let held = group.deals.iter().filter(|deal| deal.holder().is_some());
+    let mut acknowledged: Vec<_> = held.map(|deal| deal.acknowledged).collect();
+    acknowledged.sort_unstable_by_key(|number| std::cmp::Reverse(*number));
+    let enough = acknowledged.get(group.code.data_count() - 1);
+    let revision = enough.and_then(|number| group.revision_at(*number));
+    revision.map_or(0, |revision| revision.segment_count)
+}
+
 /// Whether a node has acknowledged the group's revision for a slot of it.
 pub(crate) fn has_acknowledged(group: &Group, node: NodeId) -> bool {
     let revision = group.revision.number;

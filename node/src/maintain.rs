@@ -9,7 +9,7 @@ use cairn_net::Network;
 use cairn_runtime::Runtime;
 
 use crate::core::Core;
-use crate::groups::Age;
+use crate::groups::{Age, settled_count};
 use crate::store::{SCRUB_STEP_BYTES, ScrubCursor, ShardPlace, StoreError};
 
 /// Expired shards and mostly dead packs are looked for this often.
@@ -109,8 +109,7 @@ pub(crate) async fn maintain<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R
     }
 }
 
-/// Drops shards that came long ago and that no revision covers, where the ledger says how far the
-/// revision goes.
+/// Drops shards that came long ago and that no revision covers which enough nodes have.
 async fn expire<R: Runtime, N: Network, L: Ledger>(
     core: &Arc<Core<R, N, L>>,
 ) -> Result<(), StoreError> {
@@ -121,7 +120,7 @@ async fn expire<R: Runtime, N: Network, L: Ledger>(
         let Ok(Some(group)) = core.groups.get(slot.group, Age::Fresh).await else {
             continue;
         };
-        let covered = group.revision.segment_count;
+        let covered = settled_count(&group);
         let dropped = core
             .store
             .with(move |store| store.expire(slot, covered, before))

@@ -281,7 +281,8 @@ impl<D: Disk> ShardStore<D> {
     }
 
     /// Drops shards that came before `before` and that no revision covers: numbers from
-    /// `segment_count` on, which the ledger has for the group.
+    /// `segment_count` on, which the group has for good, that the slot has not reached. A revision
+    /// that the slot only expects covers nothing: its writer may never let anybody reach it.
     ///
     /// # Errors
     ///
@@ -299,7 +300,7 @@ impl<D: Disk> ShardStore<D> {
             let Some(slot) = index.slots.get_mut(&place) else {
                 return Ok(0);
             };
-            let from = SegmentNumber::new(segment_count.max(slot.fixed_count));
+            let from = SegmentNumber::new(segment_count.max(slot.state.reached_count()));
             let old: Vec<SegmentNumber> = slot
                 .entries(from)
                 .filter(|(_, entry)| entry.written_at < before)

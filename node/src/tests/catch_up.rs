@@ -362,3 +362,29 @@ fn a_node_that_was_called_lost_offers_itself_again() {
         cluster.check_all(&detail).await;
     });
 }
+
+#[test]
+fn what_only_a_revision_that_nobody_can_reach_covers_expires() {
+    run(14, async |sim| {
+        let mut cluster = Cluster::new(sim, 4, dev4()).await;
+        cluster.upload(50_000, &[]).await;
+        cluster.revise(&[], &[]).await;
+        cluster.wait_acknowledged().await;
+        cluster.upload(60_000, &[]).await;
+        cluster.upload(70_000, &[]).await;
+        // Its details go to nobody: nobody could prove it, and its owner would pay for nothing.
+        cluster.submit_revision(&[]).await;
+        let kept = async || {
+            let mut counts = Vec::new();
+            for node in &cluster.nodes {
+                let status = node.handle.as_ref().unwrap().status().await.unwrap();
+                counts.push(status.store.shard_count);
+            }
+            counts
+        };
+        cluster.sim.sleep(Duration::from_secs(3000)).await;
+        assert_eq!(kept().await, [3; 4], "the owner may still tell");
+        cluster.sim.sleep(Duration::from_secs(1300)).await;
+        assert_eq!(kept().await, [1; 4]);
+    });
+}

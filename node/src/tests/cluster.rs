@@ -70,6 +70,7 @@ pub(super) fn pacing() -> Pacing {
         scrub_bytes_per_second: 1 << 30,
         scrub_delay: Duration::from_secs(300),
         retry_delay_max: Duration::from_secs(4),
+        unrevised_expiry: Duration::from_secs(3600),
         ..Pacing::default()
     }
 }
