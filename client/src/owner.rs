@@ -35,6 +35,7 @@ mod revise;
 pub(crate) mod writer;
 
 pub use error::{CloseError, OpenGroupError, RemoveError, ReviseError};
+pub use fund::{Added, FundError, GroupFunds};
 pub use remove::Removed;
 use writer::{Writer, lock};
 
@@ -190,7 +191,22 @@ impl<R: Runtime, N: Network, L: Ledger> Owner<R, N, L> {
         first
     }
 
-    /// Revises what this process wrote and lets its groups go.
+    /// Keeps every group paid whose book is in the folder: prolongs its term and fills its escrow
+    /// up when either will not do for half of what a new group gets, as far as the balance allows.
+    /// An owner does it now and then as long as its data is wanted; [`Self::close`] does it too.
+    ///
+    /// # Errors
+    ///
+    /// [`FundError`] of the first group that failed; those before are paid.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe; some groups may not be paid.
+    pub async fn keep_paid(&self) -> Result<Vec<GroupFunds>, FundError> {
+        self.shared.keep_all_paid().await
+    }
+
+    /// Revises what this process wrote, keeps the owner's groups paid, and lets those written go.
     ///
     /// # Errors
     ///
@@ -210,6 +226,10 @@ impl<R: Runtime, N: Network, L: Ledger> Owner<R, N, L> {
                 .and(closed.map_err(CloseError::from));
         }
         self.shared.writers.lock().await.open.clear();
+        // What was written is safe for now; who wants to know calls `keep_paid`.
+        if let Err(error) = self.shared.keep_all_paid().await {
+            tracing::warn!(%error, "the groups' escrows and terms are not all renewed");
+        }
         first
     }
 }

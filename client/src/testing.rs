@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_core::{Amount, ByteCount, NodeId, Profile, SecretKey};
+use cairn_core::{AccountId, Amount, ByteCount, NodeId, Profile, SecretKey};
+use cairn_ledger::{Ledger, Parameters, TxBody, submit_body};
 use cairn_runtime::Runtime;
 
 use crate::client::{Client, ClientConfig};
@@ -35,9 +36,19 @@ pub(crate) struct World<R: Runtime> {
 impl<R: Runtime> World<R> {
     /// `count` nodes, and an owner with credits.
     pub(crate) fn new(runtime: R, count: u8) -> Self {
+        Self::with_market(runtime, count, Parameters::default(), Amount::ZERO)
+    }
+
+    /// On a ledger with these parameters, with nodes that ask `price` per GiB and epoch.
+    pub(crate) fn with_market(
+        runtime: R,
+        count: u8,
+        parameters: Parameters,
+        price: Amount,
+    ) -> Self {
         let keys = OwnerKeys::from_seed(&[42; 32]);
         let hub = Hub::default();
-        let ledger = MemoryLedger::new(keys.account());
+        let ledger = MemoryLedger::new(keys.account(), parameters, price);
         let mut nodes = BTreeMap::new();
         for number in 0..count {
             let key = SecretKey::from_bytes(&[100 + number; 32]);
@@ -86,6 +97,20 @@ impl<R: Runtime> World<R> {
         config: OwnerConfig,
     ) -> TestOwner<R> {
         Owner::new(client.clone(), self.keys.clone(), folder, config)
+    }
+
+    /// What the owner has.
+    pub(crate) async fn balance(&self) -> Amount {
+        let account = self.ledger.account(self.keys.account()).await;
+        account.unwrap().balance
+    }
+
+    /// Gives somebody else some of it.
+    pub(crate) async fn spend(&self, amount: Amount) {
+        let to = AccountId::new(SecretKey::from_bytes(&[99; 32]).public());
+        let body = TxBody::Transfer { to, amount };
+        let done = submit_body(&self.ledger, self.keys.identity(), body).await;
+        done.unwrap();
     }
 
     /// Makes a node unreachable and cuts its streams, as a `kill -9` would.

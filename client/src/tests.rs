@@ -2,6 +2,7 @@
 
 mod crashes;
 mod faults;
+mod funds;
 mod ranges;
 mod reads;
 mod resumes;
@@ -18,6 +19,14 @@ use crate::upload::{EntryMeta, EntryMetaKind};
 
 /// Runs a test on the real runtime with a folder that goes away.
 fn run<F: AsyncFnOnce(World<RealRuntime>, &Path)>(nodes: u8, test: F) {
+    run_in(|runtime| World::new(runtime, nodes), test);
+}
+
+/// The same, in a world of its own.
+fn run_in<F: AsyncFnOnce(World<RealRuntime>, &Path)>(
+    world: impl FnOnce(RealRuntime) -> World<RealRuntime>,
+    test: F,
+) {
     let folder = tempfile::tempdir().unwrap();
     let tokio = Builder::new_multi_thread()
         .worker_threads(2)
@@ -25,7 +34,7 @@ fn run<F: AsyncFnOnce(World<RealRuntime>, &Path)>(nodes: u8, test: F) {
         .build()
         .unwrap();
     tokio.block_on(async {
-        let world = World::new(RealRuntime::current(), nodes);
+        let world = world(RealRuntime::current());
         test(world, folder.path()).await;
     });
 }

@@ -1,12 +1,12 @@
-//! Paying for groups: what a new one gets into its escrow, and what is added while it is written to.
+//! Paying for groups: what a new one gets into its escrow, and what is added as long as they are wanted.
 
-use cairn_core::{Amount, ByteCount, Code, GroupId};
+use cairn_core::{Amount, ByteCount, Code, EpochNumber, GroupId};
 use cairn_ledger::group::term_price;
-use cairn_ledger::{Group, Ledger, LedgerError, LedgerStatus, TxBody};
+use cairn_ledger::{Group, Ledger, LedgerError, LedgerStatus, Parameters, TxBody};
 use cairn_net::Network;
 use cairn_runtime::Runtime;
 
-use crate::owner::OwnerShared;
+use crate::owner::{OpenGroupError, OwnerShared};
 
 /// An owner puts at most this part of its balance into one group at once, so that another can be
 /// opened too.
@@ -24,8 +24,8 @@ pub(super) struct Terms {
 }
 
 impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
-    /// What a group of these slots is opened with. Who has no credits takes nodes that ask nothing:
-    /// an escrow that is dry at the first proof would end the group.
+    /// What a group of these slots is opened with. Who has not the credits for an epoch takes nodes
+    /// that ask nothing: an escrow that is dry at the first proof would end the group.
     pub(super) fn terms(
         &self,
         status: &LedgerStatus,
@@ -37,14 +37,14 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
         let term_epochs = config.term_epochs.min(parameters.term_epochs_max);
         let free = free_balance(status, balance);
         let pays = parameters.epoch_millis > 0;
-        if pays && free == Amount::ZERO {
+        let price_of = |epochs| term_price(code, slot_capacity, config.price_max, epochs);
+        if pays && price_of(1).is_none_or(|epoch| part(free) < epoch) {
             return Terms {
                 price_max: Amount::ZERO,
                 escrow: Amount::ZERO,
                 term_epochs,
             };
         }
-        let price_of = |epochs| term_price(code, slot_capacity, config.price_max, epochs);
         let least = price_of(term_epochs)
             .and_then(|price| price.prorate_ceil(u64::from(parameters.escrow_percent), 100))
             .unwrap_or(free)
@@ -61,6 +61,21 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
         }
     }
 
+    /// Keeps every group paid whose book is in the folder, whether or not it is written to, as
+    /// [`Self::keep_paid`] does.
+    pub(super) async fn keep_all_paid(&self) -> Result<Vec<GroupFunds>, FundError> {
+        let ledger = self.client.ledger();
+        let status = ledger.status().await?;
+        let mut all = Vec::new();
+        for id in self.kept_groups().await? {
+            let group = ledger.group(id).await?;
+            if let Some(group) = group.filter(Group::is_open) {
+                all.push(self.fund(&status, group).await?);
+            }
+        }
+        Ok(all)
+    }
+
     /// Prolongs a group's term and fills its escrow up, when either will not do for half of what a
     /// new group gets, as far as the balance allows.
     ///
@@ -70,39 +85,132 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
     pub(super) async fn keep_paid(&self, group: GroupId) -> Result<(), LedgerError> {
         let ledger = self.client.ledger();
         let status = ledger.status().await?;
-        if status.parameters.epoch_millis == 0 {
-            return Ok(());
+        if let Some(group) = ledger.group(group).await?.filter(Group::is_open) {
+            self.fund(&status, group).await?;
         }
-        let Some(group) = ledger.group(group).await?.filter(Group::is_open) else {
-            return Ok(());
-        };
-        let term = self
-            .config
-            .term_epochs
-            .min(status.parameters.term_epochs_max);
+        Ok(())
+    }
+
+    async fn fund(&self, status: &LedgerStatus, group: Group) -> Result<GroupFunds, LedgerError> {
+        let parameters = &status.parameters;
+        let mut funds = GroupFunds::of(status, &group);
+        if parameters.epoch_millis == 0 {
+            return Ok(funds);
+        }
+        let config = &self.config;
+        let term = config.term_epochs.min(parameters.term_epochs_max);
         let left = group.ends.get().saturating_sub(status.epoch.get());
         let cost = group.epoch_cost().micro();
         let lasting = |epochs: u32| cost.saturating_mul(u64::from(epochs));
         let is_ending = left < u64::from(term / 2);
-        let is_dry = group.escrow.micro() < lasting(self.config.escrow_epochs / 2);
+        let is_dry = group.escrow.micro() < lasting(config.escrow_epochs / 2);
         if !is_ending && !is_dry {
-            return Ok(());
+            return Ok(funds);
         }
-        let balance = ledger.account(self.keys.account()).await?.balance;
-        let wanted = lasting(self.config.escrow_epochs).saturating_sub(group.escrow.micro());
-        let most = part(free_balance(&status, balance)).micro();
-        let epochs = u32::try_from(u64::from(term).saturating_sub(left)).unwrap_or(0);
-        let escrow = Amount::from_micro(wanted.min(most));
-        if epochs == 0 && escrow == Amount::ZERO {
-            return Ok(());
+        let balance = self.client.ledger().account(self.keys.account()).await?;
+        let most = part(free_balance(status, balance.balance));
+        let wanted = lasting(config.escrow_epochs).saturating_sub(group.escrow.micro());
+        let longer = u32::try_from(u64::from(term).saturating_sub(left)).unwrap_or(0);
+        let longer = affordable(parameters, &group, longer, most);
+        let least = covering(parameters, &group, longer).unwrap_or(Amount::ZERO);
+        let escrow = Amount::from_micro(wanted).min(most).max(least);
+        if longer == 0 && escrow == Amount::ZERO {
+            return Ok(funds);
         }
         let body = TxBody::GroupExtend {
             group: group.id,
-            epochs,
+            epochs: longer,
             escrow,
         };
-        self.submit(body).await.map(|_| ())
+        self.submit(body).await?;
+        let ledger = self.client.ledger();
+        if let Some(group) = ledger.group(group.id).await? {
+            funds = GroupFunds::of(&ledger.status().await?, &group);
+        }
+        funds.added = Added {
+            epochs: longer,
+            escrow,
+        };
+        Ok(funds)
     }
+}
+
+/// What a group is paid with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupFunds {
+    /// The group.
+    pub group: GroupId,
+    /// The epoch in which its term ends.
+    pub ends: EpochNumber,
+    /// What is in its escrow.
+    pub escrow: Amount,
+    /// What its nodes earn in an epoch, all of them proven, with what it has now.
+    pub epoch_cost: Amount,
+    /// The epoch in which its term ends, or its escrow is dry if that is sooner.
+    pub paid_until: EpochNumber,
+    /// What was added to it now.
+    pub added: Added,
+}
+
+/// What was added to a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// Epochs, to its term.
+    pub epochs: u32,
+    /// Credits, to its escrow.
+    pub escrow: Amount,
+}
+
+impl GroupFunds {
+    fn of(status: &LedgerStatus, group: &Group) -> Self {
+        let epoch_cost = group.epoch_cost();
+        let epochs = group.escrow.micro().checked_div(epoch_cost.micro());
+        let dry = epochs.map(|epochs| status.epoch.get().saturating_add(epochs));
+        Self {
+            group: group.id,
+            ends: group.ends,
+            escrow: group.escrow,
+            epoch_cost,
+            paid_until: dry.map_or(group.ends, |dry| group.ends.min(EpochNumber::new(dry))),
+            added: Added::default(),
+        }
+    }
+}
+
+/// Why groups are not all paid as they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum FundError {
+    /// The owner's folder.
+    #[error(transparent)]
+    Folder(#[from] OpenGroupError),
+    /// The ledger.
+    #[error("the ledger")]
+    Ledger(#[from] LedgerError),
+}
+
+/// What must be added for so many epochs more; `None` above the largest amount.
+fn covering(parameters: &Parameters, group: &Group, epochs: u32) -> Option<Amount> {
+    let percent = u64::from(parameters.escrow_percent);
+    if percent == 0 {
+        return Some(Amount::ZERO);
+    }
+    term_price(group.code, group.slot_capacity, group.price_max, epochs)?.prorate_ceil(percent, 100)
+}
+
+/// The most epochs, up to `wanted`, that `most` covers.
+fn affordable(parameters: &Parameters, group: &Group, wanted: u32, most: Amount) -> u32 {
+    let is_covered =
+        |epochs: u32| covering(parameters, group, epochs).is_some_and(|least| least <= most);
+    let (mut low, mut high) = (0, wanted);
+    while low < high {
+        let middle = high - (high - low) / 2;
+        if is_covered(middle) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    low
 }
 
 /// What an account may spend: not what it keeps, nor the fee of the transaction.

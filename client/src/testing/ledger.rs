@@ -24,19 +24,26 @@ struct Shared {
     is_down: bool,
     /// Loses the answer to the next submission, which is done all the same.
     loses_answer: bool,
+    /// Time that has passed besides that of the blocks.
+    passed_ms: u64,
+    /// What nodes ask.
+    price: Amount,
 }
 
 impl MemoryLedger {
-    pub(crate) fn new(owner: AccountId) -> Self {
+    /// On a ledger with these parameters, with nodes that ask `price` per GiB and epoch.
+    pub(crate) fn new(owner: AccountId, parameters: Parameters, price: Amount) -> Self {
         let genesis = Genesis {
             time: UnixMillis::new(1),
-            parameters: Parameters::default(),
+            parameters,
             endowed: Bounded::new(vec![(owner, Amount::from_micro(1_000_000_000))]).unwrap(),
         };
         let shared = Shared {
             state: State::genesis(&genesis).unwrap(),
             is_down: false,
             loses_answer: false,
+            passed_ms: 0,
+            price,
         };
         Self {
             shared: Arc::new(Mutex::new(shared)),
@@ -66,7 +73,7 @@ impl MemoryLedger {
             operator_consent: operator_consent(self.id(), key, node),
             terms: NodeTerms {
                 capacity: ByteCount::new(1 << 40),
-                price: Amount::ZERO,
+                price: self.lock().price,
                 network: label(format!("10.{number}.0.0/16")),
                 provider: label(format!("provider {number}")),
                 region: label(format!("region {number}")),
@@ -87,18 +94,29 @@ impl MemoryLedger {
         self.block(vec![], vec![]);
     }
 
+    /// Lets so many epochs pass, in which nobody proves.
+    pub(crate) fn pass_epochs(&self, count: u32) {
+        for _ in 0..count {
+            let length = self.lock().state.parameters().epoch_millis;
+            self.lock().passed_ms += length;
+            self.block(vec![], vec![]);
+        }
+    }
+
     pub(crate) fn group_now(&self, id: GroupId) -> Option<Group> {
         self.lock().state.group(id).cloned()
     }
 
     fn block(&self, txs: Vec<Signed<Tx>>, lost: Vec<NodeId>) -> Vec<Effect> {
         let mut shared = self.lock();
-        let state = &mut shared.state;
+        let Shared {
+            state, passed_ms, ..
+        } = &mut *shared;
         let height = state.height().next().unwrap();
         let block = Block {
             height,
             parent: state.tip(),
-            time: UnixMillis::new(1_000 * height.get()),
+            time: UnixMillis::new(1_000 * height.get() + *passed_ms),
             seed: Digest::of(&height.get().to_le_bytes()),
             lost: Bounded::new(lost).unwrap(),
             txs: Bounded::new(txs).unwrap(),
