@@ -7,3 +7,4 @@ pub mod cpu_time;
 pub mod e2e;
 pub mod primitives;
 pub mod report;
+pub mod scale;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use cairn_bench::e2e::{self, Settings};
 use cairn_bench::primitives::{cipher, coding, proofs, store, transport};
 use cairn_bench::report::Report;
+use cairn_bench::scale::{churn, week};
 use cairn_core::{ByteCount, Profile};
 use clap::{Parser, Subcommand};
 
@@ -30,6 +31,11 @@ enum Command {
     },
     /// Measure the whole path: upload, download, a cold range, in processes of their own.
     E2e(EndToEnd),
+    /// The ledger of a whole network for a simulated time.
+    Scale {
+        #[command(subcommand)]
+        scale: Scale,
+    },
     /// One process of a measured network.
     #[command(name = e2e::MEMBER_COMMAND, hide = true)]
     Member {
@@ -61,6 +67,37 @@ struct EndToEnd {
     /// Where the source is made, in memory.
     #[arg(long, default_value = "/dev/shm")]
     source_dir: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Scale {
+    /// Nodes prove and owners revise: history, state, CPU.
+    Week {
+        /// Nodes.
+        #[arg(long, default_value_t = 400)]
+        nodes: u32,
+        /// Bytes of all slots in units of 10^12.
+        #[arg(long, default_value_t = 1_000)]
+        terabytes: u32,
+        /// Hours, each an epoch.
+        #[arg(long, default_value_t = 168)]
+        hours: u32,
+        /// Groups that are revised in each hour.
+        #[arg(long, default_value_t = 32)]
+        revised: u32,
+    },
+    /// Nodes leave and slots are rebuilt: bytes moved, and how near groups come to their end.
+    Churn {
+        /// Nodes.
+        #[arg(long, default_value_t = 160)]
+        nodes: u32,
+        /// Groups of 20-of-40.
+        #[arg(long, default_value_t = 80)]
+        groups: u32,
+        /// Hours that are measured, after as many node lives as the groups need to mix.
+        #[arg(long, default_value_t = 17_520)]
+        hours: u32,
+    },
 }
 
 #[derive(Subcommand)]
@@ -98,6 +135,7 @@ fn main() -> Result<()> {
             folder: args.dir,
             source_folder: args.source_dir,
         })?,
+        Command::Scale { scale } => scale_reports(&scale)?,
         Command::Member { setup } => return e2e::run_member(&setup),
     };
     let mut out = io::stdout().lock();
@@ -127,5 +165,26 @@ fn primitives(primitive: &Primitive) -> Result<Vec<Report>> {
             store::opening(folder)?,
         ]),
         Primitive::Transport { only } => Ok(vec![transport::transports(only)?]),
+    }
+}
+
+fn scale_reports(scale: &Scale) -> Result<Vec<Report>> {
+    match *scale {
+        Scale::Week {
+            nodes,
+            terabytes,
+            hours,
+            revised,
+        } => week::measure(&week::Settings {
+            node_count: nodes,
+            terabytes,
+            hours,
+            revised,
+        }),
+        Scale::Churn {
+            nodes,
+            groups,
+            hours,
+        } => Ok(vec![churn::measure(nodes, groups, hours)?]),
     }
 }
