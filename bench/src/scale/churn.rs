@@ -247,7 +247,10 @@ impl Churn {
             let Some(deal) = deal.filter(|deal| is_there && deal.holder() == Some(node)) else {
                 continue;
             };
-            if deal.leaver.is_some_and(|leaver| self.peers.is_there(leaver.node)) {
+            if deal
+                .leaver
+                .is_some_and(|leaver| self.peers.is_there(leaver.node))
+            {
                 self.outcome.copied += 1;
             } else if self.whole_count(slot.group) >= K {
                 self.outcome.rebuilt += 1;

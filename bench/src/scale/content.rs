@@ -83,7 +83,12 @@ impl Content {
 
     fn roots(&self, segment_count: u32) -> Vec<SlotRoot> {
         let root = |tree: &SlotTree| tree.view_at(segment_count).map(|view| view.root());
-        let make = || self.trees.iter().filter_map(|tree| root(tree).ok()).collect();
+        let make = || {
+            self.trees
+                .iter()
+                .filter_map(|tree| root(tree).ok())
+                .collect()
+        };
         let mut roots = self.roots.borrow_mut();
         roots.entry(segment_count).or_insert_with(make).clone()
     }

@@ -111,7 +111,8 @@ impl Network {
 
     /// The next block: all its proofs valid, its seed that of its height.
     pub(super) fn block(&self, time: UnixMillis, txs: Vec<Signed<Tx>>) -> Result<Block> {
-        let is_proof = |tx: &&Signed<Tx>| matches!(tx.unverified().body, TxBody::ProofSubmit { .. });
+        let is_proof =
+            |tx: &&Signed<Tx>| matches!(tx.unverified().body, TxBody::ProofSubmit { .. });
         let proof_count = txs.iter().filter(is_proof).count();
         let height = self.state.height().next().context("a next height")?;
         Ok(Block {

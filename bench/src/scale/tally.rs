@@ -7,9 +7,9 @@ use anyhow::{Result, ensure};
 use cairn_core::{Digest, Record};
 use cairn_ledger::Block;
 
+use super::network::{Network, all_done};
 use super::week::{Outcome, days};
 use super::{count, real};
-use super::network::{Network, all_done};
 use crate::cpu_time::thread_cpu_time;
 use crate::report::Report;
 
@@ -172,13 +172,19 @@ fn per_unit(outcome: &Outcome) -> Report {
     let acknowledged = tally.of(Kind::Acknowledgements);
     let writing = real(revisions.bytes + acknowledged.bytes);
     let node_epochs = real(u64::from(settings.node_count) * u64::from(settings.hours));
-    row("TB of slots and month", real(tally.bytes) / terabytes / months);
+    row(
+        "TB of slots and month",
+        real(tally.bytes) / terabytes / months,
+    );
     row(
         "TB of user data and month",
         2.0 * real(tally.bytes) / terabytes / months,
     );
     row("node and epoch", real(tally.bytes) / node_epochs);
-    row("node and epoch, proofs alone", real(proofs.bytes) / node_epochs);
+    row(
+        "node and epoch, proofs alone",
+        real(proofs.bytes) / node_epochs,
+    );
     row(
         "node and month, proofs alone",
         real(proofs.bytes) / node_epochs * MONTH,
@@ -239,10 +245,7 @@ fn validator(outcome: &Outcome) -> Report {
     row("state after, encoded", mega(after));
     row(
         "state after for each slot",
-        format!(
-            "{:.0} B",
-            real(after) / real(outcome.group_count * 40)
-        ),
+        format!("{:.0} B", real(after) / real(outcome.group_count * 40)),
     );
     row(
         "encoding the state",

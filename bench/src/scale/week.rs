@@ -121,7 +121,12 @@ pub(super) fn simulate(settings: &Settings) -> Result<Outcome> {
         state_bytes: (before, after),
         encode,
         slot_bytes: week.groups.iter().map(bytes_of).sum(),
-        proven: week.network.state.nodes().map(|node| node.standing.proven).sum(),
+        proven: week
+            .network
+            .state
+            .nodes()
+            .map(|node| node.standing.proven)
+            .sum(),
         tally: week.tally,
     })
 }
@@ -155,7 +160,10 @@ impl Week {
         }
         let mut groups = Vec::new();
         let mut opens = Vec::new();
-        for owner in (0..owners.len()).cycle().take(usize::try_from(group_count)?) {
+        for owner in (0..owners.len())
+            .cycle()
+            .take(usize::try_from(group_count)?)
+        {
             let party = owners.get_mut(owner).context("an owner")?;
             let open = network.signed(party, opening()?);
             groups.push(Written {
@@ -252,9 +260,7 @@ impl Week {
             .content
             .revision(group.id, group.number, group.segment_count)?;
         let owner = self.owners.get_mut(group.owner).context("an owner")?;
-        Ok(self
-            .network
-            .signed(owner, TxBody::GroupRevise { revision }))
+        Ok(self.network.signed(owner, TxBody::GroupRevise { revision }))
     }
 
     /// All that the node does not have acknowledged yet, if there is something.
