@@ -94,7 +94,7 @@ enum Scale {
         /// Groups of 20-of-40.
         #[arg(long, default_value_t = 80)]
         groups: u32,
-        /// Hours that are measured, after as many node lives as the groups need to mix.
+        /// Hours that are measured, after one mean life.
         #[arg(long, default_value_t = 17_520)]
         hours: u32,
     },

@@ -21,7 +21,7 @@ fn a_small_network_proves_and_its_history_is_small() {
     assert!(of_day <= 60 * 25_000, "{of_day} bytes of history a day");
 }
 
-/// A year of nodes that live for three months: the ledger has lost slots rebuilt in time, and not
+/// Half a year of nodes that live for three months: the ledger has lost slots rebuilt in time, and not
 /// before enough are missing; leaving in order moves less.
 #[test]
 fn nodes_come_and_go_and_no_group_is_lost() {
@@ -46,6 +46,6 @@ fn nodes_come_and_go_and_no_group_is_lost() {
     })
     .expect("a simulation");
     assert!(graceful.draining > 60 && graceful.silent == 0);
-    assert!(graceful.copied > 400 && graceful.lost.is_empty());
+    assert!(graceful.copied > 200 && graceful.lost.is_empty());
     assert!(graceful.moved() < silent.moved() / 4.0);
 }

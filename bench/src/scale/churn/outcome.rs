@@ -27,6 +27,8 @@ pub(crate) struct Outcome {
     /// Slots that would be read if the nodes that rebuild slots of one group at the same time shared
     /// one read of k and passed on what it gives.
     pub(crate) shared: u64,
+    /// How often some slots of a group were rebuilt at the same time.
+    pub(crate) batches: u64,
     /// Groups that had fewer than k slots.
     pub(crate) lost: BTreeSet<GroupId>,
     /// For each number of slots, how often a group had so many at the end of an epoch.
@@ -45,6 +47,7 @@ impl Outcome {
             rebuilt: 0,
             copied: 0,
             shared: 0,
+            batches: 0,
             lost: BTreeSet::new(),
             whole: [0; N + 1],
             nodes_most: 0,
@@ -59,7 +62,10 @@ impl Outcome {
     /// Numbers of slots of each group that were rebuilt at the same time: one node reads k and passes
     /// all but its own on.
     pub(super) fn note_rebuilds(&mut self, counts: impl Iterator<Item = u64>) {
-        self.shared += counts.map(|rebuilt| count(K) + rebuilt - 1).sum::<u64>();
+        for rebuilt in counts {
+            self.shared += count(K) + rebuilt - 1;
+            self.batches += 1;
+        }
     }
 
     pub(super) fn note_whole(&mut self, group: GroupId, whole: usize) {
@@ -108,6 +114,7 @@ impl Outcome {
             format!("{} %", self.settings.graceful_percent),
             format!("{} + {}", self.silent, self.draining),
             self.rebuilt.to_string(),
+            format!("{:.1}", real(self.rebuilt) / real(self.batches.max(1))),
             self.copied.to_string(),
             format!("{:.2}", self.moved()),
             format!("{:.2}", self.moved_if_shared()),
@@ -134,6 +141,7 @@ pub(super) fn table(node_count: u32, group_count: u32, hours: u32) -> Report {
         "in order",
         "nodes gone: silent + in order",
         "slots rebuilt",
+        "of a group at once",
         "slots copied",
         "traffic, each reads k",
         "traffic, if one read of k were shared",
