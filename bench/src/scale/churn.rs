@@ -304,7 +304,10 @@ impl Churn {
             self.outcome.note_whole(group, self.whole_count(group));
         }
         self.outcome.nodes_most = self.outcome.nodes_most.max(count(self.peers.len()));
-        debug_assert!(self.peers.len() >= usize::try_from(self.settings.node_count).unwrap_or(0));
+        assert!(
+            count(self.peers.len()) >= u64::from(self.settings.node_count),
+            "whoever goes is replaced"
+        );
     }
 }
 
