@@ -9,6 +9,8 @@ use super::{CATCH_UP_EPOCHS, EPOCH_HOURS, K, N, Settings};
 use crate::report::Report;
 use crate::scale::{count, real};
 
+/// Most nodes that share one read (`docs/protocol/catch-up.md`, step 3).
+const COMPANY: u64 = 8;
 /// Hours of a month.
 const MONTH: f64 = 730.0;
 
@@ -24,8 +26,8 @@ pub(crate) struct Outcome {
     pub(crate) rebuilt: u64,
     /// Slots that a node copied from one that left.
     pub(crate) copied: u64,
-    /// Slots that would be read if the nodes that rebuild slots of one group at the same time shared
-    /// one read of k and passed on what it gives.
+    /// Slots that were read and passed on: the nodes that rebuild slots of one group at the same time
+    /// share one read of k.
     pub(crate) shared: u64,
     /// How often some slots of a group were rebuilt at the same time.
     pub(crate) batches: u64,
@@ -59,11 +61,12 @@ impl Outcome {
         self.draining += ended.draining;
     }
 
-    /// Numbers of slots of each group that were rebuilt at the same time: one node reads k and passes
-    /// all but its own on.
+    /// Numbers of slots of each group that were rebuilt at the same time: of each company, every
+    /// shard of k slots is read once, and what it gives is passed to all but the one who read it.
     pub(super) fn note_rebuilds(&mut self, counts: impl Iterator<Item = u64>) {
         for rebuilt in counts {
-            self.shared += count(K) + rebuilt - 1;
+            let companies = rebuilt.div_ceil(COMPANY);
+            self.shared += companies * count(K) + rebuilt - companies;
             self.batches += 1;
         }
     }
@@ -96,14 +99,14 @@ impl Outcome {
         real(slots) / stored / (f64::from(self.settings.hours) / MONTH)
     }
 
-    /// TB moved in a month for each TB of user data, as nodes do it: each reads k slots.
+    /// TB moved in a month for each TB of user data, as nodes do it.
     pub(crate) fn moved(&self) -> f64 {
-        self.traffic(self.rebuilt * count(K) + self.copied)
+        self.traffic(self.shared + self.copied)
     }
 
-    /// The same if nodes that rebuild slots of one group shared what they read.
-    pub(crate) fn moved_if_shared(&self) -> f64 {
-        self.traffic(self.shared + self.copied)
+    /// The same if each node that rebuilds a slot read k for itself.
+    pub(crate) fn moved_if_alone(&self) -> f64 {
+        self.traffic(self.rebuilt * count(K) + self.copied)
     }
 
     /// As a row of [`table`].
@@ -117,7 +120,7 @@ impl Outcome {
             format!("{:.1}", real(self.rebuilt) / real(self.batches.max(1))),
             self.copied.to_string(),
             format!("{:.2}", self.moved()),
-            format!("{:.2}", self.moved_if_shared()),
+            format!("{:.2}", self.moved_if_alone()),
             format!("{:.3}", self.traffic(self.copied)),
             self.fewest().to_string(),
             percent(self.part_at_most(34)),
@@ -143,8 +146,8 @@ pub(super) fn table(node_count: u32, group_count: u32, hours: u32) -> Report {
         "slots rebuilt",
         "of a group at once",
         "slots copied",
-        "traffic, each reads k",
-        "traffic, if one read of k were shared",
+        "traffic",
+        "traffic, if each read k",
         "of these copies",
         "fewest slots",
         "time at 34 or fewer",
