@@ -10,6 +10,10 @@ use clap_complete::Shell;
 
 use crate::range::ByteRange;
 
+mod money;
+
+pub(crate) use money::{CollateralArgs, CollateralVerb, MaintainArgs, NodePayArgs, PayArgs};
+
 /// Shortest epoch: a proof takes a block or two.
 const EPOCH_MIN: Duration = Duration::from_secs(1);
 /// Longest epoch.
@@ -95,6 +99,10 @@ pub(crate) enum Verb {
     Node(NodeArgs),
     /// Show your own account: its balance, and how long what is stored is paid for.
     Account,
+    /// Give credits to an account or a node.
+    Pay(PayArgs),
+    /// Keep what you stored paid for: prolong terms and fill escrows up. To be run now and then.
+    Fund,
     /// Show what the ledger holds: blocks, transactions, accounts, groups, nodes.
     Ledger(LedgerArgs),
     /// Print the completions of a shell.
@@ -384,6 +392,12 @@ pub(crate) enum NodeVerb {
     Scrub(FolderArgs),
     /// Have a running node leave the network: successors copy its slots first.
     Drain(FolderArgs),
+    /// Have a running node announce that it will be away: epochs without proofs then cost nothing.
+    Maintain(MaintainArgs),
+    /// Have a running node put collateral down, or take it back.
+    Collateral(CollateralArgs),
+    /// Have a running node pay out of its balance.
+    Pay(NodePayArgs),
 }
 
 /// Which node.

@@ -24,6 +24,28 @@ pub(crate) fn signed_credits(micro: i128) -> String {
     }
 }
 
+/// An amount from what was typed: credits with up to six decimals, more than none.
+///
+/// # Errors
+///
+/// What is wrong with the text.
+pub(crate) fn parse_credits(text: &str) -> Result<Amount, String> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || part.len() > 6 || !is_number(whole) || !is_number(part) {
+        let expected = "expected credits with up to six decimals, such as 12 or 0.5";
+        return Err(format!("{text:?} is no amount: {expected}"));
+    }
+    let digits = format!("{whole}{part:0<6}");
+    let micro: u64 = digits
+        .parse()
+        .map_err(|_| format!("{text} credits are more than there can be"))?;
+    if micro == 0 {
+        return Err("nothing is no amount".to_owned());
+    }
+    Ok(Amount::from_micro(micro))
+}
+
 /// Micro-credits as JSON: a number, or a text when it is beyond 64 bits.
 pub(crate) fn json(micro: i128) -> Value {
     if let Ok(micro) = u64::try_from(micro) {
@@ -62,6 +84,36 @@ mod tests {
         }
         let most = credits(Amount::from_micro(u64::MAX));
         assert_eq!(most, "18446744073709.551615");
+    }
+
+    #[test]
+    fn what_is_typed_is_an_amount_or_says_why_not() {
+        let right = [
+            ("1", 1_000_000),
+            ("0.5", 500_000),
+            ("12.000001", 12_000_001),
+            ("18446744073709.551615", u64::MAX),
+        ];
+        for (text, micro) in right {
+            assert_eq!(parse_credits(text), Ok(Amount::from_micro(micro)));
+        }
+        let wrong = [
+            "",
+            ".",
+            ".5",
+            "-1",
+            "+1",
+            "1.0000001",
+            "1e6",
+            "0",
+            "0.0",
+            "18446744073709.551616",
+        ];
+        for text in wrong {
+            assert!(parse_credits(text).is_err(), "{text:?}");
+        }
+        let most = Amount::from_micro(u64::MAX);
+        assert_eq!(parse_credits(&credits(most)), Ok(most));
     }
 
     #[test]

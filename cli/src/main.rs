@@ -22,6 +22,7 @@ mod credits;
 mod dev;
 mod failure;
 mod files;
+mod fund;
 mod get;
 mod home;
 mod init;
@@ -31,6 +32,7 @@ mod network_file;
 mod node;
 mod output;
 mod part;
+mod pay;
 mod put;
 mod range;
 mod receipt;
@@ -93,6 +95,8 @@ async fn run(runtime: RealRuntime, args: Args) -> Result<(), Failure> {
         Verb::Stat(args) => until_stopped(Box::pin(stat::run(&app, &args))).await,
         Verb::Verify(args) => verify::run(&app, &args),
         Verb::Account => until_stopped(Box::pin(account::run(&app))).await,
+        Verb::Pay(args) => until_stopped(Box::pin(pay::run(&app, &args))).await,
+        Verb::Fund => until_stopped(Box::pin(fund::run(&app))).await,
         Verb::Ledger(args) => until_stopped(Box::pin(ledger::run(&app, &args))).await,
         Verb::Rm(args) => until_stopped(Box::pin(rm::run(&app, &args))).await,
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::args::{FolderArgs, NodeArgs, NodeVerb};
+use crate::args::{CollateralVerb, FolderArgs, NodeArgs, NodeVerb};
 use crate::control;
 use crate::failure::Failure;
 use crate::stop::until_stopped;
@@ -39,7 +39,7 @@ const STATUS_TIME_MAX: Duration = Duration::from_secs(10);
 const SCRUB_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What is asked of a running node over its control socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Request {
     /// How it stands.
@@ -48,6 +48,28 @@ pub(crate) enum Request {
     Scrub,
     /// Leave the network.
     Drain,
+    /// Announce that it will be away.
+    Maintain {
+        /// For so many epochs.
+        epochs: u32,
+    },
+    /// Put collateral down.
+    AddCollateral {
+        /// How much.
+        micro_credits: u64,
+    },
+    /// Take collateral back.
+    TakeCollateral {
+        /// How much.
+        micro_credits: u64,
+    },
+    /// Pay out of the node's balance.
+    Pay {
+        /// To whom: an account.
+        to: String,
+        /// How much.
+        micro_credits: u64,
+    },
 }
 
 /// Paths of a node's folder.
@@ -120,6 +142,32 @@ pub(crate) async fn run(app: &App, args: &NodeArgs) -> Result<(), Failure> {
         NodeVerb::Earnings(args) => until_stopped(Box::pin(earnings::run(app, args))).await,
         NodeVerb::Scrub(args) => ask(app, args, Request::Scrub, SCRUB_TIME_MAX).await,
         NodeVerb::Drain(args) => ask(app, args, Request::Drain, STATUS_TIME_MAX).await,
+        NodeVerb::Maintain(args) => {
+            let request = Request::Maintain {
+                epochs: args.epochs,
+            };
+            ask(app, &args.folder, request, STATUS_TIME_MAX).await
+        }
+        NodeVerb::Collateral(args) => {
+            let (args, request) = match &args.verb {
+                CollateralVerb::Add(args) => {
+                    let micro_credits = args.amount.micro();
+                    (args, Request::AddCollateral { micro_credits })
+                }
+                CollateralVerb::Take(args) => {
+                    let micro_credits = args.amount.micro();
+                    (args, Request::TakeCollateral { micro_credits })
+                }
+            };
+            ask(app, &args.folder, request, STATUS_TIME_MAX).await
+        }
+        NodeVerb::Pay(args) => {
+            let request = Request::Pay {
+                to: args.pay.to.to_string(),
+                micro_credits: args.pay.amount.micro(),
+            };
+            ask(app, &args.folder, request, STATUS_TIME_MAX).await
+        }
     }
 }
 

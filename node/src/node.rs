@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cairn_core::{NodeId, UnixMillis};
+use cairn_core::{AccountId, Amount, NodeId, UnixMillis};
+use cairn_ledger::NodeEntry;
 use cairn_ledger::port::{Ledger, LedgerError};
 use cairn_ledger::tx::TxBody;
 use cairn_net::Network;
@@ -291,6 +292,69 @@ impl<R: Runtime, N: Network, L: Ledger> NodeHandle<R, N, L> {
     pub async fn drain(&self) -> Result<(), NodeError> {
         self.core.submit(TxBody::NodeDrain).await?;
         Ok(())
+    }
+
+    /// Announces that it will be away for so many epochs from the one that runs: missed proofs then
+    /// cost nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Ledger`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe; it may be announced all the same.
+    pub async fn maintain(&self, epochs: u32) -> Result<(), NodeError> {
+        self.core.submit(TxBody::NodeMaintain { epochs }).await?;
+        Ok(())
+    }
+
+    /// Puts a part of its balance down as collateral. Returns how it stands then; `None` when the
+    /// ledger does not know it any more.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Ledger`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe; it may be done all the same.
+    pub async fn add_collateral(&self, amount: Amount) -> Result<Option<NodeEntry>, NodeError> {
+        let node = self.core.id;
+        let body = TxBody::NodeAddCollateral { node, amount };
+        self.core.submit(body).await?;
+        Ok(self.core.ledger.node(node).await?)
+    }
+
+    /// Takes collateral that no slot locks back into its balance. Returns how it stands then; `None`
+    /// when the ledger does not know it any more.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Ledger`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe; it may be done all the same.
+    pub async fn take_collateral(&self, amount: Amount) -> Result<Option<NodeEntry>, NodeError> {
+        let body = TxBody::NodeTakeCollateral { amount };
+        self.core.submit(body).await?;
+        Ok(self.core.ledger.node(self.core.id).await?)
+    }
+
+    /// Pays out of its balance; returns what is left.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Ledger`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe; it may be paid all the same.
+    pub async fn pay(&self, to: AccountId, amount: Amount) -> Result<Amount, NodeError> {
+        self.core.submit(TxBody::Transfer { to, amount }).await?;
+        let account = AccountId::new(self.core.key.public());
+        Ok(self.core.ledger.account(account).await?.balance)
     }
 
     /// Takes no new work, finishes what is under way for at most the grace that is set, makes

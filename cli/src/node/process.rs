@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use cairn_core::{Amount, ByteCount, NodeId};
-use cairn_ledger::{NodeTerms, RemoteLedger, Verdict};
+use cairn_core::{AccountId, Amount, ByteCount, NodeId};
+use cairn_ledger::{NodeEntry, NodeTerms, RemoteLedger, Verdict};
 use cairn_net::{DhtMode, Network, RealConfig, RealNetwork, RelayServer};
 use cairn_node::store::{IndexCache, NoCache, PACK_BYTES, SledCache, StoreConfig};
 use cairn_node::{NetLedger, NodeConfig, NodeError, NodeHandle, NodeStatus, Pacing, SlotLag};
@@ -111,6 +111,23 @@ impl NodeProcess {
                     })
                 }),
                 Request::Drain => handle.drain().await.map(|()| json!({ "draining": true })),
+                Request::Maintain { epochs } => {
+                    let announced = handle.maintain(epochs).await;
+                    announced.map(|()| json!({ "maintenance_epochs": epochs }))
+                }
+                Request::AddCollateral { micro_credits } => {
+                    let added = handle.add_collateral(Amount::from_micro(micro_credits)).await;
+                    added.map(|entry| collateral_json(entry.as_ref()))
+                }
+                Request::TakeCollateral { micro_credits } => {
+                    let taken = handle.take_collateral(Amount::from_micro(micro_credits)).await;
+                    taken.map(|entry| collateral_json(entry.as_ref()))
+                }
+                Request::Pay { to, micro_credits } => {
+                    let to: AccountId = to.parse().or_fail(FailureKind::Usage, "no account")?;
+                    let balance = handle.pay(to, Amount::from_micro(micro_credits)).await;
+                    balance.map(|balance| json!({ "balance_micro_credits": balance.micro() }))
+                }
             }
             .map_err(failure)
         }
@@ -195,13 +212,21 @@ fn terms(settings: &Settings) -> Result<NodeTerms, Failure> {
     })
 }
 
+fn collateral_json(entry: Option<&NodeEntry>) -> Value {
+    entry.map_or(Value::Null, |entry| {
+        json!({
+            "collateral_micro_credits": entry.collateral.micro(),
+            "locked_micro_credits": entry.locked.micro(),
+        })
+    })
+}
+
 fn failure(error: NodeError) -> Failure {
-    let kind = match &error {
-        NodeError::Store(_) => FailureKind::Storage,
-        NodeError::Ledger(_) => FailureKind::Network,
-        NodeError::Identity { .. } => FailureKind::Usage,
-    };
-    Failure::new(kind, error)
+    match error {
+        NodeError::Ledger(error) => error.into(),
+        NodeError::Store(_) => Failure::new(FailureKind::Storage, error),
+        NodeError::Identity { .. } => Failure::new(FailureKind::Usage, error),
+    }
 }
 
 fn status_json(status: &NodeStatus) -> Value {

@@ -189,6 +189,68 @@ fn i4_a_nodes_earnings_add_up_to_the_balance_that_the_ledger_shows() {
 }
 
 #[test]
+fn owners_and_operators_move_their_credits() {
+    let cairn = Cairn::new();
+    let proven = Proven::start(&cairn);
+    let folder = cairn.path("dev/node-1");
+    let folder = text(&folder);
+    let status = proven.json(&["node", "status", "--folder", folder]);
+    let node = id(&status["node"]);
+    let run = |args: &[&str]| proven.network.run(args);
+    let micro = |value: &Value| value.as_u64().unwrap();
+
+    let before = proven.json(&["account"]);
+    let paid = proven.json(&["pay", node, "50.5"]);
+    assert_eq!(paid["paid_micro_credits"], 50_500_000);
+    let after = micro(&paid["balance_micro_credits"]);
+    assert_eq!(after + 50_500_000, micro(&before["balance_micro_credits"]));
+    run(&["pay", node, "99999999999"]).failed(1, "expected a balance of at least");
+    run(&["pay", node, "0.0000001"]).failed(2, "up to six decimals");
+
+    // Collateral comes out of what the node has, and goes back to it.
+    let first = proven.json(&["node", "collateral", "add", "1", "--folder", folder]);
+    let more = proven.json(&["node", "collateral", "add", "20", "--folder", folder]);
+    let less = proven.json(&["node", "collateral", "take", "5", "--folder", folder]);
+    let collateral = |seen: &Value| micro(&seen["collateral_micro_credits"]);
+    assert_eq!(collateral(&more), collateral(&first) + 20_000_000);
+    assert_eq!(collateral(&less), collateral(&more) - 5_000_000);
+    run(&[
+        "node",
+        "collateral",
+        "take",
+        "99999999999",
+        "--folder",
+        folder,
+    ])
+    .failed(1, "collateral");
+    let earned = proven.json(&["node", "earnings", node]);
+    let causes: Vec<&str> = earned["lines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| id(&line["cause"]))
+        .collect();
+    assert!(causes.contains(&"collateral-added") && causes.contains(&"collateral-taken"));
+    proven.json(&["node", "pay", &proven.account, "3", "--folder", folder]);
+    let richer = proven.json(&["account"]);
+    assert_eq!(micro(&richer["balance_micro_credits"]), after + 3_000_000);
+
+    assert_eq!(
+        proven.json(&["node", "maintain", "3", "--folder", folder])["maintenance_epochs"],
+        3
+    );
+    run(&["node", "maintain", "3", "--folder", folder]).failed(1, "maintenance");
+    run(&["node", "maintain", "0", "--folder", folder]).failed(2, "0");
+
+    let funds = proven.json(&["fund"]);
+    let group = &funds["groups"][0];
+    assert!(micro(&group["paid_until_epoch"]) > micro(&funds["epoch"]));
+    assert_eq!(group["added_epochs"], 0, "it is paid for long: {funds}");
+    assert!(proven.text(&["fund"]).contains("is paid until epoch"));
+    proven.network.stop();
+}
+
+#[test]
 fn a_durability_receipt_is_checked_without_the_network() {
     let cairn = Cairn::new();
     let proven = Proven::start(&cairn);
