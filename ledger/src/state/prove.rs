@@ -217,7 +217,7 @@ impl State {
         };
         let had_lapsed = entry.standing.lapses(&epoch) > 0;
         let was_strict = entry.standing.sample_count(&epoch) == SAMPLES_MAX;
-        entry.standing.judge(&epoch, verdict);
+        entry.standing.judge(&epoch, verdict, entry.maintained);
         self.index.count_verdict(verdict);
         if had_lapsed && verdict == Verdict::Valid {
             // It is drawn again.

@@ -416,6 +416,27 @@ fn an_announced_maintenance_is_free_and_a_proof_ends_it() {
 }
 
 #[test]
+fn i5_the_proof_of_the_epoch_in_which_it_was_announced_does_not_end_a_maintenance() {
+    let (mut world, id) = world();
+    pass_epoch(&mut world);
+    let holders = holders(&world, id);
+    let down = holders[0];
+    let lapses = |world: &World| {
+        let standing = world.state.node(node(down)).unwrap().standing;
+        standing.lapses(world.state.epoch())
+    };
+    world.accept(down, TxBody::NodeMaintain { epochs: 3 });
+    // Announced, then the proof of the epoch is sent, then it goes down.
+    prove_all(&mut world, &holders);
+    for _ in 0..3 {
+        pass_epoch(&mut world);
+        assert_eq!(lapses(&world), 0);
+    }
+    pass_epoch(&mut world);
+    assert_eq!(lapses(&world), 1);
+}
+
+#[test]
 fn a_group_that_its_owner_closes_pays_what_was_frozen_and_refunds_the_rest() {
     let (mut world, id) = world();
     let holders = holders(&world, id);
