@@ -10,7 +10,7 @@ use super::{Account, PendingDraw, State};
 use crate::block::{Block, BlockError, Verdict};
 use crate::effect::Effect;
 use crate::epoch::{REVISIONS_KEPT, Standing};
-use crate::group::{DealState, Ending, Group, empty_revision};
+use crate::group::{DealState, Due, Ending, Group, empty_revision};
 use crate::movement::Cause;
 use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::{NodeTerms, SlotRevision, Tx, TxBody, group_id, tx_id};
@@ -341,6 +341,10 @@ impl State {
             opened: self.height,
             revision: empty_revision(id),
             kept: Vec::new(),
+            due: Due {
+                since: self.epoch.number,
+                ..Due::default()
+            },
             deals: Vec::new(),
             relaxed: Vec::new(),
             is_marked: false,

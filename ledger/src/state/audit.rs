@@ -12,7 +12,7 @@ use super::lapse::Sweep;
 use super::repair::GroupSweep;
 use super::{Index, PendingDraw, State};
 use crate::epoch::{Departed, Epoch, Frozen, KeptRevision};
-use crate::group::{Deal, DealState, Ending, Group};
+use crate::group::{Deal, DealState, Due, Ending, Group};
 use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::SlotRef;
 
@@ -313,7 +313,8 @@ impl State {
                     .iter()
                     .all(|(key, departed)| self.has_departed(*key, departed))
         } else {
-            let keeps_nothing = |group: &Group| group.kept.is_empty();
+            let keeps_nothing =
+                |group: &Group| group.kept.is_empty() && group.due == Due::default();
             self.epoch == Epoch::default()
                 && self.sweep == Sweep::default()
                 && self.group_sweep == GroupSweep::default()
@@ -391,7 +392,11 @@ fn keeps_what_it_needs(group: &Group, epoch: EpochNumber) -> bool {
             && deal.leaver.is_none_or(|leaver| is_past(leaver.frozen))
             && needed.all(|number| group.revision_at(number).is_some())
     };
+    let due = &group.due;
     group.kept.len() <= kept_max
+        && due.revision <= due.next
+        && due.next <= group.revision.number
+        && due.since <= epoch
         && is_provable(&group.revision)
         && group.kept.iter().all(is_old)
         && group.deals.iter().all(is_whole)

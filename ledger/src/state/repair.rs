@@ -39,19 +39,44 @@ impl State {
                 .is_some_and(|entry| lapses(entry) >= after)
     }
 
-    /// Slots of a group that someone holds who has acknowledged something of it and is not suspect.
-    /// Of a group that is empty yet, those that someone holds.
+    /// Slots of a group of which someone who is not suspect holds what is due, or anything while
+    /// nothing is. Of a group that is empty yet, those that someone holds.
     #[must_use]
     pub fn healthy_count(&self, group: &Group) -> usize {
         let is_empty = group.revision.number == RevisionNumber::ZERO;
+        let least = least_due(group);
         let is_healthy = |deal: &&Deal| {
-            let has_something = is_empty || deal.acknowledged > RevisionNumber::ZERO;
-            let holder = deal.holder().filter(|_| has_something);
-            let leaver = deal.leaver.map(|leaver| leaver.node);
-            let mut nodes = holder.into_iter().chain(leaver);
-            nodes.any(|node| !self.is_suspect(node))
+            deal.parts()
+                .any(|(node, has)| (is_empty || has >= least) && !self.is_suspect(node))
         };
         group.deals.iter().filter(is_healthy).count()
+    }
+
+    /// The newest revision that can be had: that k slots have which someone who is not suspect holds.
+    fn reached(&self, group: &Group) -> RevisionNumber {
+        let newest = |deal: &Deal| {
+            let parts = deal.parts().filter(|(node, _)| !self.is_suspect(*node));
+            parts.map(|(_, has)| has).max()
+        };
+        let mut found: Vec<RevisionNumber> = group.deals.iter().filter_map(newest).collect();
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        let last = usize::from(group.code.k()).checked_sub(1);
+        last.and_then(|last| found.get(last).copied())
+            .unwrap_or(RevisionNumber::ZERO)
+    }
+
+    /// Goes on to what is due of a group.
+    fn pass_due(&mut self, id: GroupId) {
+        let epoch = self.epoch.number;
+        let after = u64::from(self.parameters.catch_up_epochs);
+        let Some(group) = self.groups.get(&id) else {
+            return;
+        };
+        let mut due = group.due;
+        due.pass(epoch, self.reached(group), after);
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.due = due;
+        }
     }
 
     /// Has a group looked at by the next block.
@@ -135,12 +160,14 @@ impl State {
 
     /// Has slots drawn anew as the group's health asks.
     fn repair(&mut self, id: GroupId, effects: &mut Vec<Effect>) {
-        let is_begun = |group: &Group| group.revision.number > RevisionNumber::ZERO;
-        let overdue = if self.groups.get(&id).is_some_and(is_begun) {
-            self.slots_of_group(id, Self::is_overdue)
-        } else {
-            Vec::new()
-        };
+        if self.has_epochs() && self.parameters.catch_up_epochs > 0 {
+            self.pass_due(id);
+        }
+        let begun = self.groups.get(&id);
+        let begun = begun.filter(|group| group.revision.number > RevisionNumber::ZERO);
+        let overdue = begun.map(least_due).map_or_else(Vec::new, |least| {
+            self.slots_of_group(id, |state, deal| state.is_overdue(deal, least))
+        });
         for (slot, node) in &overdue {
             self.unbind(*slot, *node);
             self.set_state(*slot, DealState::Idle);
@@ -150,11 +177,14 @@ impl State {
         };
         let (code, healthy) = (group.code, self.healthy_count(group));
         let mut is_changed = !overdue.is_empty();
-        if healthy <= lazy_max(code) {
-            for (slot, _) in self.slots_of_group(id, |_, deal| deal.state == DealState::Idle) {
-                self.set_state(slot, DealState::Vacant);
-                self.draws.push_back(PendingDraw::Slot(slot));
-            }
+        let is_lazy = healthy <= lazy_max(code);
+        // Who leaves a slot is not kept waiting, however healthy the group.
+        let is_wanted = |_: &Self, deal: &Deal| {
+            deal.state == DealState::Idle && (is_lazy || deal.leaver.is_some())
+        };
+        for (slot, _) in self.slots_of_group(id, is_wanted) {
+            self.set_state(slot, DealState::Vacant);
+            self.draws.push_back(PendingDraw::Slot(slot));
         }
         if healthy <= urgent_max(code) {
             let is_lagging = |state: &Self, deal: &Deal| {
@@ -172,13 +202,15 @@ impl State {
         }
     }
 
-    /// Whether a node has had a slot for long and has nothing of it.
-    fn is_overdue(&self, deal: &Deal) -> bool {
+    /// Whether a node has had a slot for long and has less of it than `least`, or than the one that
+    /// left it to it.
+    fn is_overdue(&self, deal: &Deal, least: RevisionNumber) -> bool {
         let after = u64::from(self.parameters.catch_up_epochs);
         let since = deal.behind_since.get();
         let is_late = self.epoch.number.get().saturating_sub(since) >= after;
-        let has_nothing = deal.acknowledged == RevisionNumber::ZERO;
-        after > 0 && is_late && has_nothing && deal.state == DealState::Held
+        let left = deal.leaver.map(|leaver| leaver.acknowledged);
+        let is_behind = deal.acknowledged < left.map_or(least, |left| left.max(least));
+        after > 0 && is_late && is_behind && deal.state == DealState::Held
     }
 
     /// The slots of a group whose deal is so, each with the deal's node.
@@ -254,4 +286,9 @@ impl State {
             .expect("the slots of every group are counted");
         Some(group)
     }
+}
+
+/// The revision from which on a slot of a group that is not empty is healthy.
+fn least_due(group: &Group) -> RevisionNumber {
+    group.due.revision.max(RevisionNumber::new(1))
 }

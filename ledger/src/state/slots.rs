@@ -130,7 +130,7 @@ impl State {
             }
             return;
         }
-        deal.acknowledge(RevisionNumber::ZERO, epoch);
+        deal.declare_loss(epoch);
         if deal.state == DealState::Leaving {
             // It has nothing left to hand over, and its successor is to be drawn already.
             self.unbind(slot, node);

@@ -10,5 +10,6 @@ mod races;
 mod refusals;
 mod repair;
 mod slots;
+mod stale;
 mod storage;
 mod views;

@@ -67,6 +67,7 @@ impl Ledger for SlowLedger {
             },
             kept: Vec::new(),
             deals: Vec::new(),
+            due: cairn_ledger::Due::default(),
             relaxed: Vec::new(),
             is_marked: false,
         }))

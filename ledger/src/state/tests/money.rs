@@ -15,12 +15,12 @@ pub(super) const NODES: std::ops::Range<u8> = 10..16;
 /// Slots of some hundred bytes earn ten times that.
 pub(super) const PRICE: u64 = 10 << 30;
 /// What pays for everything here.
-const PURSE: u8 = 2;
-const PUT_DOWN: u64 = 100_000;
-const ESCROW: u64 = 400_000;
+pub(super) const PURSE: u8 = 2;
+pub(super) const PUT_DOWN: u64 = 100_000;
+pub(super) const ESCROW: u64 = 400_000;
 
 /// Slots of the least capacity, so that collateral is not all there is.
-const CAPACITY: ByteCount = ByteCount::new(1 << 10);
+pub(super) const CAPACITY: ByteCount = ByteCount::new(1 << 10);
 
 pub(super) fn parameters() -> Parameters {
     Parameters {
@@ -38,7 +38,7 @@ pub(super) fn parameters() -> Parameters {
     }
 }
 
-fn offer(price: u64) -> NodeTerms {
+pub(super) fn offer(price: u64) -> NodeTerms {
     NodeTerms {
         price: Amount::from_micro(price),
         ..terms(8, (1, 1, 1))
@@ -56,7 +56,7 @@ pub(super) fn opening(n: u8, term_epochs: u32, escrow: u64) -> TxBody {
 }
 
 /// Nodes with collateral; no group yet.
-fn nodes(parameters: Parameters, numbers: std::ops::Range<u8>) -> World {
+pub(super) fn nodes(parameters: Parameters, numbers: std::ops::Range<u8>) -> World {
     nodes_at(PRICE, parameters, numbers)
 }
 
@@ -93,36 +93,36 @@ pub(super) fn written_group(world: &mut World, n: u8, term_epochs: u32, escrow: 
     id
 }
 
-fn world() -> (World, GroupId) {
+pub(super) fn world() -> (World, GroupId) {
     let mut world = nodes(parameters(), NODES);
     let id = written_group(&mut world, 4, 100, ESCROW);
     (world, id)
 }
 
-fn collateral() -> u64 {
+pub(super) fn collateral() -> u64 {
     price_for(CAPACITY, Amount::from_micro(PRICE), 4).micro()
 }
 
-fn earned() -> u64 {
+pub(super) fn earned() -> u64 {
     let bytes = written(GroupId::default(), 1, 4).slot_bytes;
     price_for(bytes, Amount::from_micro(PRICE), 1).micro()
 }
 
-fn repair() -> u64 {
+pub(super) fn repair() -> u64 {
     3 * earned()
 }
 
-fn balance(world: &World, number: u8) -> u64 {
+pub(super) fn balance(world: &World, number: u8) -> u64 {
     world.state.account(account(number)).balance.micro()
 }
 
 /// Collateral and what of it is locked.
-fn put_down_by(world: &World, number: u8) -> (u64, u64) {
+pub(super) fn put_down_by(world: &World, number: u8) -> (u64, u64) {
     let entry = world.state.node(node(number)).unwrap();
     (entry.collateral.micro(), entry.locked.micro())
 }
 
-fn holders(world: &World, id: GroupId) -> Vec<u8> {
+pub(super) fn holders(world: &World, id: GroupId) -> Vec<u8> {
     (0..4).map(|index| world.holder(slot(id, index))).collect()
 }
 

@@ -14,7 +14,7 @@ const NODES: std::ops::Range<u8> = 10..40;
 const N: u8 = 20;
 
 /// Nodes that ask nothing, in epochs that are long enough to set all up in the first.
-fn unpaid() -> World {
+pub(super) fn unpaid() -> World {
     let parameters = Parameters {
         epoch_millis: 8 * EPOCH,
         collateral_epochs: 0,
@@ -29,7 +29,7 @@ fn world() -> (World, GroupId) {
     (world, id)
 }
 
-fn healthy(world: &World, id: GroupId) -> usize {
+pub(super) fn healthy(world: &World, id: GroupId) -> usize {
     world.state.healthy_count(world.group(id))
 }
 
@@ -38,12 +38,12 @@ fn count(world: &World, id: GroupId, state: DealState) -> usize {
     deals.filter(|deal| deal.state == state).count()
 }
 
-fn holders(world: &World, id: GroupId) -> Vec<u8> {
+pub(super) fn holders(world: &World, id: GroupId) -> Vec<u8> {
     (0..N).map(|index| world.holder(slot(id, index))).collect()
 }
 
 /// An epoch that all but these prove.
-fn epoch_without(world: &mut World, down: &[u8]) {
+pub(super) fn epoch_without(world: &mut World, down: &[u8]) {
     pass_epoch(world);
     let up: Vec<u8> = NODES.filter(|number| !down.contains(number)).collect();
     prove_all(world, &up);
