@@ -9,7 +9,6 @@ use cairn_core::{
 
 use super::check::segment_bytes_max;
 use super::lapse::Sweep;
-use super::repair::GroupSweep;
 use super::{Index, PendingDraw, State};
 use crate::epoch::{Departed, Epoch, Frozen, KeptRevision};
 use crate::group::{Deal, DealState, Due, Ending, Group};
@@ -317,7 +316,8 @@ impl State {
                 |group: &Group| group.kept.is_empty() && group.due == Due::default();
             self.epoch == Epoch::default()
                 && self.sweep == Sweep::default()
-                && self.group_sweep == GroupSweep::default()
+                && self.group_sweep.left == 0
+                && self.group_sweep.after.is_none()
                 && self.departed.is_empty()
                 && self.groups.values().all(keeps_nothing)
         };

@@ -8,7 +8,7 @@ use std::ops::Bound;
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{EpochNumber, GroupId, NodeId, RevisionNumber, SlotIndex};
 
-use super::{PendingDraw, State};
+use super::{PendingDraw, State, count};
 use crate::effect::Effect;
 use crate::group::{Deal, DealState, Ending, Group, lazy_max, urgent_max};
 use crate::movement::Cause;
@@ -17,13 +17,16 @@ use crate::tx::SlotRef;
 /// Most groups that one block looks at, of up to 80 slots each: some hundredths of a second.
 pub(crate) const GROUPS_LOOKED_MAX: usize = 1 << 9;
 
-/// How far the groups are looked at in this epoch.
+/// How far the groups are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
 pub(super) struct GroupSweep {
-    /// The group that was looked at last.
+    /// The group that was looked at last, of those that every epoch looks at. Kept from one epoch to
+    /// the next, so that none is always the last.
     pub(super) after: Option<GroupId>,
-    /// Whether there are more after it.
-    pub(super) is_open: bool,
+    /// How many are still to be looked at.
+    pub(super) left: u64,
+    /// The group that was looked at last of those that something happened to.
+    pub(super) marked_after: Option<GroupId>,
 }
 
 impl State {
@@ -89,50 +92,68 @@ impl State {
 
     /// Whether groups are still to be looked at.
     pub(super) fn has_looks(&self) -> bool {
-        self.group_sweep.is_open || !self.index.marked.is_empty()
+        self.group_sweep.left > 0 || !self.index.marked.is_empty()
     }
 
     /// All groups are to be looked at, since the epoch began.
     pub(super) fn begin_group_sweep(&mut self) {
-        self.group_sweep = GroupSweep {
-            after: None,
-            is_open: !self.groups.is_empty(),
-        };
+        self.group_sweep.left = count(self.groups.len());
     }
 
-    /// Looks at the next groups, at most [`GROUPS_LOOKED_MAX`]: those that something happened to
-    /// first.
+    /// Looks at the next groups, at most [`GROUPS_LOOKED_MAX`]: of those that an epoch looks at, and of
+    /// those that something happened to, each at least half as long as there are as many, so that
+    /// neither waits for the other.
     pub(super) fn look_at_groups(&mut self, effects: &mut Vec<Effect>) {
         let mut left = GROUPS_LOOKED_MAX;
-        while left > 0
-            && let Some(group) = self.index.marked.pop_first()
+        let marked = self.index.marked.len().min(GROUPS_LOOKED_MAX / 2);
+        while left > marked
+            && let Some(group) = self.next_swept()
         {
-            if let Some(entry) = self.groups.get_mut(&group) {
-                entry.is_marked = false;
-            }
             self.look_at_group(group, effects);
             left = left.saturating_sub(1);
         }
-        if !self.group_sweep.is_open || left == 0 {
-            return;
+        while left > 0
+            && let Some(group) = self.next_marked()
+        {
+            self.look_at_group(group, effects);
+            left = left.saturating_sub(1);
         }
+    }
+
+    /// The next group that the epoch looks at: the one after the last, after the last of all the
+    /// first.
+    fn next_swept(&mut self) -> Option<GroupId> {
+        self.group_sweep.left = self.group_sweep.left.checked_sub(1)?;
         let after = self
             .group_sweep
             .after
             .map_or(Bound::Unbounded, Bound::Excluded);
-        let next: Vec<GroupId> = self
-            .groups
-            .range((after, Bound::Unbounded))
-            .map(|(id, _)| *id)
-            .take(left)
-            .collect();
-        self.group_sweep = GroupSweep {
-            after: next.last().copied().or(self.group_sweep.after),
-            is_open: next.len() == left,
-        };
-        for group in next {
-            self.look_at_group(group, effects);
+        let mut behind = self.groups.range((after, Bound::Unbounded));
+        let next = behind.next().or_else(|| self.groups.first_key_value());
+        let next = next.map(|(id, _)| *id);
+        if next.is_none() {
+            self.group_sweep.left = 0;
         }
+        self.group_sweep.after = next;
+        next
+    }
+
+    /// The next group that something happened to: the one after the last, after the last of all the
+    /// first, so that one that is marked again has its turn after all others.
+    fn next_marked(&mut self) -> Option<GroupId> {
+        let after = self.group_sweep.marked_after;
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut behind = self.index.marked.range((after, Bound::Unbounded));
+        let next = behind
+            .next()
+            .or_else(|| self.index.marked.first())
+            .copied()?;
+        self.index.marked.remove(&next);
+        self.group_sweep.marked_after = Some(next);
+        if let Some(entry) = self.groups.get_mut(&next) {
+            entry.is_marked = false;
+        }
+        Some(next)
     }
 
     fn look_at_group(&mut self, id: GroupId, effects: &mut Vec<Effect>) {

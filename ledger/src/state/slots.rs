@@ -117,6 +117,10 @@ impl State {
             // Named twice in one list.
             return;
         }
+        if is_holder && deal.acknowledged == RevisionNumber::ZERO {
+            // It has nothing to lose.
+            return;
+        }
         effects.push(Effect::LossDeclared(slot));
         tell_forfeited(node, self.forfeit(slot, node), effects);
         self.mark(slot.group);

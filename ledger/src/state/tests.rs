@@ -12,4 +12,5 @@ mod repair;
 mod slots;
 mod stale;
 mod storage;
+mod sweep;
 mod views;
