@@ -8,7 +8,7 @@ use cairn_core::{AccountId, Amount, ByteCount, GroupId, NodeId};
 use super::State;
 use crate::effect::Effect;
 use crate::epoch::FrozenSlot;
-use crate::group::{Deal, price_for};
+use crate::group::{Deal, Ending, price_for};
 use crate::movement::Cause;
 use crate::tx::SlotRef;
 
@@ -163,15 +163,23 @@ impl State {
     }
 
     /// Pays a node what others forfeited for a slot that it holds and has proven now. Collateral that
-    /// the slot lacks is filled up first, so that nobody frees his own by declaring losses.
+    /// the slot lacks is filled up first, so that nobody frees his own by declaring losses. Of a group
+    /// that was released in this epoch the last holder is paid, and locks nothing any more.
     pub(super) fn pay_bounty(&mut self, frozen: &FrozenSlot, node: NodeId) -> Amount {
         let slot = frozen.slot_ref();
-        let wanted = self.collateral_of(slot.group);
+        let ending = self.groups.get(&slot.group).and_then(|group| group.ending);
+        let is_released = matches!(ending, Some(Ending::Released(_)));
+        let wanted = if is_released {
+            Amount::ZERO
+        } else {
+            self.collateral_of(slot.group)
+        };
         let Some(deal) = self.deal_mut(slot) else {
             return Amount::ZERO;
         };
         // Nothing is due for what it has left or was given after the epoch began.
-        if deal.holder() != Some(node) || deal.acknowledged < frozen.revision.number {
+        let holder = deal.holder().or(is_released.then_some(deal.node));
+        if holder != Some(node) || deal.acknowledged < frozen.revision.number {
             return Amount::ZERO;
         }
         let bounty = std::mem::take(&mut deal.bounty);
@@ -183,6 +191,13 @@ impl State {
         self.add_collateral(node, refill);
         self.leave_escrow(bounty);
         rest(bounty, refill)
+    }
+
+    /// A bounty that nobody can earn any more goes to the fees: not to the owner, who decides when a
+    /// group ends.
+    pub(super) fn forgo_bounty(&mut self, bounty: Amount) {
+        self.leave_escrow(bounty);
+        self.fees = sum(self.fees, bounty);
     }
 
     /// Takes up to `wanted` out of an escrow. One that is dry ends the group's term: the owner has

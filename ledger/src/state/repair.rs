@@ -6,7 +6,7 @@
 use std::ops::Bound;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_core::{EpochNumber, GroupId, NodeId, RevisionNumber, SlotIndex};
+use cairn_core::{Amount, EpochNumber, GroupId, NodeId, RevisionNumber, SlotIndex};
 
 use super::{PendingDraw, State, count};
 use crate::effect::Effect;
@@ -252,8 +252,14 @@ impl State {
     }
 
     /// Ends the deals of a group. What the epoch that runs froze of it is still to be proven, and is
-    /// paid; nothing is drawn for it any more.
+    /// paid, bounties of slots that were held too; nothing is drawn for it any more.
     fn release_group(&mut self, id: GroupId, effects: &mut Vec<Effect>) {
+        for (slot, _) in self.slots_of_group(id, |_, deal| deal.holder().is_none()) {
+            let bounty = self
+                .deal_mut(slot)
+                .map(|deal| std::mem::take(&mut deal.bounty));
+            self.forgo_bounty(bounty.unwrap_or(Amount::ZERO));
+        }
         for (slot, node) in self.slots_of_group(id, |_, deal| deal.holder().is_some()) {
             self.unbind(slot, node);
             self.set_state(slot, DealState::Idle);
@@ -279,16 +285,15 @@ impl State {
         effects.push(Effect::GroupReleased(id));
     }
 
-    /// Forgets a group and gives what is left of its escrow and its bounties back.
+    /// Forgets a group and gives what is left of its escrow back.
     fn close_group(&mut self, id: GroupId, effects: &mut Vec<Effect>) {
         let Some(group) = self.forget_group(id) else {
             return;
         };
-        let bounties = group.deals.iter().map(|deal| deal.bounty);
-        let refund = bounties.fold(group.escrow, |sum, bounty| {
-            sum.checked_add(bounty)
-                .expect("bounties are part of the supply")
-        });
+        for deal in &group.deals {
+            self.forgo_bounty(deal.bounty);
+        }
+        let refund = group.escrow;
         self.leave_escrow(refund);
         self.credit(group.owner, refund);
         self.tell_moved(group.owner, Cause::EscrowReturned, refund, effects);
