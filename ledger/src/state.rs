@@ -27,8 +27,8 @@ pub use check::{Expected, check_signature};
 pub use epoch::BLOCKS_PER_EPOCH_MIN;
 use lapse::Sweep;
 pub use prove::VerdictError;
-pub(crate) use repair::GROUPS_LOOKED_MAX;
 use repair::GroupSweep;
+pub(crate) use repair::{GROUPS_LOOKED_MAX, SLOTS_FORFEITED_MAX};
 
 use crate::block::Verdict;
 use crate::earnings::Earnings;

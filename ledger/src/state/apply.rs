@@ -401,12 +401,12 @@ impl State {
                 .leaver
                 .filter(|leaver| deal.acknowledged >= leaver.acknowledged);
             if let Some(leaver) = ended {
-                let node = leaver.node;
-                self.unbind(slot, node);
-                if let Some(deal) = self.deal_mut(slot) {
-                    deal.leaver = None;
+                if self.has_lapsed(leaver.node) {
+                    // A look takes what it forfeits.
+                    self.mark(slot.group);
+                } else {
+                    self.end_leaver(slot, effects);
                 }
-                effects.push(Effect::SlotReleased { slot, node });
             }
         }
     }

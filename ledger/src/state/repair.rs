@@ -8,10 +8,12 @@ use std::ops::Bound;
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{Amount, EpochNumber, GroupId, NodeId, RevisionNumber, SlotIndex};
 
+use super::slots::tell_forfeited;
 use super::{PendingDraw, State, count};
 use crate::effect::Effect;
 use crate::group::{Deal, DealState, Ending, Group, lazy_max, urgent_max};
 use crate::movement::Cause;
+use crate::node::NodeEntry;
 use crate::tx::SlotRef;
 
 /// Most groups that one block looks at, of up to 80 slots each: some hundredths of a second.
@@ -29,12 +31,22 @@ pub(super) struct GroupSweep {
     pub(super) marked_after: Option<GroupId>,
 }
 
+/// A block goes on to no further group once its looks have taken so many slots from nodes with lapses:
+/// bounds the bytes of its effects.
+pub(crate) const SLOTS_FORFEITED_MAX: usize = 64;
+
 impl State {
+    /// Whether the node has missed an epoch and proven none since.
+    pub(super) fn has_lapsed(&self, node: NodeId) -> bool {
+        let lapses = |entry: &NodeEntry| entry.standing.lapses(&self.epoch);
+        self.nodes.get(&node).is_some_and(|entry| lapses(entry) > 0)
+    }
+
     /// Whether the node has proven nothing for so long that its slots count as missing.
     #[must_use]
     pub fn is_suspect(&self, node: NodeId) -> bool {
         let after = u64::from(self.parameters.suspect_after_epochs);
-        let lapses = |entry: &crate::node::NodeEntry| entry.standing.lapses(&self.epoch);
+        let lapses = |entry: &NodeEntry| entry.standing.lapses(&self.epoch);
         after > 0
             && self
                 .nodes
@@ -105,17 +117,20 @@ impl State {
     /// neither waits for the other.
     pub(super) fn look_at_groups(&mut self, effects: &mut Vec<Effect>) {
         let mut left = GROUPS_LOOKED_MAX;
+        let mut forfeited = 0_usize;
         let marked = self.index.marked.len().min(GROUPS_LOOKED_MAX / 2);
         while left > marked
+            && forfeited < SLOTS_FORFEITED_MAX
             && let Some(group) = self.next_swept()
         {
-            self.look_at_group(group, effects);
+            forfeited = forfeited.saturating_add(self.look_at_group(group, effects));
             left = left.saturating_sub(1);
         }
         while left > 0
+            && forfeited < SLOTS_FORFEITED_MAX
             && let Some(group) = self.next_marked()
         {
-            self.look_at_group(group, effects);
+            forfeited = forfeited.saturating_add(self.look_at_group(group, effects));
             left = left.saturating_sub(1);
         }
     }
@@ -156,9 +171,10 @@ impl State {
         Some(next)
     }
 
-    fn look_at_group(&mut self, id: GroupId, effects: &mut Vec<Effect>) {
+    /// Gives how many slots it took from nodes with lapses.
+    fn look_at_group(&mut self, id: GroupId, effects: &mut Vec<Effect>) -> usize {
         let Some(group) = self.groups.get(&id) else {
-            return;
+            return 0;
         };
         let is_past = |epoch: EpochNumber| !self.has_epochs() || self.epoch.number > epoch;
         match group.ending {
@@ -168,8 +184,32 @@ impl State {
                 self.release_group(id, effects);
             }
             Some(Ending::Asked(_) | Ending::Released(_)) => {}
-            None => self.repair(id, effects),
+            None => {
+                let left = self.end_leavers(id, effects);
+                return left.saturating_add(self.repair(id, effects));
+            }
         }
+        0
+    }
+
+    /// Ends the part of leavers whose successors have what they had. One with a lapse forfeits: nobody
+    /// has seen that it still had the slot.
+    fn end_leavers(&mut self, id: GroupId, effects: &mut Vec<Effect>) -> usize {
+        let is_done = |_: &Self, deal: &Deal| {
+            let left = deal.leaver.map(|leaver| leaver.acknowledged);
+            deal.state == DealState::Held && left.is_some_and(|left| deal.acknowledged >= left)
+        };
+        let ended = self.slots_of_group(id, is_done);
+        for (slot, _) in &ended {
+            let leaver = self.deal_mut(*slot).and_then(|deal| deal.leaver);
+            if let Some(node) = leaver.map(|leaver| leaver.node)
+                && self.has_lapsed(node)
+            {
+                tell_forfeited(node, self.forfeit(*slot, node), effects);
+            }
+            self.end_leaver(*slot, effects);
+        }
+        ended.len()
     }
 
     /// The last epoch in which a group can be extended.
@@ -179,8 +219,8 @@ impl State {
         EpochNumber::new(group.ends.get().saturating_add(grace))
     }
 
-    /// Has slots drawn anew as the group's health asks.
-    fn repair(&mut self, id: GroupId, effects: &mut Vec<Effect>) {
+    /// Has slots drawn anew as the group's health asks. Gives how many suspect nodes forfeited.
+    fn repair(&mut self, id: GroupId, effects: &mut Vec<Effect>) -> usize {
         if self.has_epochs() && self.parameters.catch_up_epochs > 0 {
             self.pass_due(id);
         }
@@ -194,7 +234,7 @@ impl State {
             self.set_state(*slot, DealState::Idle);
         }
         let Some(group) = self.groups.get(&id) else {
-            return;
+            return 0;
         };
         let (code, healthy) = (group.code, self.healthy_count(group));
         let mut is_changed = !overdue.is_empty();
@@ -207,11 +247,14 @@ impl State {
             self.set_state(slot, DealState::Vacant);
             self.draws.push_back(PendingDraw::Slot(slot));
         }
+        let mut forfeited = 0_usize;
         if healthy <= urgent_max(code) {
             let is_lagging = |state: &Self, deal: &Deal| {
                 deal.state == DealState::Held && state.is_suspect(deal.node)
             };
             for (slot, node) in self.slots_of_group(id, is_lagging) {
+                tell_forfeited(node, self.forfeit(slot, node), effects);
+                forfeited = forfeited.saturating_add(1);
                 self.unbind(slot, node);
                 self.set_state(slot, DealState::Vacant);
                 self.draws.push_back(PendingDraw::Slot(slot));
@@ -221,6 +264,7 @@ impl State {
         if is_changed {
             effects.push(Effect::GroupChanged(id));
         }
+        forfeited
     }
 
     /// Whether a node has had a slot for long and has less of it than `least`, or than the one that

@@ -142,6 +142,19 @@ impl State {
         }
     }
 
+    /// Ends the part of a slot's leaver: its successor has what it had.
+    pub(super) fn end_leaver(&mut self, slot: SlotRef, effects: &mut Vec<Effect>) {
+        let leaver = self.deal_mut(slot).and_then(|deal| deal.leaver);
+        let Some(node) = leaver.map(|leaver| leaver.node) else {
+            return;
+        };
+        self.unbind(slot, node);
+        if let Some(deal) = self.deal_mut(slot) {
+            deal.leaver = None;
+        }
+        effects.push(Effect::SlotReleased { slot, node });
+    }
+
     /// Slots that nobody could take are drawn again by the next block.
     pub(super) fn retry_waiting(&mut self) {
         let waiting = std::mem::take(&mut self.waiting);
@@ -363,7 +376,7 @@ fn is_drawn(group: &Group) -> bool {
     !matches!(group.ending, Some(Ending::Released(_)))
 }
 
-fn tell_forfeited(node: NodeId, amount: Amount, effects: &mut Vec<Effect>) {
+pub(super) fn tell_forfeited(node: NodeId, amount: Amount, effects: &mut Vec<Effect>) {
     if amount > Amount::ZERO {
         effects.push(Effect::Forfeited { node, amount });
     }

@@ -2,11 +2,14 @@
 
 use cairn_core::Amount;
 
-use super::money::{ESCROW, PUT_DOWN, balance, earned, holders, put_down_by, repair, world};
+use super::money::{
+    ESCROW, NODES, PUT_DOWN, balance, collateral, earned, holders, put_down_by, repair, world,
+};
 use super::prover::{pass_epoch, prove_all};
 use crate::effect::Effect;
 use crate::group::DealState;
-use crate::sample::{ENDOWED, OWNER, World, acknowledge, declare_loss, slot};
+use crate::node::NodeStatus;
+use crate::sample::{ENDOWED, OWNER, World, acknowledge, declare_loss, node, slot};
 use crate::tx::TxBody;
 
 #[test]
@@ -78,4 +81,58 @@ fn a_lost_slot_that_nobody_was_drawn_for_leaves_its_bounty_to_nobody() {
     pass_epoch(&mut world);
     assert!(world.state.group(id).is_none());
     assert_eq!(balance(&world, OWNER), ENDOWED - earned());
+}
+
+#[test]
+fn a_leaver_that_stopped_proving_pays_for_the_repair() {
+    let (mut world, id) = world();
+    let place = slot(id, 2);
+    let leaver = world.holder(place);
+    world.accept(leaver, TxBody::NodeDrain);
+    world.pass();
+    let successor = world.holder(place);
+    let others: Vec<u8> = NODES.filter(|number| *number != leaver).collect();
+    for _ in 0..2 {
+        pass_epoch(&mut world);
+        prove_all(&mut world, &others);
+    }
+    assert_eq!(put_down_by(&world, leaver), (PUT_DOWN, collateral()));
+    let effects = world.accept(successor, acknowledge(place, 1));
+    assert!(effects.contains(&Effect::SlotReleased {
+        slot: place,
+        node: node(leaver),
+    }));
+    assert!(effects.contains(&Effect::Forfeited {
+        node: node(leaver),
+        amount: Amount::from_micro(repair()),
+    }));
+    assert_eq!(put_down_by(&world, leaver), (PUT_DOWN - repair(), 0));
+    pass_epoch(&mut world);
+    prove_all(&mut world, &others);
+    assert_eq!(balance(&world, successor), repair() + earned());
+}
+
+#[test]
+fn a_suspect_whose_slot_is_drawn_anew_pays_for_the_repair() {
+    let (mut world, id) = world();
+    let place = slot(id, 0);
+    let down = world.holder(place);
+    let others: Vec<u8> = NODES.filter(|number| *number != down).collect();
+    let mut epochs = 0;
+    // 2-of-4 is urgent with one suspect.
+    while world.deal(place).node == node(down) {
+        pass_epoch(&mut world);
+        prove_all(&mut world, &others);
+        epochs += 1;
+        assert!(
+            epochs <= 5,
+            "with three lapses at the latest it is drawn anew"
+        );
+    }
+    assert_eq!(
+        world.state.node(node(down)).unwrap().status,
+        NodeStatus::Active
+    );
+    assert_eq!(put_down_by(&world, down), (PUT_DOWN - repair(), 0));
+    assert_eq!(world.deal(place).bounty.micro(), repair());
 }
