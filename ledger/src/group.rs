@@ -29,6 +29,9 @@ pub struct Group {
     pub ending: Option<Ending>,
     /// Locked for it.
     pub escrow: Amount,
+    /// What its nodes earned and the escrow did not have, since it was extended last; the largest amount
+    /// when it is more. Whoever extends it pays this to the fees.
+    pub owed: Amount,
     /// Height of the block that opened it.
     pub opened: Height,
     /// Its current revision; number 0 is the empty group, whose root is all zeros.

@@ -226,11 +226,17 @@ impl State {
         let ends = self.extended_end(id, epochs);
         if let Some(group) = self.groups.get_mut(&id) {
             group.ends = ends.unwrap_or(group.ends);
+            let owed = std::mem::take(&mut group.owed);
+            let added = escrow.checked_sub(owed).expect("the escrow was checked");
             group.escrow = group
                 .escrow
-                .checked_add(escrow)
+                .checked_add(added)
                 .expect("escrows are part of the supply");
-            self.enter_escrow(escrow);
+            self.enter_escrow(added);
+            self.fees = self
+                .fees
+                .checked_add(owed)
+                .expect("fees are part of the supply");
         }
         effects.push(Effect::GroupChanged(id));
     }
@@ -338,6 +344,7 @@ impl State {
             ends: self.term_end(term_epochs),
             ending: None,
             escrow,
+            owed: Amount::ZERO,
             opened: self.height,
             revision: empty_revision(id),
             kept: Vec::new(),

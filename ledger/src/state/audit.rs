@@ -312,8 +312,9 @@ impl State {
                     .iter()
                     .all(|(key, departed)| self.has_departed(*key, departed))
         } else {
-            let keeps_nothing =
-                |group: &Group| group.kept.is_empty() && group.due == Due::default();
+            let keeps_nothing = |group: &Group| {
+                group.kept.is_empty() && group.due == Due::default() && group.owed == Amount::ZERO
+            };
             self.epoch == Epoch::default()
                 && self.sweep == Sweep::default()
                 && self.group_sweep.left == 0

@@ -201,7 +201,7 @@ impl State {
     }
 
     /// Takes up to `wanted` out of an escrow. One that is dry ends the group's term: the owner has
-    /// the epochs of grace to fill it again.
+    /// the epochs of grace to fill it again, and pays for these then.
     pub(super) fn take_escrow(&mut self, group: GroupId, wanted: Amount) -> Amount {
         let epoch = self.epoch.number;
         let Some(group) = self.groups.get_mut(&group) else {
@@ -211,6 +211,8 @@ impl State {
         group.escrow = rest(group.escrow, taken);
         if taken < wanted {
             group.ends = group.ends.min(epoch);
+            let unpaid = rest(wanted, taken).micro();
+            group.owed = Amount::from_micro(group.owed.micro().saturating_add(unpaid));
         }
         self.leave_escrow(taken);
         taken

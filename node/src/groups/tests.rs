@@ -57,6 +57,7 @@ impl Ledger for SlowLedger {
             ends: Default::default(),
             ending: None,
             escrow: Amount::ZERO,
+            owed: Amount::ZERO,
             opened: Height::default(),
             revision: GroupRevision {
                 group: id,

@@ -515,7 +515,8 @@ fn a_dry_escrow_begins_the_grace_and_more_money_ends_it() {
         TxBody::GroupExtend {
             group: id,
             epochs: 10,
-            escrow: Amount::from_micro(4 * earned()),
+            // What the dry epoch lacked, and one epoch more.
+            escrow: Amount::from_micro(6 * earned()),
         },
     );
     assert_eq!(world.group(id).ends.get(), dry.get() + 10);
@@ -560,4 +561,41 @@ fn a_leaver_keeps_its_collateral_until_its_successor_has_the_slot() {
     assert_eq!(put_down_by(&world, successor).1, collateral());
     world.accept(successor, acknowledge(place, 1));
     assert_eq!(put_down_by(&world, leaver), (PUT_DOWN, 0));
+}
+
+#[test]
+fn grace_is_paid_for_when_the_group_is_extended() {
+    let mut world = nodes(parameters(), NODES);
+    let id = written_group(&mut world, 4, 50, 1);
+    let everyone: Vec<u8> = NODES.collect();
+    let extend = |micro| TxBody::GroupExtend {
+        group: id,
+        epochs: 1,
+        escrow: Amount::from_micro(micro),
+    };
+    let mut fees = 0;
+    for _ in 0..2 {
+        let mut owed = 0;
+        // As long as the grace lasts, the epoch of the dry escrow included.
+        for _ in 0..2 {
+            let before = world.group(id).escrow.micro();
+            pass_epoch(&mut world);
+            prove_all(&mut world, &everyone);
+            owed += 4 * earned() - before;
+            assert_eq!(world.group(id).owed.micro(), owed);
+        }
+        let found = world.refuse(OWNER, extend(owed - 1));
+        let expected = TxError::Escrow {
+            expected: Amount::from_micro(owed),
+            found: Amount::from_micro(owed - 1),
+        };
+        assert_eq!(found, expected);
+        world.accept(OWNER, extend(owed + 1));
+        fees += owed;
+        assert_eq!(world.state.fees().micro(), fees);
+        assert_eq!(world.group(id).owed, Amount::ZERO);
+        assert_eq!(world.group(id).escrow.micro(), 1);
+        let ends = world.group(id).ends.get();
+        assert_eq!(ends, world.state.epoch().number.get() + 1);
+    }
 }
