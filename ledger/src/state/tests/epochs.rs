@@ -156,17 +156,44 @@ fn a_valid_proof_counts_once() {
 }
 
 #[test]
-fn two_proofs_of_a_node_in_one_block_are_one() {
+fn two_proofs_of_a_node_in_one_block_are_one_and_only_that_is_judged() {
     let (mut world, _) = acknowledged();
     pass_epoch(&mut world);
+    let number = world.state.epoch().number;
     let bytes = proof(&world, 10).unwrap().encode();
     let first = world.signed(10, submission(&world, &bytes));
     let mut second = first.clone().into_unverified();
     second.nonce += 1;
+    let unseen = Digest::of(b"never looked at");
+    second.body = TxBody::ProofSubmit {
+        epoch: number,
+        witness: unseen,
+    };
     let second = world.sign(second, 10);
-    let effects = world.apply(judged(&world, vec![first, second], &[bytes]));
+    let id = tx_id(&second);
+    let block = judged(&world, vec![first, second], std::slice::from_ref(&bytes));
+    assert_eq!(block.verdicts[..], [Verdict::Valid, Verdict::Missing]);
+    let find = |digest| {
+        assert_ne!(digest, unseen);
+        Some(bytes.as_slice())
+    };
+    let both = Block {
+        verdicts: Bounded::new(vec![Verdict::Valid; 2]).unwrap(),
+        ..block.clone()
+    };
+    let other = VerdictError::Other {
+        id,
+        expected: Verdict::Missing,
+        found: Verdict::Valid,
+    };
+    assert_eq!(world.state.check_verdicts(&both, find), Err(other));
+    let effects = world.apply(block);
     assert_eq!(verdicts(&effects), [(node(10), Verdict::Valid)]);
-    assert_eq!(world.state.node(node(10)).unwrap().standing.proven, 1);
+    let node = node(10);
+    let epoch = number;
+    let result = Err(TxError::Judged { node, epoch });
+    assert!(effects.contains(&Effect::TxDone { id, result }));
+    assert_eq!(world.state.node(node).unwrap().standing.proven, 1);
 }
 
 #[test]
