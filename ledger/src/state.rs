@@ -320,14 +320,13 @@ impl State {
         slot_capacity: ByteCount,
         price_max: Amount,
     ) -> impl Iterator<Item = &NodeEntry> {
-        let collateral = self.collateral(slot_capacity, price_max);
         self.nodes.values().filter(move |entry| {
             entry.status == NodeStatus::Active
                 && entry.standing.lapses(&self.epoch) == 0
                 && !entry.standing.is_maintained(&self.epoch)
                 && entry.terms.price <= price_max
                 && entry.free() >= slot_capacity
-                && entry.free_collateral() >= collateral
+                && entry.free_collateral() >= self.collateral(slot_capacity, entry.terms.price)
         })
     }
 }

@@ -13,15 +13,19 @@ use crate::movement::Cause;
 use crate::tx::SlotRef;
 
 impl State {
-    /// What a node locks for a slot of this capacity at this price.
+    /// What a node that asks this price locks for a slot of this capacity. What is at stake is the node's
+    /// own choice and not the owner's.
     #[must_use]
-    pub fn collateral(&self, slot_capacity: ByteCount, price_max: Amount) -> Amount {
-        price_for(slot_capacity, price_max, self.parameters.collateral_epochs)
+    pub fn collateral(&self, slot_capacity: ByteCount, price: Amount) -> Amount {
+        price_for(slot_capacity, price, self.parameters.collateral_epochs)
     }
 
-    pub(super) fn collateral_of(&self, group: GroupId) -> Amount {
-        self.groups.get(&group).map_or(Amount::ZERO, |group| {
-            self.collateral(group.slot_capacity, group.price_max)
+    /// What the holder of a slot locks for it.
+    fn collateral_of(&self, slot: SlotRef) -> Amount {
+        let group = self.groups.get(&slot.group);
+        let deal = group.and_then(|group| Some((group, group.deal(slot.slot)?)));
+        deal.map_or(Amount::ZERO, |(group, deal)| {
+            self.collateral(group.slot_capacity, deal.price)
         })
     }
 
@@ -66,7 +70,7 @@ impl State {
 
     /// Locks what the deal of a slot asks of its node, which was drawn because it has it.
     pub(super) fn lock_collateral(&mut self, slot: SlotRef, node: NodeId) {
-        let collateral = self.collateral_of(slot.group);
+        let collateral = self.collateral_of(slot);
         if let Some(entry) = self.nodes.get_mut(&node) {
             entry.locked = sum(entry.locked, collateral);
         }
@@ -109,10 +113,12 @@ impl State {
             let group = self.groups.get(&slot.group)?;
             let deal = group.deal(slot.slot)?;
             let left = deal.leaver.filter(|leaver| leaver.node == node);
-            let number = left.map_or(deal.acknowledged, |leaver| leaver.acknowledged);
+            let (number, price) = left.map_or((deal.acknowledged, deal.price), |leaver| {
+                (leaver.acknowledged, leaver.price)
+            });
             let revision = group.revision_at(number)?;
             let epochs = self.parameters.repair_epochs;
-            Some(price_for(revision.slot_bytes, group.price_max, epochs))
+            Some(price_for(revision.slot_bytes, price, epochs))
         };
         price().unwrap_or(Amount::ZERO)
     }
@@ -172,7 +178,7 @@ impl State {
         let wanted = if is_released {
             Amount::ZERO
         } else {
-            self.collateral_of(slot.group)
+            self.collateral_of(slot)
         };
         let Some(deal) = self.deal_mut(slot) else {
             return Amount::ZERO;

@@ -599,3 +599,44 @@ fn grace_is_paid_for_when_the_group_is_extended() {
         assert_eq!(ends, world.state.epoch().number.get() + 1);
     }
 }
+
+#[test]
+fn a_node_stakes_by_its_own_price_and_not_by_the_owners() {
+    let tenth = |micro: u64| micro / 10;
+    let mut world = World::new(parameters());
+    for number in NODES {
+        world.accept(number, world.registration(number, offer(tenth(PRICE))));
+        world.accept(PURSE, put_down(number, tenth(collateral())));
+    }
+    let id = written_group(&mut world, 4, 100, ESCROW);
+    assert_eq!(world.group(id).price_max.micro(), PRICE);
+    let all = holders(&world, id);
+    for number in &all {
+        let locked = (tenth(collateral()), tenth(collateral()));
+        assert_eq!(put_down_by(&world, *number), locked);
+    }
+    let place = slot(id, 0);
+    world.accept(all[0], declare_loss(place));
+    assert_eq!(world.deal(place).bounty.micro(), tenth(repair()));
+    // Who asks more has more at stake for the same slot.
+    let dear = 99;
+    world.accept(dear, world.registration(dear, offer(PRICE)));
+    world.accept(PURSE, put_down(dear, collateral() - 1));
+    for number in NODES {
+        if !all.contains(&number) {
+            world.accept(number, TxBody::NodeDrain);
+        }
+    }
+    world.lose(&[all[0]]);
+    world.pass();
+    assert_eq!(world.deal(place).holder(), None);
+    world.accept(PURSE, put_down(dear, 1));
+    world.pass();
+    assert_eq!(world.holder(place), dear);
+    assert_eq!(put_down_by(&world, dear), (collateral(), collateral()));
+    // Its own collateral is whole, so that the bounty is paid out.
+    world.accept(dear, acknowledge(place, 1));
+    pass_epoch(&mut world);
+    prove_all(&mut world, &[dear]);
+    assert_eq!(balance(&world, dear), tenth(repair()) + earned());
+}
