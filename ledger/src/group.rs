@@ -122,7 +122,8 @@ pub struct Due {
     pub revision: RevisionNumber,
     /// The one that is due next; the same when there is none yet.
     pub next: RevisionNumber,
-    /// The epoch in which `next` was seen first; in which the group was opened while there was none.
+    /// The epoch in which `next` was seen first; while there was none, in which the group was opened or
+    /// got its first revision.
     pub since: EpochNumber,
 }
 

@@ -209,6 +209,7 @@ impl State {
             for deal in &mut group.deals {
                 deal.behind_since = epoch;
             }
+            group.due.since = epoch;
         }
         group.revision = *revision;
     }

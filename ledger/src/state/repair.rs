@@ -84,7 +84,8 @@ impl State {
     fn pass_due(&mut self, id: GroupId) {
         let epoch = self.epoch.number;
         let after = u64::from(self.parameters.catch_up_epochs);
-        let Some(group) = self.groups.get(&id) else {
+        let open = self.groups.get(&id).filter(|group| group.is_open());
+        let Some(group) = open.filter(|_| self.has_epochs() && after > 0) else {
             return;
         };
         let mut due = group.due;
@@ -173,6 +174,7 @@ impl State {
 
     /// Gives how many slots it took from nodes with lapses.
     fn look_at_group(&mut self, id: GroupId, effects: &mut Vec<Effect>) -> usize {
+        self.pass_due(id);
         let Some(group) = self.groups.get(&id) else {
             return 0;
         };
@@ -180,7 +182,7 @@ impl State {
         match group.ending {
             Some(Ending::Released(at)) if is_past(at) => self.close_group(id, effects),
             Some(Ending::Asked(at)) if is_past(at) => self.release_group(id, effects),
-            None if self.has_epochs() && is_past(self.grace_end(group)) => {
+            None if self.is_over(group) => {
                 self.release_group(id, effects);
             }
             Some(Ending::Asked(_) | Ending::Released(_)) => {}
@@ -212,6 +214,16 @@ impl State {
         ended.len()
     }
 
+    /// Whether a group that its owner did not close has come to its end: its time is over, or it has
+    /// reserved capacity for long and nothing that could be had was ever in it.
+    fn is_over(&self, group: &Group) -> bool {
+        let after = u64::from(self.parameters.catch_up_epochs);
+        let epoch = self.epoch.number;
+        let is_unused = group.due.next == RevisionNumber::ZERO && group.is_placed();
+        let is_idle = after > 0 && is_unused && group.due.age(epoch) >= after;
+        self.has_epochs() && (epoch > self.grace_end(group) || is_idle)
+    }
+
     /// The last epoch in which a group can be extended.
     #[must_use]
     pub fn grace_end(&self, group: &Group) -> EpochNumber {
@@ -221,9 +233,6 @@ impl State {
 
     /// Has slots drawn anew as the group's health asks. Gives how many suspect nodes forfeited.
     fn repair(&mut self, id: GroupId, effects: &mut Vec<Effect>) -> usize {
-        if self.has_epochs() && self.parameters.catch_up_epochs > 0 {
-            self.pass_due(id);
-        }
         let begun = self.groups.get(&id);
         let begun = begun.filter(|group| group.revision.number > RevisionNumber::ZERO);
         let overdue = begun.map(least_due).map_or_else(Vec::new, |least| {
