@@ -6,7 +6,7 @@ use cairn_core::{Amount, EpochNumber, GroupId, Height, NodeId, RevisionNumber, T
 
 use crate::block::{BLOCK_BYTES_MAX, LOST_MAX, Verdict};
 use crate::movement::Movement;
-use crate::state::{GROUPS_LOOKED_MAX, SLOTS_DRAWN_MAX, SLOTS_FORFEITED_MAX};
+use crate::state::{GROUPS_LOOKED_MAX, SLOTS_DRAWN_MAX, SLOTS_FORFEITED_MAX, WAITING_DRAWN_MAX};
 use crate::tx::SlotRef;
 use crate::tx_error::TxError;
 use crate::wire::EFFECTS_BYTES_MAX;
@@ -174,7 +174,7 @@ pub struct BlockEffects {
 // gives `Moved` (50) for its fee and at most two more; a refunded group one, within its slots' share.
 const _: () = assert!(
     BLOCK_BYTES_MAX * (42 + 66) / 41
-        + SLOTS_DRAWN_MAX * (99 + 33)
+        + (SLOTS_DRAWN_MAX + WAITING_DRAWN_MAX) * (99 + 33)
         + 2 * LOST_MAX * (33 + 41)
         + GROUPS_LOOKED_MAX * (41 + 50)
         + (SLOTS_FORFEITED_MAX + SLOTS_MAX) * (66 + 41)

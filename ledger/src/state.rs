@@ -29,6 +29,8 @@ use lapse::Sweep;
 pub use prove::VerdictError;
 use repair::GroupSweep;
 pub(crate) use repair::{GROUPS_LOOKED_MAX, SLOTS_FORFEITED_MAX};
+use slots::Retry;
+pub(crate) use slots::WAITING_DRAWN_MAX;
 
 use crate::block::Verdict;
 use crate::earnings::Earnings;
@@ -69,6 +71,7 @@ pub struct State {
     draws: VecDeque<PendingDraw>,
     /// Slots that no node could take, until one has room.
     waiting: BTreeSet<SlotRef>,
+    retry: Retry,
     /// Time of the genesis: epochs are counted from it.
     began: UnixMillis,
     epoch: Epoch,
@@ -180,6 +183,7 @@ impl State {
             groups: BTreeMap::new(),
             draws: VecDeque::new(),
             waiting: BTreeSet::new(),
+            retry: Retry::default(),
             began: genesis.time,
             epoch: Epoch::default(),
             sweep: Sweep::default(),
@@ -291,7 +295,7 @@ impl State {
     /// looked at, so that a block is worth making even without transactions.
     #[must_use]
     pub fn has_draws(&self) -> bool {
-        !self.draws.is_empty() || self.needs_seed() || self.has_looks()
+        !self.draws.is_empty() || self.retry.left > 0 || self.needs_seed() || self.has_looks()
     }
 
     /// How it stands.

@@ -4,11 +4,12 @@ use cairn_core::{Amount, ByteCount, Code, GroupId, RevisionNumber};
 
 use super::money::written_group;
 use super::repair::{epoch_without, unpaid};
+use crate::effect::Effect;
 use crate::genesis::Parameters;
 use crate::group::DealState;
-use crate::sample::{OWNER, World, declare_loss, slot};
-use crate::state::repair::GROUPS_LOOKED_MAX;
-use crate::tx::{TxBody, group_id, tx_id};
+use crate::sample::{OWNER, World, declare_loss, node, open, slot, terms};
+use crate::state::{GROUPS_LOOKED_MAX, WAITING_DRAWN_MAX};
+use crate::tx::{SlotRef, TxBody, group_id, tx_id};
 
 #[test]
 fn the_loss_of_nothing_changes_nothing_and_gains_no_time() {
@@ -103,4 +104,59 @@ fn groups_that_are_marked_all_the_time_do_not_keep_the_others_waiting() {
     world.pass();
     world.pass();
     assert!(!world.state.has_looks());
+}
+
+#[test]
+fn slots_that_wait_do_not_stand_before_what_is_asked_later() {
+    let places = [(1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 4, 4)];
+    let mut world = World::with_nodes(40, &places);
+    for _ in 0..20 {
+        world.place(2, 4);
+    }
+    world.lose(&[10]);
+    while world.state.has_draws() {
+        world.pass();
+    }
+    assert_eq!(world.state.status().waiting_slot_count, 20);
+    let waiting = |effects: &[Effect]| -> Vec<SlotRef> {
+        let waiting = |effect: &Effect| match effect {
+            Effect::SlotWaiting(slot) => Some(*slot),
+            _ => None,
+        };
+        effects.iter().filter_map(waiting).collect()
+    };
+    // All are tried again, and a group is opened in the same block.
+    let update = TxBody::NodeUpdate {
+        terms: terms(40, (2, 2, 2)),
+    };
+    let update = world.signed(11, update);
+    let opened = world.signed(OWNER, open(1, 2));
+    let id = group_id(tx_id(&opened));
+    let block = world.next_block(&[], vec![update, opened]);
+    world.apply(block);
+    let effects = world.pass();
+    assert_eq!(effects[0], Effect::GroupPlaced(id));
+    let first = waiting(&effects);
+    assert_eq!(first.len(), WAITING_DRAWN_MAX);
+    // Asked again before it is through, it goes on where it was: the last four, then from the first on.
+    let update = TxBody::NodeUpdate {
+        terms: terms(40, (2, 2, 2)),
+    };
+    let tx = world.signed(11, update);
+    let block = world.next_block(&[], vec![tx]);
+    let rest = waiting(&world.apply(block));
+    assert!(rest.iter().all(|slot| !first.contains(slot)));
+    assert_eq!(rest.len(), 4);
+    assert_eq!(waiting(&world.pass()), first);
+    assert_eq!(waiting(&world.pass()), rest);
+    assert!(!world.state.has_draws());
+    assert_eq!(world.state.status().waiting_slot_count, 20);
+    // One with room for all gets all.
+    world.accept(30, world.registration(30, terms(40, (9, 9, 9))));
+    world.pass();
+    assert_eq!(world.state.status().waiting_slot_count, 4);
+    world.pass();
+    assert_eq!(world.state.status().waiting_slot_count, 0);
+    assert!(!world.state.has_draws());
+    assert_eq!(world.state.slots_of(node(30), None).count(), 20);
 }
