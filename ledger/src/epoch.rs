@@ -17,6 +17,12 @@ use crate::tx::SlotRef;
 /// How many revisions before the current one can still be acknowledged, at least: so many may
 /// come while an acknowledgement is on its way.
 pub const REVISIONS_KEPT: u64 = 4;
+/// An owner may revise a group once in so many milliseconds, on average of an epoch. With more than
+/// [`REVISIONS_KEPT`] within the quarter of a second that an acknowledgement takes, none ever counts, and
+/// what is written is never paid; this bounds how long that can be kept up.
+pub const REVISION_MILLIS_MIN: u64 = 1_000;
+/// Revisions of a group that an epoch allows at least, however short it is.
+pub const REVISIONS_PER_EPOCH_MIN: u64 = 64;
 /// Most slots of one page of a node's challenge: 705 KB.
 pub const FROZEN_PAGE_MAX: usize = 8_192;
 

@@ -23,7 +23,7 @@ const NODE_BYTES_MAX: u64 =
 const EARNINGS_BYTES: u64 = 1_410;
 const _: () = assert!(EARNINGS_BYTES_MAX == 1_410);
 /// Most bytes of a group with its key and its place in the queue, its deals aside: ids, code,
-/// numbers, how it ends, what it owes, revision, what is due, four relaxed caps, its mark, the newest revisions
+/// numbers, how it ends, what it owes, revision, that of the epoch's begin, what is due, four relaxed caps, its mark, the newest revisions
 /// before.
 const GROUP_BYTES_MAX: u64 = 32
     + 32
@@ -37,6 +37,7 @@ const GROUP_BYTES_MAX: u64 = 32
     + 8
     + 8
     + 84
+    + 16
     + 24
     + 4
     + 4

@@ -36,6 +36,8 @@ pub struct Group {
     pub opened: Height,
     /// Its current revision; number 0 is the empty group, whose root is all zeros.
     pub revision: GroupRevision,
+    /// What was its revision when the epoch of the last one began.
+    pub begun: Frozen,
     /// Revisions before it that are still needed, rising; none while there are no epochs.
     pub kept: Vec<KeptRevision>,
     /// What its nodes must have by now.

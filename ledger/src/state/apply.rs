@@ -9,7 +9,7 @@ use super::check::Signatures;
 use super::{Account, PendingDraw, State};
 use crate::block::{Block, BlockError, Verdict};
 use crate::effect::Effect;
-use crate::epoch::{REVISIONS_KEPT, Standing};
+use crate::epoch::{Frozen, REVISIONS_KEPT, Standing};
 use crate::group::{DealState, Due, Ending, Group, empty_revision};
 use crate::movement::Cause;
 use crate::node::{NodeEntry, NodeStatus};
@@ -211,6 +211,10 @@ impl State {
             }
             group.due.since = epoch;
         }
+        group.begun = Frozen {
+            epoch,
+            revision: group.begun.at(epoch, group.revision.number),
+        };
         group.revision = *revision;
     }
 
@@ -348,6 +352,10 @@ impl State {
             owed: Amount::ZERO,
             opened: self.height,
             revision: empty_revision(id),
+            begun: Frozen {
+                epoch: self.epoch.number,
+                revision: RevisionNumber::ZERO,
+            },
             kept: Vec::new(),
             due: Due {
                 since: self.epoch.number,

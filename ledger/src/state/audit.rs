@@ -395,6 +395,8 @@ fn keeps_what_it_needs(group: &Group, epoch: EpochNumber) -> bool {
     };
     let due = &group.due;
     group.kept.len() <= kept_max
+        && group.begun.epoch <= epoch
+        && group.begun.revision <= group.revision.number
         && due.revision <= due.next
         && due.next <= group.revision.number
         && due.since <= epoch

@@ -68,7 +68,8 @@ impl Ledger for SlowLedger {
             },
             kept: Vec::new(),
             deals: Vec::new(),
-            due: cairn_ledger::Due::default(),
+            begun: Default::default(),
+            due: Default::default(),
             relaxed: Vec::new(),
             is_marked: false,
         }))

@@ -10,7 +10,7 @@ use super::prover::{
 };
 use crate::block::{Block, BlockError, LOST_MAX, Verdict};
 use crate::effect::Effect;
-use crate::epoch::REVISIONS_KEPT;
+use crate::epoch::{REVISIONS_KEPT, REVISIONS_PER_EPOCH_MIN};
 use crate::genesis::Parameters;
 use crate::node::NodeStatus;
 use crate::sample::{
@@ -379,6 +379,44 @@ fn an_acknowledged_revision_is_kept_and_a_forgotten_one_counts_for_nothing() {
     assert_eq!(world.group(id).kept[0].number, RevisionNumber::new(1));
     assert_eq!(world.accept(holder, acknowledge(other, 1)), []);
     assert_eq!(world.deal(other).acknowledged, RevisionNumber::ZERO);
+}
+
+/// A ledger on which an epoch has seen as many revisions of the first group as it allows, and none of
+/// the second; the refusal of one more, and what it should be.
+pub(super) fn revised_often() -> (World, [GroupId; 2], [TxError; 2]) {
+    let parameters = Parameters {
+        epoch_millis: 100,
+        ..Parameters::default()
+    };
+    let places: Vec<_> = (1..=NODES).map(|number| (number, number, number)).collect();
+    let mut world = World::with_nodes_on(parameters, 8, &places);
+    let groups = [world.place(2, 4), world.place(2, 4)];
+    let [group, _] = groups;
+    pass_epoch(&mut world);
+    let epoch = world.state.epoch().number;
+    // The least, since the epoch is short.
+    let max = REVISIONS_PER_EPOCH_MIN;
+    for number in 1..=max {
+        world.accept(OWNER, revise(group, number, 1));
+    }
+    let found = world.refuse(OWNER, revise(group, max + 1, 1));
+    assert_eq!(world.state.epoch().number, epoch);
+    let expected = TxError::RevisedOften { group, epoch, max };
+    (world, groups, [found, expected])
+}
+
+#[test]
+fn an_epoch_allows_so_many_revisions_of_a_group_that_acknowledgements_count() {
+    let (mut world, [id, other], [found, expected]) = revised_often();
+    assert_eq!(found, expected);
+    // Another group has its own, and now a node's acknowledgement can't be overtaken.
+    world.accept(OWNER, revise(other, 1, 1));
+    let place = slot(id, 0);
+    let max = REVISIONS_PER_EPOCH_MIN;
+    world.accept(world.holder(place), acknowledge(place, max));
+    assert_eq!(world.deal(place).acknowledged.get(), max);
+    pass_epoch(&mut world);
+    world.accept(OWNER, revise(id, max + 1, 1));
 }
 
 #[test]
