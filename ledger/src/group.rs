@@ -130,8 +130,17 @@ pub struct Due {
 }
 
 impl Due {
-    /// Goes on to what is due in `epoch`: what was `reached` `after` epochs ago, at most twice that.
+    /// Goes on to what is due in `epoch`: what was `reached` `after` epochs ago, at most twice that, and
+    /// can be had still.
     pub(crate) fn pass(&mut self, epoch: EpochNumber, reached: RevisionNumber, after: u64) {
+        // Nobody gives way for what is lost; those who have less are the best there is. That there was
+        // something is not forgotten.
+        let most = reached.max(RevisionNumber::new(1));
+        if self.next > most {
+            self.next = most;
+            self.revision = self.revision.min(most);
+            self.since = epoch;
+        }
         if self.is_pending() && self.age(epoch) >= after {
             self.revision = self.next;
         }

@@ -4,7 +4,7 @@ use cairn_core::{ByteCount, GroupId, RevisionNumber};
 
 use super::prover::written;
 use super::repair::{epoch_without, healthy, holders, unpaid};
-use crate::sample::{OWNER, World, acknowledge, node, open, slot};
+use crate::sample::{OWNER, World, acknowledge, declare_loss, node, open, slot};
 use crate::tx::{TxBody, group_id, tx_id};
 
 /// 10-of-20 is lazy at 17.
@@ -81,6 +81,36 @@ fn i5_what_too_few_have_is_nobodys_fault() {
     }
     assert_eq!(holders(&world, id), before);
     assert_eq!(healthy(&world, id), usize::from(N));
+}
+
+#[test]
+fn i1_what_can_not_be_had_any_more_is_not_due() {
+    let (mut world, id) = world();
+    revise(&mut world, id, 2);
+    // As many as k, until one of them loses it.
+    acknowledge_all(&mut world, id, 0..N / 2, 2);
+    epoch_without(&mut world, &[]);
+    assert_eq!(world.group(id).due.next, RevisionNumber::new(2));
+    let place = slot(id, 0);
+    world.accept(world.holder(place), declare_loss(place));
+    let before = holders(&world, id);
+    for _ in 0..6 {
+        epoch_without(&mut world, &[]);
+        assert_eq!(healthy(&world, id), usize::from(N) - 1);
+    }
+    // Those who have revision 1 are needed for what is in it.
+    assert_eq!(holders(&world, id), before);
+    assert!(world.group(id).is_open());
+    let has = |index| world.deal(slot(id, index)).acknowledged.get();
+    assert!((1..N).all(|index| has(index) == if index < N / 2 { 2 } else { 1 }));
+    // The other way round: had again by k, it is due again.
+    let kept = holders(&world, id)[usize::from(N) - 1];
+    acknowledge_all(&mut world, id, N - 1..N, 2);
+    for _ in 0..4 {
+        epoch_without(&mut world, &[]);
+    }
+    assert_eq!(world.group(id).due.revision, RevisionNumber::new(2));
+    assert_eq!(world.holder(slot(id, N - 1)), kept);
 }
 
 #[test]
