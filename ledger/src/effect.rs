@@ -1,11 +1,12 @@
 //! What a block changed, for those who follow the ledger.
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use cairn_core::code::SLOTS_MAX;
 use cairn_core::{Amount, EpochNumber, GroupId, Height, NodeId, RevisionNumber, TxId, UnixMillis};
 
 use crate::block::{BLOCK_BYTES_MAX, LOST_MAX, Verdict};
 use crate::movement::Movement;
-use crate::state::{GROUPS_LOOKED_MAX, SLOTS_DRAWN_MAX};
+use crate::state::{GROUPS_LOOKED_MAX, SLOTS_DRAWN_MAX, SLOTS_FORFEITED_MAX, WAITING_DRAWN_MAX};
 use crate::tx::SlotRef;
 use crate::tx_error::TxError;
 use crate::wire::EFFECTS_BYTES_MAX;
@@ -166,15 +167,18 @@ pub struct BlockEffects {
 // The effects of one block fit one response. Most per byte of a block: an acknowledged slot of 41
 // bytes gives `Acknowledged` (42) and `SlotReleased` (66). A drawn slot gives `SlotMoved` (99) and
 // its share of `GroupPlaced` (33); a lost node gives `NodeChanged` (33) and `Forfeited` (41); a
-// group that is looked at gives `GroupChanged` (33) or `GroupClosed` (41) with `Moved` (50). A proof of 188 bytes gives
+// group that is looked at gives `GroupChanged` (33) or `GroupClosed` (41) with `Moved` (50), and each
+// slot that the look takes from a node with lapses `SlotReleased` (66) and `Forfeited` (41). A proof of 188 bytes gives
 // `Judged` (42), `Paid` (57) and `BountyPaid` (49), or `Slashed` (49) and what a lost node gives.
 // Any transaction, of at least 145 bytes,
 // gives `Moved` (50) for its fee and at most two more; a refunded group one, within its slots' share.
 const _: () = assert!(
     BLOCK_BYTES_MAX * (42 + 66) / 41
-        + SLOTS_DRAWN_MAX * (99 + 33)
+        + (SLOTS_DRAWN_MAX + WAITING_DRAWN_MAX) * (99 + 33)
         + 2 * LOST_MAX * (33 + 41)
         + GROUPS_LOOKED_MAX * (41 + 50)
+        + (SLOTS_FORFEITED_MAX + SLOTS_MAX) * (66 + 41)
+        + SLOTS_MAX * 41
         + 64
         <= EFFECTS_BYTES_MAX
 );

@@ -17,6 +17,12 @@ use crate::tx::SlotRef;
 /// How many revisions before the current one can still be acknowledged, at least: so many may
 /// come while an acknowledgement is on its way.
 pub const REVISIONS_KEPT: u64 = 4;
+/// An owner may revise a group once in so many milliseconds, on average of an epoch. With more than
+/// [`REVISIONS_KEPT`] within the quarter of a second that an acknowledgement takes, none ever counts, and
+/// what is written is never paid; this bounds how long that can be kept up.
+pub const REVISION_MILLIS_MIN: u64 = 1_000;
+/// Revisions of a group that an epoch allows at least, however short it is.
+pub const REVISIONS_PER_EPOCH_MIN: u64 = 64;
 /// Most slots of one page of a node's challenge: 705 KB.
 pub const FROZEN_PAGE_MAX: usize = 8_192;
 
@@ -236,7 +242,7 @@ impl Standing {
         self.covered > epoch.judged.saturating_add(1)
     }
 
-    /// Notes a maintenance from the epoch that runs on. A valid proof ends it.
+    /// Notes a maintenance from the epoch that runs on. A valid proof of a later one ends it.
     pub(crate) fn maintain(&mut self, epoch: &Epoch, epochs: u32) {
         self.touch(epoch);
         self.covered = epoch.judged.saturating_add(u64::from(epochs));
@@ -258,15 +264,24 @@ impl Standing {
         };
     }
 
-    /// Notes a verdict of the epoch that runs.
-    pub(crate) fn judge(&mut self, epoch: &Epoch, verdict: Verdict) {
+    /// Notes a verdict of the epoch that runs. A valid one ends a maintenance, unless that was
+    /// announced within the epoch, when the node is still to go down; `maintained` is the epoch of the
+    /// last announcement.
+    pub(crate) fn judge(
+        &mut self,
+        epoch: &Epoch,
+        verdict: Verdict,
+        maintained: Option<EpochNumber>,
+    ) {
         self.touch(epoch);
         self.verdict = Some((epoch.number, verdict));
         match verdict {
             Verdict::Valid => {
                 // A return within the epoch was not in its challenge yet.
                 self.is_strict &= !self.frozen.is_strict;
-                self.covered = epoch.judged.saturating_add(1);
+                let is_announced = maintained == Some(epoch.number);
+                let kept = if is_announced { self.covered } else { 0 };
+                self.covered = epoch.judged.saturating_add(1).max(kept);
                 self.proven = self.proven.saturating_add(1);
             }
             Verdict::Invalid => self.is_strict = true,

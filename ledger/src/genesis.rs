@@ -23,7 +23,8 @@ const NODE_BYTES_MAX: u64 =
 const EARNINGS_BYTES: u64 = 1_410;
 const _: () = assert!(EARNINGS_BYTES_MAX == 1_410);
 /// Most bytes of a group with its key and its place in the queue, its deals aside: ids, code,
-/// numbers, how it ends, revision, four relaxed caps, its mark, the newest revisions before.
+/// numbers, how it ends, what it owes, revision, that of the epoch's begin, what is due, four relaxed caps, its mark, the newest revisions
+/// before.
 const GROUP_BYTES_MAX: u64 = 32
     + 32
     + 32
@@ -34,7 +35,10 @@ const GROUP_BYTES_MAX: u64 = 32
     + 11
     + 8
     + 8
+    + 8
     + 84
+    + 16
+    + 24
     + 4
     + 4
     + 4 * 3

@@ -29,12 +29,19 @@ pub struct Group {
     pub ending: Option<Ending>,
     /// Locked for it.
     pub escrow: Amount,
+    /// What its nodes earned and the escrow did not have, since it was extended last; the largest amount
+    /// when it is more. Whoever extends it pays this to the fees.
+    pub owed: Amount,
     /// Height of the block that opened it.
     pub opened: Height,
     /// Its current revision; number 0 is the empty group, whose root is all zeros.
     pub revision: GroupRevision,
+    /// What was its revision when the epoch of the last one began.
+    pub begun: Frozen,
     /// Revisions before it that are still needed, rising; none while there are no epochs.
     pub kept: Vec<KeptRevision>,
+    /// What its nodes must have by now.
+    pub due: Due,
     /// The deal of each slot; n of them, or none while the group is not drawn.
     pub deals: Vec<Deal>,
     /// Caps that its nodes exceeded at the last draw, rising by [`Cap`].
@@ -106,6 +113,51 @@ impl Group {
         (drawn == 0 || drawn == self.code.shard_count())
             && self.relaxed.is_sorted_by(|a, b| a.cap < b.cap)
             && self.kept.is_sorted_by(|a, b| a.number < b.number)
+    }
+}
+
+/// Which revision the nodes of a group must have by now: one that enough of them had to rebuild it
+/// from, long enough ago. So nobody is late with what can't be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
+pub struct Due {
+    /// The revision; number 0 while there is none.
+    pub revision: RevisionNumber,
+    /// The one that is due next; the same when there is none yet.
+    pub next: RevisionNumber,
+    /// The epoch in which `next` was seen first; while there was none, in which the group was opened or
+    /// got its first revision.
+    pub since: EpochNumber,
+}
+
+impl Due {
+    /// Goes on to what is due in `epoch`: what was `reached` `after` epochs ago, at most twice that, and
+    /// can be had still.
+    pub(crate) fn pass(&mut self, epoch: EpochNumber, reached: RevisionNumber, after: u64) {
+        // Nobody gives way for what is lost; those who have less are the best there is. That there was
+        // something is not forgotten.
+        let most = reached.max(RevisionNumber::new(1));
+        if self.next > most {
+            self.next = most;
+            self.revision = self.revision.min(most);
+            self.since = epoch;
+        }
+        if self.is_pending() && self.age(epoch) >= after {
+            self.revision = self.next;
+        }
+        let is_fresh = self.since == epoch || !self.is_pending();
+        if is_fresh && reached > self.next {
+            self.next = reached;
+            self.since = epoch;
+        }
+    }
+
+    /// Epochs since `since`.
+    pub(crate) const fn age(&self, epoch: EpochNumber) -> u64 {
+        epoch.get().saturating_sub(self.since.get())
+    }
+
+    fn is_pending(&self) -> bool {
+        self.next > self.revision
     }
 }
 
@@ -209,8 +261,8 @@ pub struct Deal {
     pub collateral: Amount,
     /// For whoever proves the slot next: what the one who lost it paid for its repair.
     pub bounty: Amount,
-    /// The epoch since which `node` has nothing though the group has something; means nothing once it
-    /// has acknowledged a revision.
+    /// The epoch since which `node` has had time to catch up: in which it was drawn, declared the loss, or
+    /// the group got its first revision.
     pub behind_since: EpochNumber,
 }
 
@@ -231,7 +283,19 @@ impl Deal {
             revision: self.frozen.at(epoch, self.acknowledged),
         };
         self.acknowledged = revision;
+    }
+
+    /// The node has nothing any more, and time to catch up.
+    pub(crate) fn declare_loss(&mut self, epoch: EpochNumber) {
+        self.acknowledge(RevisionNumber::ZERO, epoch);
         self.behind_since = epoch;
+    }
+
+    /// Its holder and its leaver, each with what it has acknowledged.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (NodeId, RevisionNumber)> {
+        let holder = self.holder().map(|node| (node, self.acknowledged));
+        let leaver = self.leaver.map(|leaver| (leaver.node, leaver.acknowledged));
+        holder.into_iter().chain(leaver)
     }
 
     /// The revision that `epoch`, which runs, froze for a node that holds or leaves the slot;

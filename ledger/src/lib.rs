@@ -42,7 +42,7 @@ pub use earnings::{CauseSum, Earnings, EarningsLine};
 pub use effect::{BlockEffects, Effect};
 pub use epoch::{ChallengePage, Epoch, Frozen, FrozenSlot, FrozenStanding, KeptRevision, Standing};
 pub use genesis::{Genesis, Parameters};
-pub use group::{Cap, Deal, DealState, Group, Leaver, RelaxedCap};
+pub use group::{Cap, Deal, DealState, Due, Group, Leaver, RelaxedCap};
 pub use movement::{Cause, Direction, Movement, movements};
 pub use node::{NodeEntry, NodeStatus};
 pub use port::{

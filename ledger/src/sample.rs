@@ -295,7 +295,12 @@ impl World {
 
     /// As [`Self::refuse`].
     pub fn refuse_tx(&mut self, tx: Signed<Tx>) -> TxError {
-        while self.state.has_draws() {
+        // What is drawn, and the looks at groups when an epoch begins, are changes of other causes.
+        let begins_epoch = |world: &Self| {
+            let time = world.next_block(&[], Vec::new()).time;
+            world.state.epoch_at(time) > world.state.epoch().number
+        };
+        while self.state.has_draws() || begins_epoch(self) {
             self.pass();
         }
         let Tx { account, fee, .. } = *tx.unverified();

@@ -27,8 +27,10 @@ pub use check::{Expected, check_signature};
 pub use epoch::BLOCKS_PER_EPOCH_MIN;
 use lapse::Sweep;
 pub use prove::VerdictError;
-pub(crate) use repair::GROUPS_LOOKED_MAX;
 use repair::GroupSweep;
+pub(crate) use repair::{GROUPS_LOOKED_MAX, SLOTS_FORFEITED_MAX};
+use slots::Retry;
+pub(crate) use slots::WAITING_DRAWN_MAX;
 
 use crate::block::Verdict;
 use crate::earnings::Earnings;
@@ -69,6 +71,7 @@ pub struct State {
     draws: VecDeque<PendingDraw>,
     /// Slots that no node could take, until one has room.
     waiting: BTreeSet<SlotRef>,
+    retry: Retry,
     /// Time of the genesis: epochs are counted from it.
     began: UnixMillis,
     epoch: Epoch,
@@ -180,6 +183,7 @@ impl State {
             groups: BTreeMap::new(),
             draws: VecDeque::new(),
             waiting: BTreeSet::new(),
+            retry: Retry::default(),
             began: genesis.time,
             epoch: Epoch::default(),
             sweep: Sweep::default(),
@@ -291,7 +295,7 @@ impl State {
     /// looked at, so that a block is worth making even without transactions.
     #[must_use]
     pub fn has_draws(&self) -> bool {
-        !self.draws.is_empty() || self.needs_seed() || self.has_looks()
+        !self.draws.is_empty() || self.retry.left > 0 || self.needs_seed() || self.has_looks()
     }
 
     /// How it stands.
@@ -320,14 +324,13 @@ impl State {
         slot_capacity: ByteCount,
         price_max: Amount,
     ) -> impl Iterator<Item = &NodeEntry> {
-        let collateral = self.collateral(slot_capacity, price_max);
         self.nodes.values().filter(move |entry| {
             entry.status == NodeStatus::Active
                 && entry.standing.lapses(&self.epoch) == 0
                 && !entry.standing.is_maintained(&self.epoch)
                 && entry.terms.price <= price_max
                 && entry.free() >= slot_capacity
-                && entry.free_collateral() >= collateral
+                && entry.free_collateral() >= self.collateral(slot_capacity, entry.terms.price)
         })
     }
 }

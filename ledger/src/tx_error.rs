@@ -327,6 +327,18 @@ pub enum TxError {
         /// The last epoch of its term.
         ended: EpochNumber,
     },
+    /// More revisions of a group than an epoch allows.
+    #[error(
+        "group {group}: expected at most {max} revisions in epoch {epoch}; send this one in the next"
+    )]
+    RevisedOften {
+        /// The group.
+        group: GroupId,
+        /// The epoch that runs.
+        epoch: EpochNumber,
+        /// How many it allows.
+        max: u64,
+    },
 }
 
 impl TxError {
@@ -344,6 +356,7 @@ impl TxError {
             | Self::Collateral { .. }
             | Self::MaintainedLately { .. }
             | Self::Lapsed { .. }
+            | Self::RevisedOften { .. }
             | Self::Unwitnessed { .. } => Retry::Later,
             Self::Signer { .. }
             | Self::Signature { .. }
@@ -419,6 +432,7 @@ impl TxError {
             | Self::Lapsed { .. }
             | Self::GroupEnding { .. }
             | Self::TermOver { .. }
+            | Self::RevisedOften { .. }
             | Self::Witness { .. } => Blame::Caller,
         }
     }

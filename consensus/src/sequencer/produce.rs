@@ -1,5 +1,6 @@
 //! The task that makes blocks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cairn_core::{Bounded, Record};
@@ -92,15 +93,19 @@ fn assemble<R: Runtime>(core: &Core<R>, batch: &mut Batch) -> Option<Block> {
     })
 }
 
-/// What the proofs of a batch say. One that has no place in the block is refused there.
+/// What the proofs of a batch say, the first of each node. One that has no place in the block is refused there.
 fn judge(state: &State, batch: &Batch) -> Vec<Verdict> {
     let proofs = batch.txs.iter().zip(&batch.witnesses);
     let proofs = proofs.filter_map(|(tx, witness)| {
         let tx = tx.unverified();
         matches!(tx.body, TxBody::ProofSubmit { .. }).then_some((tx, witness))
     });
+    let mut judged_of = BTreeSet::new();
     proofs
         .map(|(tx, witness)| {
+            if !judged_of.insert(tx.account) {
+                return Verdict::Missing;
+            }
             let judged = witness.as_ref().map(|bytes| state.judge(tx, bytes));
             judged.and_then(Result::ok).unwrap_or(Verdict::Missing)
         })

@@ -9,8 +9,8 @@ use super::check::Signatures;
 use super::{Account, PendingDraw, State};
 use crate::block::{Block, BlockError, Verdict};
 use crate::effect::Effect;
-use crate::epoch::{REVISIONS_KEPT, Standing};
-use crate::group::{DealState, Ending, Group, empty_revision};
+use crate::epoch::{Frozen, REVISIONS_KEPT, Standing};
+use crate::group::{DealState, Due, Ending, Group, empty_revision};
 use crate::movement::Cause;
 use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::{NodeTerms, SlotRevision, Tx, TxBody, group_id, tx_id};
@@ -209,7 +209,12 @@ impl State {
             for deal in &mut group.deals {
                 deal.behind_since = epoch;
             }
+            group.due.since = epoch;
         }
+        group.begun = Frozen {
+            epoch,
+            revision: group.begun.at(epoch, group.revision.number),
+        };
         group.revision = *revision;
     }
 
@@ -226,11 +231,17 @@ impl State {
         let ends = self.extended_end(id, epochs);
         if let Some(group) = self.groups.get_mut(&id) {
             group.ends = ends.unwrap_or(group.ends);
+            let owed = std::mem::take(&mut group.owed);
+            let added = escrow.checked_sub(owed).expect("the escrow was checked");
             group.escrow = group
                 .escrow
-                .checked_add(escrow)
+                .checked_add(added)
                 .expect("escrows are part of the supply");
-            self.enter_escrow(escrow);
+            self.enter_escrow(added);
+            self.fees = self
+                .fees
+                .checked_add(owed)
+                .expect("fees are part of the supply");
         }
         effects.push(Effect::GroupChanged(id));
     }
@@ -338,9 +349,18 @@ impl State {
             ends: self.term_end(term_epochs),
             ending: None,
             escrow,
+            owed: Amount::ZERO,
             opened: self.height,
             revision: empty_revision(id),
+            begun: Frozen {
+                epoch: self.epoch.number,
+                revision: RevisionNumber::ZERO,
+            },
             kept: Vec::new(),
+            due: Due {
+                since: self.epoch.number,
+                ..Due::default()
+            },
             deals: Vec::new(),
             relaxed: Vec::new(),
             is_marked: false,
@@ -397,12 +417,12 @@ impl State {
                 .leaver
                 .filter(|leaver| deal.acknowledged >= leaver.acknowledged);
             if let Some(leaver) = ended {
-                let node = leaver.node;
-                self.unbind(slot, node);
-                if let Some(deal) = self.deal_mut(slot) {
-                    deal.leaver = None;
+                if self.has_lapsed(leaver.node) {
+                    // A look takes what it forfeits.
+                    self.mark(slot.group);
+                } else {
+                    self.end_leaver(slot, effects);
                 }
-                effects.push(Effect::SlotReleased { slot, node });
             }
         }
     }

@@ -9,10 +9,9 @@ use cairn_core::{
 
 use super::check::segment_bytes_max;
 use super::lapse::Sweep;
-use super::repair::GroupSweep;
 use super::{Index, PendingDraw, State};
 use crate::epoch::{Departed, Epoch, Frozen, KeptRevision};
-use crate::group::{Deal, DealState, Ending, Group};
+use crate::group::{Deal, DealState, Due, Ending, Group};
 use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::SlotRef;
 
@@ -313,10 +312,13 @@ impl State {
                     .iter()
                     .all(|(key, departed)| self.has_departed(*key, departed))
         } else {
-            let keeps_nothing = |group: &Group| group.kept.is_empty();
+            let keeps_nothing = |group: &Group| {
+                group.kept.is_empty() && group.due == Due::default() && group.owed == Amount::ZERO
+            };
             self.epoch == Epoch::default()
                 && self.sweep == Sweep::default()
-                && self.group_sweep == GroupSweep::default()
+                && self.group_sweep.left == 0
+                && self.group_sweep.after.is_none()
                 && self.departed.is_empty()
                 && self.groups.values().all(keeps_nothing)
         };
@@ -391,7 +393,13 @@ fn keeps_what_it_needs(group: &Group, epoch: EpochNumber) -> bool {
             && deal.leaver.is_none_or(|leaver| is_past(leaver.frozen))
             && needed.all(|number| group.revision_at(number).is_some())
     };
+    let due = &group.due;
     group.kept.len() <= kept_max
+        && group.begun.epoch <= epoch
+        && group.begun.revision <= group.revision.number
+        && due.revision <= due.next
+        && due.next <= group.revision.number
+        && due.since <= epoch
         && is_provable(&group.revision)
         && group.kept.iter().all(is_old)
         && group.deals.iter().all(is_whole)

@@ -9,6 +9,7 @@ use cairn_core::{
 };
 
 use super::{State, count};
+use crate::epoch::{REVISION_MILLIS_MIN, REVISIONS_PER_EPOCH_MIN};
 use crate::group::{Deal, Group};
 use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, verify_consent};
@@ -320,6 +321,7 @@ impl State {
                 found: revision.number,
             });
         }
+        self.check_rate(group)?;
         let max = self.slot_bytes_max(group, revision);
         if revision.slot_bytes > max {
             return Err(TxError::SlotBytes {
@@ -331,6 +333,23 @@ impl State {
             return Err(TxError::SegmentCount {
                 min: current.segment_count,
                 found: revision.segment_count,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the epoch that runs still lets the group be revised. Without epochs there is no end.
+    fn check_rate(&self, group: &Group) -> Result<(), TxError> {
+        let epoch = self.epoch.number;
+        let millis = self.parameters.epoch_millis;
+        let max = (millis / REVISION_MILLIS_MIN).max(REVISIONS_PER_EPOCH_MIN);
+        let current = group.revision.number;
+        let before = group.begun.at(epoch, current).get();
+        if self.has_epochs() && current.get().saturating_sub(before) >= max {
+            return Err(TxError::RevisedOften {
+                group: group.id,
+                epoch,
+                max,
             });
         }
         Ok(())

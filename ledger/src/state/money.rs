@@ -8,20 +8,24 @@ use cairn_core::{AccountId, Amount, ByteCount, GroupId, NodeId};
 use super::State;
 use crate::effect::Effect;
 use crate::epoch::FrozenSlot;
-use crate::group::{Deal, price_for};
+use crate::group::{Deal, Ending, price_for};
 use crate::movement::Cause;
 use crate::tx::SlotRef;
 
 impl State {
-    /// What a node locks for a slot of this capacity at this price.
+    /// What a node that asks this price locks for a slot of this capacity. What is at stake is the node's
+    /// own choice and not the owner's.
     #[must_use]
-    pub fn collateral(&self, slot_capacity: ByteCount, price_max: Amount) -> Amount {
-        price_for(slot_capacity, price_max, self.parameters.collateral_epochs)
+    pub fn collateral(&self, slot_capacity: ByteCount, price: Amount) -> Amount {
+        price_for(slot_capacity, price, self.parameters.collateral_epochs)
     }
 
-    pub(super) fn collateral_of(&self, group: GroupId) -> Amount {
-        self.groups.get(&group).map_or(Amount::ZERO, |group| {
-            self.collateral(group.slot_capacity, group.price_max)
+    /// What the holder of a slot locks for it.
+    fn collateral_of(&self, slot: SlotRef) -> Amount {
+        let group = self.groups.get(&slot.group);
+        let deal = group.and_then(|group| Some((group, group.deal(slot.slot)?)));
+        deal.map_or(Amount::ZERO, |(group, deal)| {
+            self.collateral(group.slot_capacity, deal.price)
         })
     }
 
@@ -66,7 +70,7 @@ impl State {
 
     /// Locks what the deal of a slot asks of its node, which was drawn because it has it.
     pub(super) fn lock_collateral(&mut self, slot: SlotRef, node: NodeId) {
-        let collateral = self.collateral_of(slot.group);
+        let collateral = self.collateral_of(slot);
         if let Some(entry) = self.nodes.get_mut(&node) {
             entry.locked = sum(entry.locked, collateral);
         }
@@ -109,10 +113,12 @@ impl State {
             let group = self.groups.get(&slot.group)?;
             let deal = group.deal(slot.slot)?;
             let left = deal.leaver.filter(|leaver| leaver.node == node);
-            let number = left.map_or(deal.acknowledged, |leaver| leaver.acknowledged);
+            let (number, price) = left.map_or((deal.acknowledged, deal.price), |leaver| {
+                (leaver.acknowledged, leaver.price)
+            });
             let revision = group.revision_at(number)?;
             let epochs = self.parameters.repair_epochs;
-            Some(price_for(revision.slot_bytes, group.price_max, epochs))
+            Some(price_for(revision.slot_bytes, price, epochs))
         };
         price().unwrap_or(Amount::ZERO)
     }
@@ -163,15 +169,23 @@ impl State {
     }
 
     /// Pays a node what others forfeited for a slot that it holds and has proven now. Collateral that
-    /// the slot lacks is filled up first, so that nobody frees his own by declaring losses.
+    /// the slot lacks is filled up first, so that nobody frees his own by declaring losses. Of a group
+    /// that was released in this epoch the last holder is paid, and locks nothing any more.
     pub(super) fn pay_bounty(&mut self, frozen: &FrozenSlot, node: NodeId) -> Amount {
         let slot = frozen.slot_ref();
-        let wanted = self.collateral_of(slot.group);
+        let ending = self.groups.get(&slot.group).and_then(|group| group.ending);
+        let is_released = matches!(ending, Some(Ending::Released(_)));
+        let wanted = if is_released {
+            Amount::ZERO
+        } else {
+            self.collateral_of(slot)
+        };
         let Some(deal) = self.deal_mut(slot) else {
             return Amount::ZERO;
         };
         // Nothing is due for what it has left or was given after the epoch began.
-        if deal.holder() != Some(node) || deal.acknowledged < frozen.revision.number {
+        let holder = deal.holder().or(is_released.then_some(deal.node));
+        if holder != Some(node) || deal.acknowledged < frozen.revision.number {
             return Amount::ZERO;
         }
         let bounty = std::mem::take(&mut deal.bounty);
@@ -185,8 +199,15 @@ impl State {
         rest(bounty, refill)
     }
 
+    /// A bounty that nobody can earn any more goes to the fees: not to the owner, who decides when a
+    /// group ends.
+    pub(super) fn forgo_bounty(&mut self, bounty: Amount) {
+        self.leave_escrow(bounty);
+        self.fees = sum(self.fees, bounty);
+    }
+
     /// Takes up to `wanted` out of an escrow. One that is dry ends the group's term: the owner has
-    /// the epochs of grace to fill it again.
+    /// the epochs of grace to fill it again, and pays for these then.
     pub(super) fn take_escrow(&mut self, group: GroupId, wanted: Amount) -> Amount {
         let epoch = self.epoch.number;
         let Some(group) = self.groups.get_mut(&group) else {
@@ -196,6 +217,8 @@ impl State {
         group.escrow = rest(group.escrow, taken);
         if taken < wanted {
             group.ends = group.ends.min(epoch);
+            let unpaid = rest(wanted, taken).micro();
+            group.owed = Amount::from_micro(group.owed.micro().saturating_add(unpaid));
         }
         self.leave_escrow(taken);
         taken

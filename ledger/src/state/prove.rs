@@ -5,6 +5,8 @@
 //! the verdict only. That state decides because everything that a challenge is made of stays as it
 //! is for the whole epoch.
 
+use std::collections::BTreeSet;
+
 use cairn_core::{Digest, EpochNumber, NodeId, Record, TxId};
 use cairn_proofs::challenge::SAMPLES_MAX;
 use cairn_proofs::{AcknowledgedSlot, Challenge, Draw, Proof, verify};
@@ -119,7 +121,8 @@ impl State {
     }
 
     /// Whether the verdicts of the next block are those of its proofs. Whoever votes for a block
-    /// asks this first; `witness` gives the bytes of a digest.
+    /// asks this first; `witness` gives the bytes of a digest. Of each node the first is judged, and
+    /// the verdict of any other is missing.
     ///
     /// # Errors
     ///
@@ -131,6 +134,7 @@ impl State {
     ) -> Result<(), VerdictError> {
         let mut verdicts = block.verdicts.iter();
         let mut expected_count = 0_usize;
+        let mut judged_of = BTreeSet::new();
         for signed in block.txs.iter() {
             let tx = signed.unverified();
             let TxBody::ProofSubmit {
@@ -141,13 +145,18 @@ impl State {
             };
             expected_count = expected_count.saturating_add(1);
             let id = tx_id(signed);
-            let judged = witness(digest)
-                .ok_or(TxError::Unwitnessed { witness: digest })
-                .and_then(|bytes| self.judge(tx, bytes));
-            let expected = judged.map_err(|cause| VerdictError::Unjudged {
-                id,
-                cause: Box::new(cause),
-            })?;
+            let expected = if judged_of.insert(tx.account) {
+                let judged = witness(digest)
+                    .ok_or(TxError::Unwitnessed { witness: digest })
+                    .and_then(|bytes| self.judge(tx, bytes));
+                judged.map_err(|cause| VerdictError::Unjudged {
+                    id,
+                    cause: Box::new(cause),
+                })?
+            } else {
+                // One of a node is judged: more would cost as much each, for a fee.
+                Verdict::Missing
+            };
             let found = verdicts.next().copied().unwrap_or(Verdict::Missing);
             if found != expected {
                 return Err(VerdictError::Other {
@@ -189,12 +198,17 @@ impl State {
     pub(super) fn verdicts_of(&self, block: &Block) -> Vec<Result<Verdict, TxError>> {
         let mut verdicts = block.verdicts.iter();
         let mut judged = Vec::new();
+        let mut judged_of = BTreeSet::new();
         for tx in block.txs.iter().map(|tx| tx.unverified()) {
             let TxBody::ProofSubmit { epoch, witness } = tx.body else {
                 continue;
             };
             let verdict = verdicts.next().copied().unwrap_or(Verdict::Missing);
             let node = NodeId::new(tx.account.key());
+            if !judged_of.insert(node) {
+                judged.push(Err(TxError::Judged { node, epoch }));
+                continue;
+            }
             judged.push(match (self.check_proof(node, epoch), verdict) {
                 (Err(error), _) => Err(error),
                 (Ok(()), Verdict::Missing) => Err(TxError::Unwitnessed { witness }),
@@ -217,7 +231,7 @@ impl State {
         };
         let had_lapsed = entry.standing.lapses(&epoch) > 0;
         let was_strict = entry.standing.sample_count(&epoch) == SAMPLES_MAX;
-        entry.standing.judge(&epoch, verdict);
+        entry.standing.judge(&epoch, verdict, entry.maintained);
         self.index.count_verdict(verdict);
         if had_lapsed && verdict == Verdict::Valid {
             // It is drawn again.

@@ -1,10 +1,13 @@
 //! Who holds which slot: binding, release, loss and the draws.
 
+use std::ops::Bound;
+
+use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::code::SLOTS_MAX;
 use cairn_core::{Amount, ByteCount, Digest, GroupId, NodeId, RevisionNumber, SlotIndex};
 
 use super::apply::{NODES_DRAWN_FROM_MAX, SLOTS_DRAWN_MAX};
-use super::{PendingDraw, State};
+use super::{PendingDraw, State, count};
 use crate::effect::Effect;
 use crate::epoch::Frozen;
 use crate::group::{Deal, DealState, Ending, Group, Leaver};
@@ -12,6 +15,19 @@ use crate::movement::Cause;
 use crate::node::{NodeEntry, NodeStatus};
 use crate::placement::{self, Draw, Request, TooFew};
 use crate::tx::SlotRef;
+
+/// Most waiting slots that one block tries to draw again, behind all that is queued: with the most nodes
+/// an eighth of what the block may draw besides.
+pub(crate) const WAITING_DRAWN_MAX: usize = 16;
+
+/// How far the waiting slots are tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
+pub(super) struct Retry {
+    /// The slot that was tried last. Kept, so that none is always the last.
+    after: Option<SlotRef>,
+    /// How many are still to be tried.
+    pub(super) left: u64,
+}
 
 impl State {
     pub(super) fn deal_mut(&mut self, slot: SlotRef) -> Option<&mut Deal> {
@@ -117,6 +133,10 @@ impl State {
             // Named twice in one list.
             return;
         }
+        if is_holder && deal.acknowledged == RevisionNumber::ZERO {
+            // It has nothing to lose.
+            return;
+        }
         effects.push(Effect::LossDeclared(slot));
         tell_forfeited(node, self.forfeit(slot, node), effects);
         self.mark(slot.group);
@@ -130,7 +150,7 @@ impl State {
             }
             return;
         }
-        deal.acknowledge(RevisionNumber::ZERO, epoch);
+        deal.declare_loss(epoch);
         if deal.state == DealState::Leaving {
             // It has nothing left to hand over, and its successor is to be drawn already.
             self.unbind(slot, node);
@@ -138,11 +158,36 @@ impl State {
         }
     }
 
-    /// Slots that nobody could take are drawn again by the next block.
+    /// Ends the part of a slot's leaver: its successor has what it had.
+    pub(super) fn end_leaver(&mut self, slot: SlotRef, effects: &mut Vec<Effect>) {
+        let leaver = self.deal_mut(slot).and_then(|deal| deal.leaver);
+        let Some(node) = leaver.map(|leaver| leaver.node) else {
+            return;
+        };
+        self.unbind(slot, node);
+        if let Some(deal) = self.deal_mut(slot) {
+            deal.leaver = None;
+        }
+        effects.push(Effect::SlotReleased { slot, node });
+    }
+
+    /// Each slot that nobody could take is tried again, by the next blocks.
     pub(super) fn retry_waiting(&mut self) {
-        let waiting = std::mem::take(&mut self.waiting);
-        self.draws
-            .extend(waiting.into_iter().map(PendingDraw::Slot));
+        self.retry.left = count(self.waiting.len());
+    }
+
+    /// The next waiting slot to be tried again: the one after the last, after the last of all the
+    /// first.
+    fn next_waiting(&mut self) -> Option<SlotRef> {
+        self.retry.left = self.retry.left.checked_sub(1)?;
+        let after = self.retry.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut behind = self.waiting.range((after, Bound::Unbounded));
+        let next = behind.next().or_else(|| self.waiting.first()).copied();
+        if next.is_none() {
+            self.retry.left = 0;
+        }
+        self.retry.after = next;
+        next
     }
 
     /// How many slots a block draws: as many as its bounds allow, at least one group.
@@ -153,7 +198,8 @@ impl State {
         by_work.clamp(SLOTS_MAX, SLOTS_DRAWN_MAX)
     }
 
-    /// Draws what earlier blocks left to be drawn, up to [`Self::slots_drawn_max`] slots.
+    /// Draws what earlier blocks left to be drawn, up to [`Self::slots_drawn_max`] slots, then some of
+    /// those that wait.
     pub(super) fn draw_pending(&mut self, seed: Digest, effects: &mut Vec<Effect>) {
         // What this block asks for comes behind, and is left for a later seed.
         let mut left = self.slots_drawn_max();
@@ -177,6 +223,13 @@ impl State {
                 PendingDraw::Group(id) => self.draw_group(id, seed, effects),
                 PendingDraw::Slot(slot) => self.draw_slot(slot, seed, effects),
             }
+        }
+        // However many wait and however often they are tried again, nothing else stands behind them.
+        for _ in 0..WAITING_DRAWN_MAX {
+            let Some(slot) = self.next_waiting() else {
+                break;
+            };
+            self.draw_slot(slot, seed, effects);
         }
     }
 
@@ -270,7 +323,10 @@ impl State {
                 .collect(),
         });
         match drawn.as_deref() {
-            Ok([to]) => self.hand_over(slot, *to, effects),
+            Ok([to]) => {
+                self.waiting.remove(&slot);
+                self.hand_over(slot, *to, effects);
+            }
             Ok(_) | Err(TooFew { .. }) => {
                 self.waiting.insert(slot);
                 effects.push(Effect::SlotWaiting(slot));
@@ -359,7 +415,7 @@ fn is_drawn(group: &Group) -> bool {
     !matches!(group.ending, Some(Ending::Released(_)))
 }
 
-fn tell_forfeited(node: NodeId, amount: Amount, effects: &mut Vec<Effect>) {
+pub(super) fn tell_forfeited(node: NodeId, amount: Amount, effects: &mut Vec<Effect>) {
     if amount > Amount::ZERO {
         effects.push(Effect::Forfeited { node, amount });
     }

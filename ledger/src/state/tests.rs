@@ -1,5 +1,6 @@
 //! The rules, on a ledger at work.
 
+mod bounties;
 mod epochs;
 mod exhaustive;
 mod model;
@@ -10,5 +11,7 @@ mod races;
 mod refusals;
 mod repair;
 mod slots;
+mod stale;
 mod storage;
+mod sweep;
 mod views;

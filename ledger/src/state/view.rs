@@ -121,13 +121,15 @@ impl State {
 }
 
 /// The epoch that a slot's holder proved last and the revision of the slot that it proved then.
-/// `None` when its last proof was invalid or had nothing of the slot, and when the slot has changed
-/// since so that what was proven can't be told any more.
+/// `None` when its last proof was invalid or had nothing of the slot, when the slot has changed
+/// since so that what was proven can't be told any more, and when its loss was declared.
 fn proven(deal: &Deal, standing: &Standing) -> Option<(EpochNumber, RevisionNumber)> {
     let (epoch, verdict) = standing.verdict?;
     let is_known = verdict == Verdict::Valid && deal.frozen.epoch <= epoch;
     let revision = deal.frozen.at(epoch, deal.acknowledged);
-    (is_known && revision > RevisionNumber::ZERO).then_some((epoch, revision))
+    // What was declared lost since is not there any more, whatever was proven.
+    let is_there = RevisionNumber::ZERO < revision && revision <= deal.acknowledged;
+    (is_known && is_there).then_some((epoch, revision))
 }
 
 impl Group {

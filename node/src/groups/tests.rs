@@ -57,6 +57,7 @@ impl Ledger for SlowLedger {
             ends: Default::default(),
             ending: None,
             escrow: Amount::ZERO,
+            owed: Amount::ZERO,
             opened: Height::default(),
             revision: GroupRevision {
                 group: id,
@@ -67,6 +68,8 @@ impl Ledger for SlowLedger {
             },
             kept: Vec::new(),
             deals: Vec::new(),
+            begun: Default::default(),
+            due: Default::default(),
             relaxed: Vec::new(),
             is_marked: false,
         }))

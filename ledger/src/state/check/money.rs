@@ -87,7 +87,8 @@ impl State {
             });
         }
         let (capacity, price) = (group.slot_capacity, group.price_max);
-        let expected = self.covering(group.code, capacity, price, epochs);
+        let covering = self.covering(group.code, capacity, price, epochs).micro();
+        let expected = Amount::from_micro(covering.saturating_add(group.owed.micro()));
         if escrow < expected {
             return Err(TxError::Escrow {
                 expected,

@@ -10,7 +10,7 @@ use super::prover::{
 };
 use crate::block::{Block, BlockError, LOST_MAX, Verdict};
 use crate::effect::Effect;
-use crate::epoch::REVISIONS_KEPT;
+use crate::epoch::{REVISIONS_KEPT, REVISIONS_PER_EPOCH_MIN};
 use crate::genesis::Parameters;
 use crate::node::NodeStatus;
 use crate::sample::{
@@ -156,17 +156,44 @@ fn a_valid_proof_counts_once() {
 }
 
 #[test]
-fn two_proofs_of_a_node_in_one_block_are_one() {
+fn two_proofs_of_a_node_in_one_block_are_one_and_only_that_is_judged() {
     let (mut world, _) = acknowledged();
     pass_epoch(&mut world);
+    let number = world.state.epoch().number;
     let bytes = proof(&world, 10).unwrap().encode();
     let first = world.signed(10, submission(&world, &bytes));
     let mut second = first.clone().into_unverified();
     second.nonce += 1;
+    let unseen = Digest::of(b"never looked at");
+    second.body = TxBody::ProofSubmit {
+        epoch: number,
+        witness: unseen,
+    };
     let second = world.sign(second, 10);
-    let effects = world.apply(judged(&world, vec![first, second], &[bytes]));
+    let id = tx_id(&second);
+    let block = judged(&world, vec![first, second], std::slice::from_ref(&bytes));
+    assert_eq!(block.verdicts[..], [Verdict::Valid, Verdict::Missing]);
+    let find = |digest| {
+        assert_ne!(digest, unseen);
+        Some(bytes.as_slice())
+    };
+    let both = Block {
+        verdicts: Bounded::new(vec![Verdict::Valid; 2]).unwrap(),
+        ..block.clone()
+    };
+    let other = VerdictError::Other {
+        id,
+        expected: Verdict::Missing,
+        found: Verdict::Valid,
+    };
+    assert_eq!(world.state.check_verdicts(&both, find), Err(other));
+    let effects = world.apply(block);
     assert_eq!(verdicts(&effects), [(node(10), Verdict::Valid)]);
-    assert_eq!(world.state.node(node(10)).unwrap().standing.proven, 1);
+    let node = node(10);
+    let epoch = number;
+    let result = Err(TxError::Judged { node, epoch });
+    assert!(effects.contains(&Effect::TxDone { id, result }));
+    assert_eq!(world.state.node(node).unwrap().standing.proven, 1);
 }
 
 #[test]
@@ -352,6 +379,44 @@ fn an_acknowledged_revision_is_kept_and_a_forgotten_one_counts_for_nothing() {
     assert_eq!(world.group(id).kept[0].number, RevisionNumber::new(1));
     assert_eq!(world.accept(holder, acknowledge(other, 1)), []);
     assert_eq!(world.deal(other).acknowledged, RevisionNumber::ZERO);
+}
+
+/// A ledger on which an epoch has seen as many revisions of the first group as it allows, and none of
+/// the second; the refusal of one more, and what it should be.
+pub(super) fn revised_often() -> (World, [GroupId; 2], [TxError; 2]) {
+    let parameters = Parameters {
+        epoch_millis: 100,
+        ..Parameters::default()
+    };
+    let places: Vec<_> = (1..=NODES).map(|number| (number, number, number)).collect();
+    let mut world = World::with_nodes_on(parameters, 8, &places);
+    let groups = [world.place(2, 4), world.place(2, 4)];
+    let [group, _] = groups;
+    pass_epoch(&mut world);
+    let epoch = world.state.epoch().number;
+    // The least, since the epoch is short.
+    let max = REVISIONS_PER_EPOCH_MIN;
+    for number in 1..=max {
+        world.accept(OWNER, revise(group, number, 1));
+    }
+    let found = world.refuse(OWNER, revise(group, max + 1, 1));
+    assert_eq!(world.state.epoch().number, epoch);
+    let expected = TxError::RevisedOften { group, epoch, max };
+    (world, groups, [found, expected])
+}
+
+#[test]
+fn an_epoch_allows_so_many_revisions_of_a_group_that_acknowledgements_count() {
+    let (mut world, [id, other], [found, expected]) = revised_often();
+    assert_eq!(found, expected);
+    // Another group has its own, and now a node's acknowledgement can't be overtaken.
+    world.accept(OWNER, revise(other, 1, 1));
+    let place = slot(id, 0);
+    let max = REVISIONS_PER_EPOCH_MIN;
+    world.accept(world.holder(place), acknowledge(place, max));
+    assert_eq!(world.deal(place).acknowledged.get(), max);
+    pass_epoch(&mut world);
+    world.accept(OWNER, revise(id, max + 1, 1));
 }
 
 #[test]

@@ -15,12 +15,12 @@ pub(super) const NODES: std::ops::Range<u8> = 10..16;
 /// Slots of some hundred bytes earn ten times that.
 pub(super) const PRICE: u64 = 10 << 30;
 /// What pays for everything here.
-const PURSE: u8 = 2;
-const PUT_DOWN: u64 = 100_000;
-const ESCROW: u64 = 400_000;
+pub(super) const PURSE: u8 = 2;
+pub(super) const PUT_DOWN: u64 = 100_000;
+pub(super) const ESCROW: u64 = 400_000;
 
 /// Slots of the least capacity, so that collateral is not all there is.
-const CAPACITY: ByteCount = ByteCount::new(1 << 10);
+pub(super) const CAPACITY: ByteCount = ByteCount::new(1 << 10);
 
 pub(super) fn parameters() -> Parameters {
     Parameters {
@@ -38,7 +38,7 @@ pub(super) fn parameters() -> Parameters {
     }
 }
 
-fn offer(price: u64) -> NodeTerms {
+pub(super) fn offer(price: u64) -> NodeTerms {
     NodeTerms {
         price: Amount::from_micro(price),
         ..terms(8, (1, 1, 1))
@@ -56,7 +56,7 @@ pub(super) fn opening(n: u8, term_epochs: u32, escrow: u64) -> TxBody {
 }
 
 /// Nodes with collateral; no group yet.
-fn nodes(parameters: Parameters, numbers: std::ops::Range<u8>) -> World {
+pub(super) fn nodes(parameters: Parameters, numbers: std::ops::Range<u8>) -> World {
     nodes_at(PRICE, parameters, numbers)
 }
 
@@ -93,36 +93,36 @@ pub(super) fn written_group(world: &mut World, n: u8, term_epochs: u32, escrow: 
     id
 }
 
-fn world() -> (World, GroupId) {
+pub(super) fn world() -> (World, GroupId) {
     let mut world = nodes(parameters(), NODES);
     let id = written_group(&mut world, 4, 100, ESCROW);
     (world, id)
 }
 
-fn collateral() -> u64 {
+pub(super) fn collateral() -> u64 {
     price_for(CAPACITY, Amount::from_micro(PRICE), 4).micro()
 }
 
-fn earned() -> u64 {
+pub(super) fn earned() -> u64 {
     let bytes = written(GroupId::default(), 1, 4).slot_bytes;
     price_for(bytes, Amount::from_micro(PRICE), 1).micro()
 }
 
-fn repair() -> u64 {
+pub(super) fn repair() -> u64 {
     3 * earned()
 }
 
-fn balance(world: &World, number: u8) -> u64 {
+pub(super) fn balance(world: &World, number: u8) -> u64 {
     world.state.account(account(number)).balance.micro()
 }
 
 /// Collateral and what of it is locked.
-fn put_down_by(world: &World, number: u8) -> (u64, u64) {
+pub(super) fn put_down_by(world: &World, number: u8) -> (u64, u64) {
     let entry = world.state.node(node(number)).unwrap();
     (entry.collateral.micro(), entry.locked.micro())
 }
 
-fn holders(world: &World, id: GroupId) -> Vec<u8> {
+pub(super) fn holders(world: &World, id: GroupId) -> Vec<u8> {
     (0..4).map(|index| world.holder(slot(id, index))).collect()
 }
 
@@ -416,6 +416,27 @@ fn an_announced_maintenance_is_free_and_a_proof_ends_it() {
 }
 
 #[test]
+fn i5_the_proof_of_the_epoch_in_which_it_was_announced_does_not_end_a_maintenance() {
+    let (mut world, id) = world();
+    pass_epoch(&mut world);
+    let holders = holders(&world, id);
+    let down = holders[0];
+    let lapses = |world: &World| {
+        let standing = world.state.node(node(down)).unwrap().standing;
+        standing.lapses(world.state.epoch())
+    };
+    world.accept(down, TxBody::NodeMaintain { epochs: 3 });
+    // Announced, then the proof of the epoch is sent, then it goes down.
+    prove_all(&mut world, &holders);
+    for _ in 0..3 {
+        pass_epoch(&mut world);
+        assert_eq!(lapses(&world), 0);
+    }
+    pass_epoch(&mut world);
+    assert_eq!(lapses(&world), 1);
+}
+
+#[test]
 fn a_group_that_its_owner_closes_pays_what_was_frozen_and_refunds_the_rest() {
     let (mut world, id) = world();
     let holders = holders(&world, id);
@@ -494,7 +515,8 @@ fn a_dry_escrow_begins_the_grace_and_more_money_ends_it() {
         TxBody::GroupExtend {
             group: id,
             epochs: 10,
-            escrow: Amount::from_micro(4 * earned()),
+            // What the dry epoch lacked, and one epoch more.
+            escrow: Amount::from_micro(6 * earned()),
         },
     );
     assert_eq!(world.group(id).ends.get(), dry.get() + 10);
@@ -539,4 +561,82 @@ fn a_leaver_keeps_its_collateral_until_its_successor_has_the_slot() {
     assert_eq!(put_down_by(&world, successor).1, collateral());
     world.accept(successor, acknowledge(place, 1));
     assert_eq!(put_down_by(&world, leaver), (PUT_DOWN, 0));
+}
+
+#[test]
+fn grace_is_paid_for_when_the_group_is_extended() {
+    let mut world = nodes(parameters(), NODES);
+    let id = written_group(&mut world, 4, 50, 1);
+    let everyone: Vec<u8> = NODES.collect();
+    let extend = |micro| TxBody::GroupExtend {
+        group: id,
+        epochs: 1,
+        escrow: Amount::from_micro(micro),
+    };
+    let mut fees = 0;
+    for _ in 0..2 {
+        let mut owed = 0;
+        // As long as the grace lasts, the epoch of the dry escrow included.
+        for _ in 0..2 {
+            let before = world.group(id).escrow.micro();
+            pass_epoch(&mut world);
+            prove_all(&mut world, &everyone);
+            owed += 4 * earned() - before;
+            assert_eq!(world.group(id).owed.micro(), owed);
+        }
+        let found = world.refuse(OWNER, extend(owed - 1));
+        let expected = TxError::Escrow {
+            expected: Amount::from_micro(owed),
+            found: Amount::from_micro(owed - 1),
+        };
+        assert_eq!(found, expected);
+        world.accept(OWNER, extend(owed + 1));
+        fees += owed;
+        assert_eq!(world.state.fees().micro(), fees);
+        assert_eq!(world.group(id).owed, Amount::ZERO);
+        assert_eq!(world.group(id).escrow.micro(), 1);
+        let ends = world.group(id).ends.get();
+        assert_eq!(ends, world.state.epoch().number.get() + 1);
+    }
+}
+
+#[test]
+fn a_node_stakes_by_its_own_price_and_not_by_the_owners() {
+    let tenth = |micro: u64| micro / 10;
+    let mut world = World::new(parameters());
+    for number in NODES {
+        world.accept(number, world.registration(number, offer(tenth(PRICE))));
+        world.accept(PURSE, put_down(number, tenth(collateral())));
+    }
+    let id = written_group(&mut world, 4, 100, ESCROW);
+    assert_eq!(world.group(id).price_max.micro(), PRICE);
+    let all = holders(&world, id);
+    for number in &all {
+        let locked = (tenth(collateral()), tenth(collateral()));
+        assert_eq!(put_down_by(&world, *number), locked);
+    }
+    let place = slot(id, 0);
+    world.accept(all[0], declare_loss(place));
+    assert_eq!(world.deal(place).bounty.micro(), tenth(repair()));
+    // Who asks more has more at stake for the same slot.
+    let dear = 99;
+    world.accept(dear, world.registration(dear, offer(PRICE)));
+    world.accept(PURSE, put_down(dear, collateral() - 1));
+    for number in NODES {
+        if !all.contains(&number) {
+            world.accept(number, TxBody::NodeDrain);
+        }
+    }
+    world.lose(&[all[0]]);
+    world.pass();
+    assert_eq!(world.deal(place).holder(), None);
+    world.accept(PURSE, put_down(dear, 1));
+    world.pass();
+    assert_eq!(world.holder(place), dear);
+    assert_eq!(put_down_by(&world, dear), (collateral(), collateral()));
+    // Its own collateral is whole, so that the bounty is paid out.
+    world.accept(dear, acknowledge(place, 1));
+    pass_epoch(&mut world);
+    prove_all(&mut world, &[dear]);
+    assert_eq!(balance(&world, dear), tenth(repair()) + earned());
 }

@@ -145,16 +145,16 @@ pub(super) fn judged(world: &World, txs: Vec<Signed<Tx>>, witnesses: &[Vec<u8>])
         let found = witnesses.iter().find(|bytes| Digest::of(bytes) == digest);
         found.map(Vec::as_slice)
     };
+    let mut judged_of = std::collections::BTreeSet::new();
     let verdict = |tx: &Signed<Tx>| {
-        let TxBody::ProofSubmit { witness, .. } = tx.unverified().body else {
+        let tx = tx.unverified();
+        let TxBody::ProofSubmit { witness, .. } = tx.body else {
             return None;
         };
-        Some(
-            world
-                .state
-                .judge(tx.unverified(), find(witness).unwrap())
-                .unwrap(),
-        )
+        if !judged_of.insert(tx.account) {
+            return Some(Verdict::Missing);
+        }
+        Some(world.state.judge(tx, find(witness).unwrap()).unwrap())
     };
     let verdicts: Vec<Verdict> = txs.iter().filter_map(verdict).collect();
     let block = Block {

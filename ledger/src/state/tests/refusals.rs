@@ -18,7 +18,7 @@ use crate::tx::{Tx, TxBody, group_id, operator_consent, tx_id};
 use crate::tx_error::{TableKind, TxError};
 
 /// Number of variants of [`TxError`].
-const KINDS: u8 = 39;
+const KINDS: u8 = 40;
 
 /// A number for each variant: a new one does not compile until it has its number, and then fails
 /// until it has its test.
@@ -63,6 +63,7 @@ const fn kind(error: &TxError) -> u8 {
         TxError::Lapsed { .. } => 36,
         TxError::GroupEnding { .. } => 37,
         TxError::TermOver { .. } => 38,
+        TxError::RevisedOften { .. } => 39,
     }
 }
 
@@ -638,6 +639,9 @@ fn every_refusal_is_reached() {
             seen.insert(kind(&found));
         });
     }
+    let (_, _, [found, expected]) = super::epochs::revised_often();
+    assert_eq!(found, expected);
+    seen.insert(kind(&found));
     let all: BTreeSet<u8> = (0..KINDS).collect();
     let missed: Vec<_> = all.difference(&seen).collect();
     assert!(missed.is_empty(), "not reached: {missed:?}");

@@ -5,7 +5,7 @@ use cairn_core::{ByteCount, Code, GroupId, NodeId};
 use super::money::{nodes_at, parameters, written_group};
 use super::prover::{EPOCH, pass_epoch, prove_all};
 use crate::genesis::Parameters;
-use crate::group::{DealState, lazy_max, urgent_max};
+use crate::group::{DealState, Group, lazy_max, urgent_max};
 use crate::node::NodeStatus;
 use crate::sample::{World, acknowledge, declare_loss, node, slot};
 
@@ -14,7 +14,7 @@ const NODES: std::ops::Range<u8> = 10..40;
 const N: u8 = 20;
 
 /// Nodes that ask nothing, in epochs that are long enough to set all up in the first.
-fn unpaid() -> World {
+pub(super) fn unpaid() -> World {
     let parameters = Parameters {
         epoch_millis: 8 * EPOCH,
         collateral_epochs: 0,
@@ -29,7 +29,7 @@ fn world() -> (World, GroupId) {
     (world, id)
 }
 
-fn healthy(world: &World, id: GroupId) -> usize {
+pub(super) fn healthy(world: &World, id: GroupId) -> usize {
     world.state.healthy_count(world.group(id))
 }
 
@@ -38,12 +38,12 @@ fn count(world: &World, id: GroupId, state: DealState) -> usize {
     deals.filter(|deal| deal.state == state).count()
 }
 
-fn holders(world: &World, id: GroupId) -> Vec<u8> {
+pub(super) fn holders(world: &World, id: GroupId) -> Vec<u8> {
     (0..N).map(|index| world.holder(slot(id, index))).collect()
 }
 
 /// An epoch that all but these prove.
-fn epoch_without(world: &mut World, down: &[u8]) {
+pub(super) fn epoch_without(world: &mut World, down: &[u8]) {
     pass_epoch(world);
     let up: Vec<u8> = NODES.filter(|number| !down.contains(number)).collect();
     prove_all(world, &up);
@@ -168,7 +168,7 @@ fn an_empty_group_is_nobodys_fault() {
     world.submit(tx).1.unwrap();
     world.pass();
     let before: Vec<NodeId> = world.group(id).deals.iter().map(|deal| deal.node).collect();
-    for _ in 0..6 {
+    for _ in 0..2 {
         epoch_without(&mut world, &[]);
     }
     assert_eq!(healthy(&world, id), usize::from(N));
@@ -177,6 +177,56 @@ fn an_empty_group_is_nobodys_fault() {
     // The clock of catching up begins with the first revision.
     let revision = super::prover::written(id, 1, N);
     world.accept(1, crate::tx::TxBody::GroupRevise { revision });
+    for _ in 0..2 {
+        epoch_without(&mut world, &[]);
+        assert_eq!(count(&world, id, DealState::Held), usize::from(N));
+    }
+}
+
+#[test]
+fn a_group_that_nobody_can_have_anything_of_reserves_nothing_for_long() {
+    let mut world = unpaid();
+    let opening = || super::money::opening(N, 1_000, 100);
+    let mut opened = Vec::new();
+    for _ in 0..4 {
+        let tx = world.signed(1, opening());
+        opened.push(crate::tx::group_id(crate::tx::tx_id(&tx)));
+        world.submit(tx).1.unwrap();
+        world.pass();
+    }
+    let [empty, unreached, written, late] = opened[..] else {
+        panic!("four groups")
+    };
+    let revise = |world: &mut World, id| {
+        let revision = super::prover::written(id, 1, N);
+        world.accept(1, crate::tx::TxBody::GroupRevise { revision });
+    };
+    // Whatever its owner says of it, it is empty as long as fewer than k slots have it.
+    for (id, slots) in [(unreached, N / 2 - 1), (written, N / 2)] {
+        revise(&mut world, id);
+        for place in (0..slots).map(|index| slot(id, index)) {
+            world.accept(world.holder(place), acknowledge(place, 1));
+        }
+    }
+    let is_open = |world: &World, id| world.state.group(id).is_some_and(Group::is_open);
+    for _ in 0..2 {
+        epoch_without(&mut world, &[]);
+    }
+    // The first revision may come late, and has as long.
+    revise(&mut world, late);
+    assert!(opened.iter().all(|id| is_open(&world, *id)));
     epoch_without(&mut world, &[]);
-    assert_eq!(count(&world, id, DealState::Held), usize::from(N));
+    let open: Vec<bool> = opened.iter().map(|id| is_open(&world, *id)).collect();
+    assert_eq!(open, [false, false, true, true]);
+    for _ in 0..2 {
+        epoch_without(&mut world, &[]);
+    }
+    for id in [empty, unreached] {
+        assert!(world.state.group(id).is_none(), "its escrow is back");
+    }
+    assert!(!is_open(&world, late));
+    assert!(is_open(&world, written));
+    for entry in world.state.nodes() {
+        assert!(entry.used <= ByteCount::new(1 << 10), "of one group");
+    }
 }

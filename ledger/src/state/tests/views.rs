@@ -7,7 +7,7 @@ use super::prover::{judged, pass_epoch, proof, prove_all, submission, written};
 use crate::effect::Effect;
 use crate::genesis::Parameters;
 use crate::movement::Cause;
-use crate::sample::{OWNER, World, account, acknowledge, node, open, slot, terms};
+use crate::sample::{OWNER, World, account, acknowledge, declare_loss, node, open, slot, terms};
 use crate::state::State;
 use crate::tx::TxBody;
 use crate::view::GroupProof;
@@ -168,6 +168,25 @@ fn what_was_acknowledged_after_the_epoch_began_is_not_what_is_proven() {
     assert_eq!(proven(&world, id, 1), NONE);
     prove_all(&mut world, &[holder]);
     assert_eq!(proven(&world, id, 1), [0]);
+}
+
+#[test]
+fn what_was_declared_lost_after_its_proof_is_not_proven() {
+    let (mut world, id) = paid_world(PRICE, 100_000);
+    let place = slot(id, 0);
+    let holders: Vec<u8> = (0..4).map(|index| world.holder(slot(id, index))).collect();
+    pass_epoch(&mut world);
+    prove_all(&mut world, &holders);
+    world.accept(holders[0], declare_loss(place));
+    assert_eq!(proven(&world, id, 0), [1, 2, 3]);
+    pass_epoch(&mut world);
+    assert_eq!(proven(&world, id, 0), [1, 2, 3]);
+    // Rebuilt, it counts when it is proven again.
+    world.accept(holders[0], acknowledge(place, 1));
+    assert_eq!(proven(&world, id, 0), [1, 2, 3]);
+    pass_epoch(&mut world);
+    prove_all(&mut world, &holders);
+    assert_eq!(proven(&world, id, 0), [0, 1, 2, 3]);
 }
 
 #[test]
