@@ -108,7 +108,13 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
             return Ok(funds);
         }
         let balance = self.client.ledger().account(self.keys.account()).await?;
-        let most = part(free_balance(status, balance.balance));
+        // What its nodes are owed for its grace comes first, and whole.
+        let free = free_balance(status, balance.balance);
+        let Some(free) = free.checked_sub(group.owed) else {
+            tracing::warn!(group = %group.id, owed = %group.owed, %free, "can't pay what is owed");
+            return Ok(funds);
+        };
+        let most = part(free);
         let wanted = lasting(config.escrow_epochs).saturating_sub(group.escrow.micro());
         let longer = u32::try_from(u64::from(term).saturating_sub(left)).unwrap_or(0);
         let longer = affordable(parameters, &group, longer, most);
@@ -117,6 +123,7 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
         if longer == 0 && escrow == Amount::ZERO {
             return Ok(funds);
         }
+        let escrow = escrow.checked_add(group.owed).unwrap_or(escrow);
         let body = TxBody::GroupExtend {
             group: group.id,
             epochs: longer,
