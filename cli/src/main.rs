@@ -22,11 +22,14 @@ mod credits;
 mod dev;
 mod failure;
 mod files;
+mod genesis;
+mod genesis_file;
 mod get;
 mod home;
 mod init;
 mod key_file;
 mod ledger;
+mod ledger_peer;
 mod network_file;
 mod node;
 mod output;
@@ -41,6 +44,7 @@ mod session;
 mod sink;
 mod stat;
 mod stop;
+mod validator;
 mod verify;
 mod walk;
 mod watched_file;
@@ -95,6 +99,8 @@ async fn run(runtime: RealRuntime, args: Args) -> Result<(), Failure> {
         Verb::Account => until_stopped(Box::pin(account::run(&app))).await,
         Verb::Ledger(args) => until_stopped(Box::pin(ledger::run(&app, &args))).await,
         Verb::Rm(args) => until_stopped(Box::pin(rm::run(&app, &args))).await,
+        Verb::Validator(args) => validator::run(&app, &args).await,
+        Verb::Genesis(args) => genesis::run(&app, &args),
     }
 }
 

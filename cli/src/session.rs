@@ -55,13 +55,13 @@ impl Session {
         let net = RealNetwork::start(config, app.runtime.clone())
             .await
             .or_fail(FailureKind::Network, "the network can't be joined")?;
-        let ledger = remote_ledger(net.clone(), &[network.sequencer], network.ledger);
+        let ledger = remote_ledger(net.clone(), &network.ledger_peers, network.ledger);
         let config = ClientConfig::default();
         let client = Client::new(app.runtime.clone(), net, ledger.clone(), config);
         Ok(Self {
             client,
             ledger,
-            sequencer: network.sequencer,
+            sequencer: *network.ledger_peers.first().expect("it names someone"),
             profile: network.profile,
         })
     }

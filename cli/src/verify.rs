@@ -59,7 +59,7 @@ fn trusted(app: &App, args: &VerifyArgs, receipt: &Receipt) -> Result<Trusted, F
             .hint("give --signer ID, the key of the network's sequencer, or --network FILE")
     })?;
     Ok(Trusted {
-        signer: network.sequencer,
+        signer: *network.ledger_peers.first().expect("it names someone"),
         ledger: network.ledger,
         origin: "network file",
     })

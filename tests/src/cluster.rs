@@ -122,6 +122,7 @@ fn genesis(time: UnixMillis) -> Genesis {
         time,
         parameters: Parameters::default(),
         endowed: Bounded::new(vec![(treasury, all)]).expect("one account"),
+        validators: None,
     }
 }
 

@@ -153,7 +153,7 @@ impl State {
         if healthy <= lazy_max(code) {
             for (slot, _) in self.slots_of_group(id, |_, deal| deal.state == DealState::Idle) {
                 self.set_state(slot, DealState::Vacant);
-                self.draws.push_back(PendingDraw::Slot(slot));
+                self.queue_draw(PendingDraw::Slot(slot));
             }
         }
         if healthy <= urgent_max(code) {
@@ -163,7 +163,7 @@ impl State {
             for (slot, node) in self.slots_of_group(id, is_lagging) {
                 self.unbind(slot, node);
                 self.set_state(slot, DealState::Vacant);
-                self.draws.push_back(PendingDraw::Slot(slot));
+                self.queue_draw(PendingDraw::Slot(slot));
                 is_changed = true;
             }
         }

@@ -1,10 +1,13 @@
 //! Who holds which slot: binding, release, loss and the draws.
 
 use cairn_core::code::SLOTS_MAX;
-use cairn_core::{Amount, ByteCount, Digest, GroupId, NodeId, RevisionNumber, SlotIndex};
+use cairn_core::{
+    Amount, ByteCount, Digest, GroupId, NodeId, RevisionNumber, SlotIndex, ViewNumber,
+};
 
 use super::apply::{NODES_DRAWN_FROM_MAX, SLOTS_DRAWN_MAX};
-use super::{PendingDraw, State};
+use super::{PendingDraw, QueuedDraw, State};
+use crate::block::ViewSeed;
 use crate::effect::Effect;
 use crate::epoch::Frozen;
 use crate::group::{Deal, DealState, Ending, Group, Leaver};
@@ -138,11 +141,23 @@ impl State {
         }
     }
 
-    /// Slots that nobody could take are drawn again by the next block.
+    /// Slots that nobody could take are drawn again.
     pub(super) fn retry_waiting(&mut self) {
-        let waiting = std::mem::take(&mut self.waiting);
-        self.draws
-            .extend(waiting.into_iter().map(PendingDraw::Slot));
+        for slot in std::mem::take(&mut self.waiting) {
+            self.queue_draw(PendingDraw::Slot(slot));
+        }
+    }
+
+    /// The view whose seed draws what the block that is applied leaves to be drawn.
+    pub(super) fn draws_due(&self) -> ViewNumber {
+        let lag = self.parameters.seed_lag_views;
+        ViewNumber::new(self.view.get().saturating_add(lag))
+    }
+
+    /// Leaves something to be drawn by the seed of a view to come.
+    pub(super) fn queue_draw(&mut self, draw: PendingDraw) {
+        let due = self.draws_due();
+        self.draws.push_back(QueuedDraw { due, draw });
     }
 
     /// How many slots a block draws: as many as its bounds allow, at least one group.
@@ -153,14 +168,19 @@ impl State {
         by_work.clamp(SLOTS_MAX, SLOTS_DRAWN_MAX)
     }
 
-    /// Draws what earlier blocks left to be drawn, up to [`Self::slots_drawn_max`] slots.
-    pub(super) fn draw_pending(&mut self, seed: Digest, effects: &mut Vec<Effect>) {
+    /// Draws what earlier blocks left and is due, up to [`Self::slots_drawn_max`] slots: by the seed
+    /// of the view that was named, or, when a block before had no room for it, by the next one.
+    pub(super) fn draw_pending(&mut self, seeds: &[ViewSeed], effects: &mut Vec<Effect>) {
         // What this block asks for comes behind, and is left for a later seed.
         let mut left = self.slots_drawn_max();
         for _ in 0..self.draws.len() {
-            let Some(&draw) = self.draws.front() else {
+            let Some(&QueuedDraw { due, draw }) = self.draws.front() else {
                 break;
             };
+            let Some(seed) = seeds.iter().find(|seed| seed.view >= due) else {
+                break;
+            };
+            let seed = seed.digest();
             let slots = match draw {
                 PendingDraw::Group(id) => self
                     .groups
