@@ -179,9 +179,10 @@ pub(crate) struct StatArgs {
 pub(crate) struct VerifyArgs {
     /// File that `stat --receipt` wrote.
     pub(crate) receipt: PathBuf,
-    /// Whose signature counts [default: that of the sequencer in the network file].
+    /// Whose signature counts: give all who answer for the ledger; may be given again [default: the
+    /// `ledger_peers` of the network file].
     #[arg(long, value_name = "NODE", value_parser = str::parse::<NodeId>)]
-    pub(crate) signer: Option<NodeId>,
+    pub(crate) signer: Vec<NodeId>,
 }
 
 /// Arguments of `ledger`.

@@ -173,6 +173,7 @@ impl<R: Runtime> Validator<R> {
         let mut core = Core::new(runtime.clone(), settings, loaded);
         let (outbox, waiting) = mpsc::channel(forward::WAITING_MAX);
         core.outbox = Some(outbox);
+        core.signer = config.key.clone().into();
         let core = Arc::new(core);
         let rules = Rules {
             committee: committee.clone(),
