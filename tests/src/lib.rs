@@ -9,5 +9,7 @@ pub mod content;
 pub mod roots;
 pub mod schedule;
 pub mod system;
+pub mod validators;
+pub mod wire;
 
 pub use cluster::{Cluster, ClusterClient, ClusterConfig};
