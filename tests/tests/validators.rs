@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cairn_tests::system::{bytes_of, real_sleep};
 use cairn_tests::validators::ValidatorNetwork;
+use serde_json::Value;
 
 /// Payments before and after each fault.
 const PAYMENTS: usize = 3;
@@ -126,6 +127,13 @@ fn nodes_prove_and_clients_write_whichever_validator_is_killed() {
         (link.text(), content)
     };
     let mut files = vec![put(&network, "first")];
+    let earned = |network: &ValidatorNetwork| {
+        let node = network.node_status(0)["node"].clone();
+        let node = node.as_str().unwrap().to_owned();
+        let earnings = network.run(&["--json", "node", "earnings", &node]);
+        let earnings: Value = serde_json::from_str(&earnings.text()).unwrap();
+        earnings["balance_micro_credits"].as_u64().unwrap()
+    };
     for number in 0..2 {
         // Those that clients and nodes ask first.
         network.kill(&[number]);
@@ -139,10 +147,34 @@ fn nodes_prove_and_clients_write_whichever_validator_is_killed() {
             epoch(network) > before + 1
                 && (0..4).all(|node| network.node_status(node)["proof"] == "valid")
         });
+        check_receipt(&network, &files[0].0);
         network.start(number);
         let height = network.height();
         network.reach(height);
     }
+    network.wait("a node is paid", |network| earned(network) > 0);
+}
+
+/// Two validators sign that a file is proven, more than may lie, and it is checked without any.
+fn check_receipt(network: &ValidatorNetwork, link: &str) {
+    let path = network.path("receipt.json");
+    let path = path.to_string_lossy();
+    network.wait("a receipt is signed", |network| {
+        network.run(&["stat", link, "--receipt", &path]).code == Some(0)
+    });
+    let checked = network.run(&["--json", "verify", &path]);
+    let checked: Value = serde_json::from_str(&checked.text()).expect("it prints JSON");
+    assert_eq!(checked["durable"], true);
+    let signers = checked["groups"][0]["signers"].as_array();
+    let signers = signers.expect("who signed");
+    assert_eq!((&checked["signers_needed"], signers.len()), (&2.into(), 2));
+    // Of the word of one of the four, that one's signature is enough; another's is not.
+    let key = signers[0].as_str().expect("a key");
+    let alone = network.run(&["verify", &path, "--signer", key]);
+    assert_eq!(alone.code, Some(0), "{}", alone.stderr);
+    let node = "01".repeat(32);
+    let other = network.run(&["verify", &path, "--signer", &node]);
+    assert_eq!(other.code, Some(1), "{}", other.stderr);
 }
 
 fn epoch(network: &ValidatorNetwork) -> u64 {
