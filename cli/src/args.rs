@@ -1,5 +1,7 @@
 //! What was typed: the command line, and nothing done about it.
 
+mod validator;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,9 @@ use cairn_core::{AccountId, ByteCount, GroupId, NodeId, Profile, TxId};
 use clap::{Args as ArgGroup, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub(crate) use self::validator::{
+    GenesisArgs, ValidatorArgs, ValidatorPlaceArgs, ValidatorRunArgs, ValidatorVerb,
+};
 use crate::range::ByteRange;
 
 mod money;
@@ -105,6 +110,10 @@ pub(crate) enum Verb {
     Fund,
     /// Show what the ledger holds: blocks, transactions, accounts, groups, nodes.
     Ledger(LedgerArgs),
+    /// Run a validator of the ledger, and look after it.
+    Validator(ValidatorArgs),
+    /// Deal the key of new validators and write where their ledger begins.
+    Genesis(GenesisArgs),
     /// Print the completions of a shell.
     Completions(CompletionsArgs),
 }
@@ -183,9 +192,10 @@ pub(crate) struct StatArgs {
 pub(crate) struct VerifyArgs {
     /// File that `stat --receipt` wrote.
     pub(crate) receipt: PathBuf,
-    /// Whose signature counts [default: that of the sequencer in the network file].
+    /// Whose signature counts: give all who answer for the ledger; may be given again [default: the
+    /// `ledger_peers` of the network file].
     #[arg(long, value_name = "NODE", value_parser = str::parse::<NodeId>)]
-    pub(crate) signer: Option<NodeId>,
+    pub(crate) signer: Vec<NodeId>,
 }
 
 /// Arguments of `ledger`.

@@ -35,6 +35,7 @@ mod run;
 mod sequencer;
 
 pub(crate) use money::GRANT_CREDITS;
+pub(crate) use plan::millis;
 
 /// How long the network may take to answer: a node that starts is given this long too.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(120);

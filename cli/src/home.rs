@@ -69,4 +69,9 @@ impl Home {
     pub(crate) fn node(&self) -> PathBuf {
         self.folder.join("node")
     }
+
+    /// The default validator's folder.
+    pub(crate) fn validator(&self) -> PathBuf {
+        self.folder.join("validator")
+    }
 }

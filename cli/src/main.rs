@@ -23,11 +23,14 @@ mod dev;
 mod failure;
 mod files;
 mod fund;
+mod genesis;
+mod genesis_file;
 mod get;
 mod home;
 mod init;
 mod key_file;
 mod ledger;
+mod ledger_peer;
 mod network_file;
 mod node;
 mod output;
@@ -43,6 +46,7 @@ mod session;
 mod sink;
 mod stat;
 mod stop;
+mod validator;
 mod verify;
 mod walk;
 mod watched_file;
@@ -99,6 +103,8 @@ async fn run(runtime: RealRuntime, args: Args) -> Result<(), Failure> {
         Verb::Fund => until_stopped(Box::pin(fund::run(&app))).await,
         Verb::Ledger(args) => until_stopped(Box::pin(ledger::run(&app, &args))).await,
         Verb::Rm(args) => until_stopped(Box::pin(rm::run(&app, &args))).await,
+        Verb::Validator(args) => validator::run(&app, &args).await,
+        Verb::Genesis(args) => genesis::run(&app, &args),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `network.toml`: how to reach a network.
 //!
 //! ```toml
-//! sequencer = "<node id>"
+//! ledger_peers = ["<node id>"]
 //! ledger = "<ledger id>"
 //! profile = "dev8"
 //!
@@ -23,7 +23,7 @@ use crate::files::{self, Access};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    sequencer: String,
+    ledger_peers: Vec<String>,
     ledger: String,
     profile: String,
     bootstrap: Vec<BootstrapPeer>,
@@ -40,8 +40,8 @@ struct BootstrapPeer {
 /// How to reach a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NetworkFile {
-    /// Who orders the ledger's transactions and answers for it.
-    pub(crate) sequencer: NodeId,
+    /// Who answers for the ledger: its validators or its sequencer. The first that answers is asked.
+    pub(crate) ledger_peers: Vec<NodeId>,
     /// Which ledger that is. Another that answers is refused.
     pub(crate) ledger: LedgerId,
     /// The code that uploads get when none is asked for.
@@ -80,8 +80,13 @@ impl NetworkFile {
                 address: peer.address.clone(),
             })
         });
+        if written.ledger_peers.is_empty() {
+            let text = "ledger_peers names nobody";
+            return Err(Failure::say(FailureKind::Usage, text));
+        }
+        let ledger_peers = written.ledger_peers.iter().map(|text| id(text));
         Ok(Self {
-            sequencer: id(&written.sequencer)?,
+            ledger_peers: ledger_peers.collect::<Result<_, Failure>>()?,
             ledger: written
                 .ledger
                 .parse()
@@ -109,7 +114,7 @@ impl NetworkFile {
             address: peer.address.clone(),
         });
         let written = Written {
-            sequencer: self.sequencer.to_string(),
+            ledger_peers: self.ledger_peers.iter().map(NodeId::to_string).collect(),
             ledger: self.ledger.to_string(),
             profile: self.profile.to_string(),
             bootstrap: peers.collect(),
@@ -127,7 +132,7 @@ mod tests {
     fn network() -> NetworkFile {
         let node = NodeId::new(PublicKey::from_bytes([7; 32]));
         NetworkFile {
-            sequencer: node,
+            ledger_peers: vec![node],
             ledger: LedgerId::new(Digest::new([8; 32])),
             profile: Profile::Dev8,
             bootstrap: vec![PeerAddress {
@@ -150,6 +155,7 @@ mod tests {
             format!("surprise = 1\n{text}"),
             text.replace("dev8", "dev9"),
             text.replace("0707", "07x7"),
+            text.replace(&format!("[\"{}\"]", network().ledger_peers[0]), "[]"),
             text.replace("0808", "08x8"),
             text.replace("ledger = ", "# ledger = "),
             String::new(),

@@ -1,15 +1,17 @@
 //! Durability receipts: what the ledger says of the proofs of an upload's groups, signed by
-//! whoever orders the ledger, in a file that is checked without a network.
+//! those who answer for the ledger, in a file that is checked without a network.
 //!
 //! ```json
-//! { "format": "cairn durability receipt 1", "ledger": "<id>", "signer": "<node id>",
-//!   "groups": [ { "last_segment": 4, "signed": "<base64url of the signed group proof>" } ] }
+//! { "format": "cairn durability receipt 2", "ledger": "<id>",
+//!   "groups": [ { "last_segment": 4, "signed": ["<base64url of a signed group proof>"] } ] }
 //! ```
 //!
-//! What a receipt shows: the signer says that at a height of its ledger these slots' nodes had
-//! answered their challenges. It does not hold the proofs themselves, and nobody else signs it. Which
-//! segments are meant is what whoever has the link wrote into it; the signer knows no files.
+//! What a receipt shows: each of its signers says that at a height of the ledger these slots' nodes had
+//! answered their challenges. With validators more of them sign than may lie, so that one at least
+//! is honest; a sequencer signs alone. The proofs themselves are not in it. Which
+//! segments are meant is what whoever has the link wrote into it; the signers know no files.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use cairn_core::{EpochNumber, LedgerId, NodeId, Record, SegmentNumber, Signed};
@@ -21,9 +23,10 @@ use crate::failure::{Failure, FailureKind, OrFail};
 use crate::files::{self, Access};
 
 /// The format's name and version.
-const FORMAT: &str = "cairn durability receipt 1";
-/// Most bytes of a receipt's file: that of an upload of 1,024 groups of 128 slots has 11 MB.
-const FILE_BYTES_MAX: u64 = 16 << 20;
+const FORMAT: &str = "cairn durability receipt 2";
+/// Most bytes of a receipt's file: that of an upload of 1,024 groups of 128 slots has 11 MB for each
+/// of at most 34 signers.
+const FILE_BYTES_MAX: u64 = 384 << 20;
 
 /// The file as written.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,7 +34,6 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 struct Written {
     format: String,
     ledger: String,
-    signer: String,
     groups: Vec<WrittenGroup>,
 }
 
@@ -40,7 +42,7 @@ struct Written {
 #[serde(deny_unknown_fields)]
 struct WrittenGroup {
     last_segment: u32,
-    signed: String,
+    signed: Vec<String>,
 }
 
 /// A receipt whose signatures hold or are still to be checked.
@@ -48,8 +50,6 @@ struct WrittenGroup {
 pub(crate) struct Receipt {
     /// The ledger that it is of.
     pub(crate) ledger: LedgerId,
-    /// Whose signatures it claims to have.
-    pub(crate) signer: NodeId,
     /// The groups; at least one.
     pub(crate) groups: Vec<SignedGroup>,
 }
@@ -59,28 +59,46 @@ pub(crate) struct Receipt {
 pub(crate) struct SignedGroup {
     /// The last segment that is meant.
     pub(crate) last_segment: SegmentNumber,
-    /// What the ledger says of it.
-    pub(crate) proof: Signed<GroupProof>,
+    /// What each signer says of it.
+    pub(crate) proofs: Vec<Signed<GroupProof>>,
 }
 
-/// A group of a receipt whose signature holds.
-#[derive(Clone, Copy, Debug)]
+/// A group of a receipt that enough have signed.
+#[derive(Clone, Debug)]
 pub(crate) struct Checked<'a> {
-    /// What the ledger said.
+    /// What was said by the signer that says least.
     pub(crate) proof: &'a GroupProof,
+    /// Those whose signatures count, rising.
+    pub(crate) signers: Vec<NodeId>,
     /// The last segment that is meant.
     pub(crate) last_segment: SegmentNumber,
+}
+
+/// How many of those who answer for a ledger must sign, so that one at least is honest where
+/// fewer than a third are not.
+pub(crate) const fn signers_needed(count: usize) -> usize {
+    count.saturating_sub(1).saturating_div(3).saturating_add(1)
+}
+
+/// Slots proven with all segments up to `last`.
+pub(crate) fn proven_count(proof: &GroupProof, last: SegmentNumber) -> usize {
+    proof.proven(Some(last)).count()
+}
+
+/// Whether as many slots are proven, with all segments up to `last`, as give every byte back.
+pub(crate) fn is_durable(proof: &GroupProof, last: SegmentNumber) -> bool {
+    proven_count(proof, last) >= proof.code.data_count()
 }
 
 impl Checked<'_> {
     /// Slots proven with all segments that are meant.
     pub(crate) fn proven_count(&self) -> usize {
-        self.proof.proven(Some(self.last_segment)).count()
+        proven_count(self.proof, self.last_segment)
     }
 
     /// Whether as many are proven as give every byte back.
     pub(crate) fn is_durable(&self) -> bool {
-        self.proven_count() >= self.proof.code.data_count()
+        is_durable(self.proof, self.last_segment)
     }
 
     /// The epoch as of which they are.
@@ -98,12 +116,15 @@ impl Receipt {
     pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
         let group = |group: &SignedGroup| WrittenGroup {
             last_segment: group.last_segment.get(),
-            signed: BASE64URL_NOPAD.encode(&group.proof.encode()),
+            signed: group
+                .proofs
+                .iter()
+                .map(|proof| BASE64URL_NOPAD.encode(&proof.encode()))
+                .collect(),
         };
         let written = Written {
             format: FORMAT.to_owned(),
             ledger: self.ledger.to_string(),
-            signer: self.signer.to_string(),
             groups: self.groups.iter().map(group).collect(),
         };
         let mut text = serde_json::to_string_pretty(&written)
@@ -138,14 +159,17 @@ impl Receipt {
         if written.groups.is_empty() {
             return Err(Failure::say(FailureKind::Usage, "it has no groups"));
         }
-        let groups = written.groups.iter().map(|group| {
+        let proof = |text: &String| {
             let bytes = BASE64URL_NOPAD
-                .decode(group.signed.as_bytes())
+                .decode(text.as_bytes())
                 .or_fail(FailureKind::Usage, "a signed group proof is not base64url")?;
+            Signed::decode(&bytes)
+                .or_fail(FailureKind::Usage, "a signed group proof does not decode")
+        };
+        let groups = written.groups.iter().map(|group| {
             Ok(SignedGroup {
                 last_segment: SegmentNumber::new(group.last_segment),
-                proof: Signed::decode(&bytes)
-                    .or_fail(FailureKind::Usage, "a signed group proof does not decode")?,
+                proofs: group.signed.iter().map(proof).collect::<Result<_, _>>()?,
             })
         });
         Ok(Self {
@@ -153,41 +177,59 @@ impl Receipt {
                 .ledger
                 .parse()
                 .or_fail(FailureKind::Usage, "malformed ledger id")?,
-            signer: written
-                .signer
-                .parse()
-                .or_fail(FailureKind::Usage, "malformed signer")?,
             groups: groups.collect::<Result<_, Failure>>()?,
         })
     }
 
-    /// The groups, when `signer` signed each of them for `ledger`.
+    /// The groups, when enough of `signers` signed each of them for `ledger`: of all who answer for
+    /// the ledger, or of those that the caller trusts.
     ///
     /// # Errors
     ///
-    /// Of kind not-so when one is another's, of another ledger, or was changed.
+    /// Of kind not-so when fewer did.
     pub(crate) fn check(
         &self,
-        signer: NodeId,
+        signers: &[NodeId],
         ledger: LedgerId,
     ) -> Result<Vec<Checked<'_>>, Failure> {
-        let check = |group: &SignedGroup| {
-            let id = group.proof.unverified().group;
-            group
-                .proof
-                .verify_for(signer.key(), ledger)
-                .map(|_| ())
-                .or_fail(
-                    FailureKind::NotSo,
-                    format!("group {id}: {signer} did not sign this for ledger {ledger}"),
-                )
-        };
-        self.groups.iter().try_for_each(check)?;
-        let checked = self.groups.iter().map(|group| Checked {
-            proof: group.proof.unverified(),
-            last_segment: group.last_segment,
-        });
-        Ok(checked.collect())
+        let check = |group| check_group(group, signers, ledger);
+        self.groups.iter().map(check).collect()
+    }
+}
+
+/// A group, when enough signed it.
+fn check_group<'a>(
+    group: &'a SignedGroup,
+    signers: &[NodeId],
+    ledger: LedgerId,
+) -> Result<Checked<'a>, Failure> {
+    let last = group.last_segment;
+    let meant = group.proofs.first().map(|proof| proof.unverified().group);
+    let meant = meant.ok_or_else(|| Failure::say(FailureKind::NotSo, "a group is not signed"))?;
+    let holds = |signed: &'a Signed<GroupProof>| {
+        let signer = signers.iter().find(|it| it.key() == signed.signer())?;
+        let proof = signed.verify_for(signer.key(), ledger).ok()?;
+        (proof.group == meant).then_some((*signer, proof))
+    };
+    let said: BTreeMap<NodeId, &GroupProof> = group.proofs.iter().filter_map(holds).collect();
+    let needed = signers_needed(signers.len());
+    let weakest = said
+        .values()
+        .min_by_key(|proof| (proven_count(proof, last), proof.as_of()));
+    match weakest {
+        Some(&proof) if said.len() >= needed => Ok(Checked {
+            proof,
+            signers: said.into_keys().collect(),
+            last_segment: last,
+        }),
+        Some(_) | None => {
+            let text = format!(
+                "group {meant}: of {} whose signatures count, {} signed this for ledger {ledger}, {needed} needed",
+                signers.len(),
+                said.len(),
+            );
+            Err(Failure::say(FailureKind::NotSo, text))
+        }
     }
 }
 
@@ -240,10 +282,9 @@ pub(crate) mod tests {
         };
         Receipt {
             ledger: ledger(),
-            signer: node(7),
             groups: vec![SignedGroup {
                 last_segment: SegmentNumber::new(2),
-                proof: Signed::sign_for(proof, ledger(), &key(7)),
+                proofs: vec![Signed::sign_for(proof, ledger(), &key(7))],
             }],
         }
     }
@@ -256,16 +297,16 @@ pub(crate) mod tests {
         made.write(&path).unwrap();
         let read = Receipt::read(&path).unwrap();
         assert_eq!(read, made);
-        let checked = read.check(node(7), ledger()).unwrap();
+        let checked = read.check(&[node(7)], ledger()).unwrap();
         assert_eq!(checked[0].as_of(), EpochNumber::new(8));
         assert_eq!(checked[0].proven_count(), 1);
         assert!(checked[0].is_durable());
         let old = receipt(&[7, 7]);
-        assert!(!old.check(node(7), ledger()).unwrap()[0].is_durable());
+        assert!(!old.check(&[node(7)], ledger()).unwrap()[0].is_durable());
         // Segment 3 came after what was proven.
         let mut more = receipt(&[8, 8]);
         more.groups[0].last_segment = SegmentNumber::new(3);
-        assert!(!more.check(node(7), ledger()).unwrap()[0].is_durable());
+        assert!(!more.check(&[node(7)], ledger()).unwrap()[0].is_durable());
     }
 
     #[test]
@@ -273,13 +314,13 @@ pub(crate) mod tests {
         let made = receipt(&[8, 8]);
         let kind = |failure: Failure| failure.kind();
         let other = LedgerId::new(Digest::of(b"another ledger"));
-        let refused = made.check(node(8), ledger()).unwrap_err();
+        let refused = made.check(&[node(8)], ledger()).unwrap_err();
         assert_eq!(kind(refused), FailureKind::NotSo);
-        let refused = made.check(node(7), other).unwrap_err();
+        let refused = made.check(&[node(7)], other).unwrap_err();
         assert_eq!(kind(refused), FailureKind::NotSo);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("receipt.json");
-        let encoded = made.groups[0].proof.encode();
+        let encoded = made.groups[0].proofs[0].encode();
         for at in 0..encoded.len() {
             let mut bytes = encoded.clone();
             bytes[at] ^= 1;
@@ -287,8 +328,8 @@ pub(crate) mod tests {
                 continue;
             };
             let mut forged = made.clone();
-            forged.groups[0].proof = proof;
-            assert!(forged.check(node(7), ledger()).is_err(), "byte {at}");
+            forged.groups[0].proofs[0] = proof;
+            assert!(forged.check(&[node(7)], ledger()).is_err(), "byte {at}");
         }
         std::fs::write(&path, "{}").unwrap();
         assert_eq!(Receipt::read(&path).unwrap_err().kind(), FailureKind::Usage);
@@ -296,5 +337,39 @@ pub(crate) mod tests {
         none.groups.clear();
         none.write(&path).unwrap();
         assert_eq!(Receipt::read(&path).unwrap_err().kind(), FailureKind::Usage);
+    }
+
+    #[test]
+    fn of_four_validators_two_must_sign_and_the_weaker_word_counts() {
+        assert_eq!(
+            [1, 3, 4, 6, 7, 100].map(signers_needed),
+            [1, 1, 2, 2, 3, 34]
+        );
+        let four = [node(5), node(6), node(7), node(8)];
+        let refused = |receipt: &Receipt| receipt.check(&four, ledger()).unwrap_err().kind();
+        let mut made = receipt(&[8, 8]);
+        assert_eq!(refused(&made), FailureKind::NotSo, "one alone");
+        let said = made.groups[0].proofs[0].clone();
+        made.groups[0].proofs.push(said);
+        assert_eq!(refused(&made), FailureKind::NotSo, "the same one twice");
+        let weaker = receipt(&[8, 7]).groups[0].proofs[0].unverified().clone();
+        let mut of_another = weaker.clone();
+        of_another.group = GroupId::new(Digest::of(b"another group"));
+        for (proof, number) in [(&of_another, 8), (&weaker, 9)] {
+            let signed = Signed::sign_for(proof.clone(), ledger(), &key(number));
+            made.groups[0].proofs.push(signed);
+        }
+        assert_eq!(
+            refused(&made),
+            FailureKind::NotSo,
+            "another group, a stranger"
+        );
+        let signed = Signed::sign_for(weaker, ledger(), &key(8));
+        made.groups[0].proofs.push(signed);
+        let checked = made.check(&four, ledger()).unwrap();
+        let mut signers = vec![node(7), node(8)];
+        signers.sort_unstable();
+        assert_eq!(checked[0].signers, signers);
+        assert_eq!(checked[0].proven_count(), 1);
     }
 }

@@ -5,7 +5,7 @@ use cairn_client::ledger_transport::{ControlTransport, remote_ledger};
 use cairn_client::read::{OpenFile, Opened};
 use cairn_client::{Client, ClientConfig, Owner, OwnerConfig};
 use cairn_core::{NodeId, Profile, SecretKey};
-use cairn_ledger::RemoteLedger;
+use cairn_ledger::{Ledger, RemoteLedger};
 use cairn_net::{DhtMode, Network, RealConfig, RealNetwork};
 use cairn_runtime::Runtime;
 use cairn_runtime::real::RealRuntime;
@@ -34,8 +34,8 @@ pub(crate) struct Session {
     pub(crate) client: NetClient,
     /// The ledger, for what people look at.
     pub(crate) ledger: NetLedger,
-    /// Who answers for the ledger.
-    pub(crate) sequencer: NodeId,
+    /// Who answers for the ledger: its validators or its sequencer.
+    pub(crate) ledger_peers: Vec<NodeId>,
     /// The code of uploads that ask for none.
     profile: Profile,
 }
@@ -55,13 +55,13 @@ impl Session {
         let net = RealNetwork::start(config, app.runtime.clone())
             .await
             .or_fail(FailureKind::Network, "the network can't be joined")?;
-        let ledger = remote_ledger(net.clone(), &[network.sequencer], network.ledger);
+        let ledger = remote_ledger(net.clone(), &network.ledger_peers, network.ledger);
         let config = ClientConfig::default();
         let client = Client::new(app.runtime.clone(), net, ledger.clone(), config);
         Ok(Self {
             client,
             ledger,
-            sequencer: network.sequencer,
+            ledger_peers: network.ledger_peers,
             profile: network.profile,
         })
     }
@@ -81,6 +81,12 @@ impl Session {
         files::make_folder(&folder)?;
         let config = OwnerConfig::new(profile.unwrap_or(self.profile));
         Ok(Owner::new(self.client.clone(), keys, &folder, config))
+    }
+
+    /// The ledger as one of those who answer for it tells it.
+    pub(crate) fn ledger_of(&self, peer: NodeId) -> NetLedger {
+        let net = self.client.network().clone();
+        remote_ledger(net, &[peer], self.ledger.id())
     }
 
     /// Leaves the network.

@@ -9,11 +9,11 @@ use crate::app::App;
 use crate::args::VerifyArgs;
 use crate::failure::{Failure, FailureKind};
 use crate::output::count;
-use crate::receipt::{Checked, Receipt};
+use crate::receipt::{Checked, Receipt, signers_needed};
 
 /// Whose word counts, and who says so.
 struct Trusted {
-    signer: NodeId,
+    signers: Vec<NodeId>,
     ledger: LedgerId,
     origin: &'static str,
 }
@@ -22,12 +22,13 @@ struct Trusted {
 pub(crate) fn run(app: &App, args: &VerifyArgs) -> Result<(), Failure> {
     let receipt = Receipt::read(&args.receipt)?;
     let trusted = trusted(app, args, &receipt)?;
-    let groups = receipt.check(trusted.signer, trusted.ledger)?;
+    let groups = receipt.check(&trusted.signers, trusted.ledger)?;
     let json = json!({
         "durable": groups.iter().all(Checked::is_durable),
         "ledger": trusted.ledger.to_string(),
-        "signer": trusted.signer.to_string(),
-        "signer_from": trusted.origin,
+        "signers_needed": signers_needed(trusted.signers.len()),
+        "signers_known": trusted.signers.len(),
+        "signers_from": trusted.origin,
         "groups": groups.iter().map(group_json).collect::<Vec<_>>(),
     });
     if let Some(short) = groups.iter().find(|group| !group.is_durable()) {
@@ -44,11 +45,14 @@ pub(crate) fn run(app: &App, args: &VerifyArgs) -> Result<(), Failure> {
     app.output.answer(&json, || text(&trusted, &groups))
 }
 
-/// The signer from the command line, or the sequencer of the known network and its ledger.
+/// The signers from the command line, or those who answer for the ledger of the known network.
 fn trusted(app: &App, args: &VerifyArgs, receipt: &Receipt) -> Result<Trusted, Failure> {
-    if let Some(signer) = args.signer {
+    if !args.signer.is_empty() {
+        let mut signers = args.signer.clone();
+        signers.sort_unstable();
+        signers.dedup();
         return Ok(Trusted {
-            signer,
+            signers,
             ledger: receipt.ledger,
             origin: "command line",
         });
@@ -56,10 +60,10 @@ fn trusted(app: &App, args: &VerifyArgs, receipt: &Receipt) -> Result<Trusted, F
     let network = app.network().map_err(|failure| {
         failure
             .while_doing("it is not known whose signature counts")
-            .hint("give --signer ID, the key of the network's sequencer, or --network FILE")
+            .hint("give --signer ID for each of the network's ledger_peers, or --network FILE")
     })?;
     Ok(Trusted {
-        signer: network.sequencer,
+        signers: network.ledger_peers,
         ledger: network.ledger,
         origin: "network file",
     })
@@ -74,6 +78,7 @@ fn group_json(group: &Checked<'_>) -> Value {
         "revision": proof.revision.number.get(),
         "last_segment": group.last_segment.get(),
         "as_of_epoch": group.as_of().get(),
+        "signers": group.signers.iter().map(NodeId::to_string).collect::<Vec<_>>(),
         "slots_proven": group.proven_count(),
         "slots_needed": proof.code.k(),
         "height": proof.height.get(),
@@ -88,7 +93,8 @@ fn text(trusted: &Trusted, groups: &[Checked<'_>]) -> String {
         let proof = group.proof;
         writeln!(
             text,
-            "group {}: proven as of epoch {} by {} of {}, {} needed, with segments up to {}; block {}, {}",
+            "group {}: proven as of epoch {} by {} of {}, {} needed, with segments up to {}; block {}, {}; \
+             signed by {}",
             proof.group,
             group.as_of(),
             group.proven_count(),
@@ -97,17 +103,33 @@ fn text(trusted: &Trusted, groups: &[Checked<'_>]) -> String {
             group.last_segment,
             proof.height,
             proof.time,
+            count(group.signers.len(), "key", "keys"),
         )
         .unwrap_or_default();
     }
     writeln!(
         text,
-        "signed by {} for ledger {}; that this key counts is what the {} says\n\
-         What this shows: the ledger's sequencer says that these nodes answered their challenges.\n\
-         It is that one party's word: the proofs are not in the receipt, and no validators sign it yet.\n\
-         Which segments hold a file only its link tells.",
-        trusted.signer, trusted.ledger, trusted.origin
+        "for ledger {}; whose signatures count is what the {} says\n{}\n\
+         The proofs are not in the receipt. Which segments hold a file only its link tells.",
+        trusted.ledger,
+        trusted.origin,
+        worth(trusted.signers.len()),
     )
     .unwrap_or_default();
     text
+}
+
+/// What the word of a ledger's signers is worth, of which there are so many.
+fn worth(known: usize) -> String {
+    if known == 1 {
+        return "What this shows: the ledger's sequencer says that these nodes answered their \
+                challenges.\nIt is that one party's word."
+            .to_owned();
+    }
+    let needed = signers_needed(known);
+    format!(
+        "What this shows: at least {needed} of {known} validators say that these nodes answered \
+         their challenges.\nOne of them at least is honest where fewer than a third of all lie: it \
+         is their word, of a block that the ledger's validators agreed on, without their certificate."
+    )
 }

@@ -69,6 +69,7 @@ fn main() {
             time: UnixMillis::new(0),
             parameters: Parameters::default(),
             endowed: Bounded::new(endowed).unwrap(),
+            validators: None,
         };
         let folder = Path::new(&folder);
         Sequencer::create(&runtime, folder, &genesis).await.unwrap();

@@ -102,7 +102,11 @@ impl History {
         self.next = block.height.next().unwrap_or(block.height);
         for effect in &block.effects {
             if let Effect::TxDone { id, result } = effect {
-                self.done.insert(*id, (block.height, result.clone()));
+                // One that two blocks carry was done by the first and is refused by the second.
+                let is_done = matches!(self.done.get(id), Some((_, Ok(()))));
+                if !is_done {
+                    self.done.insert(*id, (block.height, result.clone()));
+                }
             }
         }
         let remembered = Remembered::new(block, summary);

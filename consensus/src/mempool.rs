@@ -1,6 +1,6 @@
 //! Transactions that wait to be ordered. Bounded in all, per account and per peer.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_core::{AccountId, Digest, Height, NodeId, Record, Signed, TxId};
 use cairn_ledger::block::{BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, LOST_MAX, TXS_MAX};
@@ -20,8 +20,12 @@ pub(crate) const BYTES_PER_PEER_MAX: usize = 512 << 10;
 pub(crate) const WITNESS_BYTES_WAITING_MAX: usize = 32 << 20;
 /// Most bytes of one peer's proofs that are not final yet: a few of the largest.
 pub(crate) const WITNESS_BYTES_PER_PEER_MAX: usize = 2 << 20;
-/// Most bytes of the proofs of one block: about 60 proofs of 32 samples, 20 milliseconds of checks.
-pub(crate) const WITNESS_BYTES_PER_BLOCK_MAX: usize = 4 << 20;
+/// Most bytes of the proofs of one block: about 30 proofs of 32 samples, 10 milliseconds of checks,
+/// and so few that they are with all validators within a turn.
+pub(crate) const WITNESS_BYTES_PER_BLOCK_MAX: usize = 2 << 20;
+/// Most bytes of the transactions of one block, so that whatever else is in it fits.
+pub(crate) const TXS_BYTES_PER_BLOCK_MAX: usize =
+    BLOCK_BYTES_MAX - BLOCK_HEADER_BYTES - 32 * LOST_MAX;
 /// Most callers that wait for one transaction or lost node.
 pub(crate) const WAITERS_MAX: usize = 16;
 /// Most nodes that wait to be called lost.
@@ -42,7 +46,7 @@ pub(crate) enum Source {
 }
 
 /// A transaction and the proof that it needs, if it does.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Submitted {
     pub(crate) tx: Signed<Tx>,
     pub(crate) witness: Option<Witness>,
@@ -57,21 +61,26 @@ impl Submitted {
 
     /// Whether the proof is the one that the transaction names.
     pub(crate) fn check_witness(&self) -> Result<(), TxError> {
-        let named = match self.tx.unverified().body {
-            TxBody::ProofSubmit { witness, .. } => Some(witness),
-            _ => None,
-        };
-        match (named, &self.witness) {
-            (None, None) => Ok(()),
-            (None, Some(_)) => Err(TxError::Malformed),
-            (Some(witness), None) => Err(TxError::Unwitnessed { witness }),
-            (Some(expected), Some(bytes)) => {
-                let found = Digest::of(bytes);
-                if found == expected {
-                    Ok(())
-                } else {
-                    Err(TxError::Witness { expected, found })
-                }
+        check_witness(self.tx.unverified(), self.witness.as_ref())
+    }
+}
+
+/// Whether a transaction comes with the witness that it names, if it names one.
+pub(crate) fn check_witness(tx: &Tx, witness: Option<&Witness>) -> Result<(), TxError> {
+    let named = match tx.body {
+        TxBody::ProofSubmit { witness, .. } => Some(witness),
+        _ => None,
+    };
+    match (named, witness) {
+        (None, None) => Ok(()),
+        (None, Some(_)) => Err(TxError::Malformed),
+        (Some(witness), None) => Err(TxError::Unwitnessed { witness }),
+        (Some(expected), Some(bytes)) => {
+            let found = Digest::of(bytes);
+            if found == expected {
+                Ok(())
+            } else {
+                Err(TxError::Witness { expected, found })
             }
         }
     }
@@ -80,10 +89,18 @@ impl Submitted {
 /// A transaction that waits.
 #[derive(Debug)]
 struct Entry {
-    tx: Signed<Tx>,
-    /// The proof that comes with it, if it needs one.
-    witness: Option<Witness>,
-    ticket: Ticket,
+    submitted: Submitted,
+    id: TxId,
+    source: Source,
+    bytes: Bytes,
+    cost: u128,
+    waiters: Vec<TxWaiter>,
+}
+
+impl Entry {
+    fn account(&self) -> AccountId {
+        self.submitted.tx.unverified().account
+    }
 }
 
 /// What of an account is not final yet.
@@ -95,34 +112,32 @@ pub(crate) struct Waiting {
     pub(crate) cost: u128,
 }
 
-/// Bytes of a peer that are not final yet.
+/// Bytes of what is not final yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 struct Bytes {
     txs: usize,
     witnesses: usize,
 }
 
+impl Bytes {
+    fn add(&mut self, more: Self) {
+        self.txs = self.txs.saturating_add(more.txs);
+        self.witnesses = self.witnesses.saturating_add(more.witnesses);
+    }
+
+    fn take(&mut self, less: Self) {
+        self.txs = self.txs.saturating_sub(less.txs);
+        self.witnesses = self.witnesses.saturating_sub(less.witnesses);
+    }
+}
+
 /// What is ordered next.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) txs: Vec<Signed<Tx>>,
-    /// The proofs that come with them, in the same order.
-    pub(crate) witnesses: Vec<Option<Witness>>,
-    /// Who waits for each of them, in the same order.
-    pub(crate) tickets: Vec<Ticket>,
-    pub(crate) lost: BTreeMap<NodeId, Vec<LostWaiter>>,
-}
-
-/// Who waits for a transaction that was taken.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    pub(crate) id: TxId,
-    account: AccountId,
-    source: Source,
-    bytes: usize,
-    witness_bytes: usize,
-    cost: u128,
-    waiters: Vec<TxWaiter>,
+    /// The proofs that come with those of them that need one, in the same order.
+    pub(crate) witnesses: Vec<Witness>,
+    pub(crate) lost: Vec<NodeId>,
 }
 
 /// A bound is reached.
@@ -132,28 +147,24 @@ pub(crate) struct Full {
     pub(crate) max: usize,
 }
 
-/// Transactions that wait, in the order in which they came.
+/// Transactions that are not final yet, in the order in which they came. They stay until they are:
+/// a block that they were put into may come to nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Mempool {
-    queue: VecDeque<Entry>,
-    bytes: usize,
-    /// Those that wait, and those in the block being made.
-    ids: BTreeSet<TxId>,
-    /// Of each account, those in the block being made included.
+    queue: BTreeMap<u64, Entry>,
+    next: u64,
+    bytes: Bytes,
+    /// Their places in the queue.
+    places: BTreeMap<TxId, u64>,
     per_account: BTreeMap<AccountId, Waiting>,
-    /// Bytes from each peer, those in the block being made included.
     per_peer: BTreeMap<NodeId, Bytes>,
-    /// Bytes of all proofs, those in the block being made included.
-    witness_bytes: usize,
     lost: BTreeMap<NodeId, Vec<LostWaiter>>,
-    /// Callers who asked again for a transaction in the block being made.
-    late_waiters: BTreeMap<TxId, Vec<TxWaiter>>,
 }
 
 impl Mempool {
-    /// Whether nothing waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.lost.is_empty()
+    /// Whether something waits that is not one of `taken`.
+    pub(crate) fn has_beyond(&self, taken: &BTreeSet<TxId>) -> bool {
+        !self.lost.is_empty() || self.places.keys().any(|id| !taken.contains(id))
     }
 
     /// What of an account is not final yet.
@@ -170,20 +181,24 @@ impl Mempool {
 
     /// Whether a transaction is here and not final yet.
     pub(crate) fn contains(&self, id: TxId) -> bool {
-        self.ids.contains(&id)
+        self.places.contains_key(&id)
     }
 
     /// Adds a waiter to a transaction that is here.
+    ///
+    /// # Panics
+    ///
+    /// When it is not.
     pub(crate) fn wait_for(&mut self, id: TxId, waiter: TxWaiter) -> Result<(), Full> {
-        let queued = self.queue.iter_mut().find(|entry| entry.ticket.id == id);
-        let waiters = match queued {
-            Some(entry) => &mut entry.ticket.waiters,
-            None => self.late_waiters.entry(id).or_default(),
-        };
-        if waiters.len() >= WAITERS_MAX {
+        let entry = self
+            .places
+            .get(&id)
+            .and_then(|place| self.queue.get_mut(place))
+            .expect("the caller has looked");
+        if entry.waiters.len() >= WAITERS_MAX {
             return Err(Full { max: WAITERS_MAX });
         }
-        waiters.push(waiter);
+        entry.waiters.push(waiter);
         Ok(())
     }
 
@@ -196,12 +211,12 @@ impl Mempool {
     ) -> Result<(), Full> {
         let of_peer = self.bytes_of(source);
         let bounds = [
-            (self.ids.len(), COUNT_MAX),
+            (self.queue.len(), COUNT_MAX),
             (self.waiting_of(account).count, COUNT_PER_ACCOUNT_MAX),
-            (self.bytes.saturating_add(bytes), BYTES_MAX),
+            (self.bytes.txs.saturating_add(bytes), BYTES_MAX),
             (of_peer.txs.saturating_add(bytes), BYTES_PER_PEER_MAX),
             (
-                witness_bytes.saturating_add(self.witness_bytes),
+                witness_bytes.saturating_add(self.bytes.witnesses),
                 WITNESS_BYTES_WAITING_MAX,
             ),
             (
@@ -221,37 +236,31 @@ impl Mempool {
         id: TxId,
         submitted: Submitted,
         source: Source,
-        waiter: TxWaiter,
+        waiter: Option<TxWaiter>,
     ) -> Result<(), Full> {
-        let (bytes, witness_bytes) = submitted.sizes();
-        let Submitted { tx, witness } = submitted;
-        let account = tx.unverified().account;
-        let cost = tx.unverified().cost();
-        self.check_room(account, source, (bytes, witness_bytes))?;
-        self.ids.insert(id);
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.witness_bytes = self.witness_bytes.saturating_add(witness_bytes);
+        let (txs, witnesses) = submitted.sizes();
+        let tx = submitted.tx.unverified();
+        let (account, cost) = (tx.account, tx.cost());
+        self.check_room(account, source, (txs, witnesses))?;
+        let bytes = Bytes { txs, witnesses };
+        self.bytes.add(bytes);
         let waiting = self.per_account.entry(account).or_default();
         waiting.count = waiting.count.saturating_add(1);
         waiting.cost = waiting.cost.saturating_add(cost);
         if let Source::Peer(peer) = source {
-            let used = self.per_peer.entry(peer).or_default();
-            used.txs = used.txs.saturating_add(bytes);
-            used.witnesses = used.witnesses.saturating_add(witness_bytes);
+            self.per_peer.entry(peer).or_default().add(bytes);
         }
-        self.queue.push_back(Entry {
-            tx,
-            witness,
-            ticket: Ticket {
-                id,
-                account,
-                source,
-                bytes,
-                witness_bytes,
-                cost,
-                waiters: vec![waiter],
-            },
-        });
+        self.places.insert(id, self.next);
+        let entry = Entry {
+            submitted,
+            id,
+            source,
+            bytes,
+            cost,
+            waiters: waiter.into_iter().collect(),
+        };
+        self.queue.insert(self.next, entry);
+        self.next = self.next.saturating_add(1);
         Ok(())
     }
 
@@ -271,76 +280,87 @@ impl Mempool {
         Ok(())
     }
 
-    /// Takes as much as fits one block, in order. What is taken counts as waiting until
-    /// [`Self::settle`].
-    pub(crate) fn take(&mut self) -> Batch {
-        let mut batch = Batch::default();
-        while batch.lost.len() < LOST_MAX {
-            let Some((node, waiters)) = self.lost.pop_first() else {
-                break;
-            };
-            batch.lost.insert(node, waiters);
-        }
-        let mut left = BLOCK_BYTES_MAX - BLOCK_HEADER_BYTES - 32 * LOST_MAX;
-        let mut witness_left = WITNESS_BYTES_PER_BLOCK_MAX;
-        while batch.txs.len() < TXS_MAX {
-            let fits = |entry: &&Entry| {
-                entry.ticket.bytes <= left && entry.ticket.witness_bytes <= witness_left
-            };
-            if self.queue.front().filter(fits).is_none() {
+    /// As much as fits one block, in order, without what is `taken` already. It goes on waiting.
+    pub(crate) fn select(&self, taken: &BTreeSet<TxId>) -> Batch {
+        let mut batch = Batch {
+            lost: self.lost.keys().take(LOST_MAX).copied().collect(),
+            ..Batch::default()
+        };
+        let mut left = Bytes {
+            txs: TXS_BYTES_PER_BLOCK_MAX,
+            witnesses: WITNESS_BYTES_PER_BLOCK_MAX,
+        };
+        let open = |entry: &&Entry| !taken.contains(&entry.id);
+        for entry in self.queue.values().filter(open).take(TXS_MAX) {
+            if entry.bytes.txs > left.txs || entry.bytes.witnesses > left.witnesses {
                 break;
             }
-            let Some(entry) = self.queue.pop_front() else {
-                break;
-            };
-            left = left.saturating_sub(entry.ticket.bytes);
-            witness_left = witness_left.saturating_sub(entry.ticket.witness_bytes);
-            self.bytes = self.bytes.saturating_sub(entry.ticket.bytes);
-            batch.txs.push(entry.tx);
-            batch.witnesses.push(entry.witness);
-            batch.tickets.push(entry.ticket);
+            left.take(entry.bytes);
+            batch.txs.push(entry.submitted.tx.clone());
+            batch.witnesses.extend(entry.submitted.witness.clone());
         }
         batch
     }
 
-    /// A transaction that was taken is final, or never will be.
-    pub(crate) fn settle(&mut self, ticket: Ticket, result: &Result<TxOutcome, LedgerError>) {
-        self.ids.remove(&ticket.id);
-        self.give_room(&ticket);
-        let late = self.late_waiters.remove(&ticket.id).unwrap_or_default();
-        for waiter in ticket.waiters.into_iter().chain(late) {
+    /// A transaction is final, or never will be; nothing happens when it is not here.
+    pub(crate) fn settle(&mut self, id: TxId, result: &Result<TxOutcome, LedgerError>) {
+        let Some(entry) = self
+            .places
+            .remove(&id)
+            .and_then(|place| self.queue.remove(&place))
+        else {
+            return;
+        };
+        self.give_room(&entry);
+        for waiter in entry.waiters {
             // A caller that no longer waits does not want to know.
             drop(waiter.send(result.clone()));
         }
     }
 
-    fn give_room(&mut self, ticket: &Ticket) {
-        self.witness_bytes = self.witness_bytes.saturating_sub(ticket.witness_bytes);
-        if let Some(waiting) = self.per_account.get_mut(&ticket.account) {
+    fn give_room(&mut self, entry: &Entry) {
+        self.bytes.take(entry.bytes);
+        if let Some(waiting) = self.per_account.get_mut(&entry.account()) {
             waiting.count = waiting.count.saturating_sub(1);
-            waiting.cost = waiting.cost.saturating_sub(ticket.cost);
+            waiting.cost = waiting.cost.saturating_sub(entry.cost);
             if waiting.count == 0 {
-                self.per_account.remove(&ticket.account);
+                self.per_account.remove(&entry.account());
             }
         }
-        if let Source::Peer(peer) = ticket.source
+        if let Source::Peer(peer) = entry.source
             && let Some(used) = self.per_peer.get_mut(&peer)
         {
-            used.txs = used.txs.saturating_sub(ticket.bytes);
-            used.witnesses = used.witnesses.saturating_sub(ticket.witness_bytes);
+            used.take(entry.bytes);
             if *used == Bytes::default() {
                 self.per_peer.remove(&peer);
             }
         }
     }
 
+    /// Those whose nonce an account has used for another transaction, which a validator did that
+    /// had not heard of them: they can't be done any more.
+    pub(crate) fn overtaken(&self, next_nonce: impl Fn(AccountId) -> u64) -> Vec<(TxId, Tx)> {
+        self.queue
+            .values()
+            .map(|entry| (entry.id, entry.submitted.tx.unverified()))
+            .filter(|(_, tx)| tx.nonce < next_nonce(tx.account))
+            .map(|(id, tx)| (id, tx.clone()))
+            .collect()
+    }
+
+    /// A node is called lost, in the block of this height.
+    pub(crate) fn settle_lost(&mut self, node: NodeId, height: Height) {
+        let waiters = self.lost.remove(&node).unwrap_or_default();
+        tell_lost(waiters, &Ok(height));
+    }
+
     /// Ends everything that waits with `error`.
     pub(crate) fn fail_all(&mut self, error: &LedgerError) {
         let result = Err(error.clone());
-        while let Some(entry) = self.queue.pop_front() {
-            self.settle(entry.ticket, &result);
+        let waiting: Vec<TxId> = self.places.keys().copied().collect();
+        for id in waiting {
+            self.settle(id, &result);
         }
-        self.bytes = 0;
         while let Some((_, waiters)) = self.lost.pop_first() {
             tell_lost(waiters, &Err(error.clone()));
         }
@@ -348,7 +368,7 @@ impl Mempool {
 }
 
 /// Tells those who wait for a lost node.
-pub(crate) fn tell_lost(waiters: Vec<LostWaiter>, result: &Result<Height, LedgerError>) {
+fn tell_lost(waiters: Vec<LostWaiter>, result: &Result<Height, LedgerError>) {
     for waiter in waiters {
         // A caller that no longer waits does not want to know.
         drop(waiter.send(result.clone()));

@@ -7,8 +7,6 @@
 //! the state has slots to draw, and, on a ledger with epochs, to begin one, to give it its seed and
 //! to show that the ledger works.
 
-mod answer;
-mod core;
 mod produce;
 
 use std::fmt;
@@ -23,18 +21,16 @@ use cairn_ledger::{
 };
 use cairn_runtime::{Runtime, Task};
 
-use self::core::Core;
+use crate::core::{Core, Settings};
+pub use crate::core::{POLL_LIMIT, STATE_INTERVAL_BLOCKS};
 use crate::mempool::{Source, Submitted};
-use crate::store;
+use crate::seed::SeedSource;
 pub use crate::store::OpenError;
+use crate::{answer, store};
 
 /// Least time between two blocks: finality within this and one write, and at most 20 blocks a
 /// second.
 pub const BLOCK_INTERVAL: Duration = Duration::from_millis(50);
-/// Blocks between two states on disk, at least: reopening applies at most about these.
-pub const STATE_INTERVAL_BLOCKS: u64 = 1024;
-/// Longest wait of [`Ledger::effects`] for a block; below the usual limit of a request.
-pub const POLL_LIMIT: Duration = Duration::from_secs(5);
 
 /// How a [`Sequencer`] runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +73,7 @@ struct Owner<R: Runtime> {
 impl<R: Runtime> fmt::Debug for Sequencer<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sequencer")
-            .field("folder", &self.owner.core.config().folder)
+            .field("folder", &self.owner.core.settings.folder)
             .finish_non_exhaustive()
     }
 }
@@ -100,7 +96,7 @@ impl<R: Runtime> Sequencer<R> {
         let folder = folder.to_owned();
         let genesis = genesis.clone();
         runtime
-            .blocking(move || store::create(&disk, &folder, &genesis, &key))
+            .blocking(move || store::create(&disk, &folder, &genesis, Some(&key)))
             .await
     }
 
@@ -137,8 +133,17 @@ impl<R: Runtime> Sequencer<R> {
         let loaded = runtime
             .blocking(move || store::open(&disk, &folder))
             .await?;
-        let core = Arc::new(Core::new(runtime.clone(), config, loaded));
-        let task = runtime.spawn("sequencer", produce::run(Arc::clone(&core)));
+        let seeds = SeedSource::of(&loaded).ok_or(OpenError::OtherOrder {
+            folder: config.folder.clone(),
+        })?;
+        let settings = Settings {
+            folder: config.folder,
+            state_interval_blocks: config.state_interval_blocks,
+            poll_limit: config.poll_limit,
+        };
+        let core = Arc::new(Core::new(runtime.clone(), settings, loaded));
+        let produce = produce::run(Arc::clone(&core), seeds, config.block_interval);
+        let task = runtime.spawn("sequencer", produce);
         Ok(Self {
             owner: Arc::new(Owner {
                 core,
@@ -178,7 +183,7 @@ impl<R: Runtime> Sequencer<R> {
     ///
     /// As [`Ledger`]'s.
     pub async fn answer(&self, peer: NodeId, request: &[u8]) -> Vec<u8> {
-        answer::answer(self, peer, request).await
+        answer::answer(&self.owner.core, peer, request).await
     }
 
     /// Signs the receipts that are asked for with this key, by which those who ask know this

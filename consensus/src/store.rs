@@ -1,8 +1,8 @@
-//! The sequencer's folder.
+//! The folder of a ledger's blocks.
 //!
 //! ```text
 //! lock                       held while the folder is in use
-//! seed.key                   checksum (32), secret key (32)
+//! seed.key                   checksum (32), secret key (32); a sequencer's only
 //! genesis                    the genesis record; written last, so that it marks a whole folder
 //! state-00000000000000004096 checksum (32), state after the block of that height
 //! blocks-00000000000000004097 blocks from that height on, see `block_log`
@@ -59,6 +59,22 @@ pub enum OpenError {
         /// The folder.
         folder: PathBuf,
     },
+    /// The folder holds the ledger of another genesis.
+    #[error("{} holds ledger {found}, expected {expected}", folder.display())]
+    OtherLedger {
+        /// The folder.
+        folder: PathBuf,
+        /// The ledger that was asked for.
+        expected: LedgerId,
+        /// The one in it.
+        found: LedgerId,
+    },
+    /// The folder was made for a ledger that is ordered in another way.
+    #[error("{} is not of a ledger that is ordered in this way", folder.display())]
+    OtherOrder {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The genesis is none that a ledger can begin with.
     #[error("the genesis is malformed: its balances are out of order or too much")]
     Genesis,
@@ -70,8 +86,8 @@ pub enum OpenError {
         /// What is wrong.
         cause: DecodeError,
     },
-    /// The key file is damaged.
-    #[error("{}: damaged key", path.display())]
+    /// The key file is damaged, or missing.
+    #[error("{}: damaged or missing key", path.display())]
     Key {
         /// The file.
         path: PathBuf,
@@ -120,7 +136,8 @@ pub(crate) struct Loaded<D: Disk> {
     pub(crate) store: Store<D>,
     pub(crate) state: State,
     pub(crate) history: History,
-    pub(crate) key: SecretKey,
+    /// A sequencer's key.
+    pub(crate) key: Option<SecretKey>,
 }
 
 /// Whether the folder holds a ledger.
@@ -137,7 +154,7 @@ pub(crate) fn create<D: Disk>(
     disk: &D,
     folder: &Path,
     genesis: &Genesis,
-    key: &SecretKey,
+    key: Option<&SecretKey>,
 ) -> Result<(), OpenError> {
     State::genesis(genesis).ok_or(OpenError::Genesis)?;
     disk.create_dir_all(folder)?;
@@ -147,14 +164,42 @@ pub(crate) fn create<D: Disk>(
             folder: folder.to_owned(),
         });
     }
-    let secret = key.to_bytes();
-    let content = Zeroizing::new(with_checksum(secret.as_slice()));
-    disk.replace_file(&folder.join(KEY_FILE), &content)?;
+    if let Some(key) = key {
+        let secret = key.to_bytes();
+        let content = Zeroizing::new(with_checksum(secret.as_slice()));
+        disk.replace_file(&folder.join(KEY_FILE), &content)?;
+    }
     BlockLog::create(disk, &blocks_path(folder, Height::new(1)))?;
     disk.replace_file(&folder.join(GENESIS_FILE), &genesis.encode())?;
     // The folder's own name.
     disk.sync_dir(folder.parent().unwrap_or_else(|| Path::new(".")))?;
     Ok(())
+}
+
+/// Opens the folder of a validator, made when there is none.
+pub(crate) fn open_or_create<D: Disk>(
+    disk: &D,
+    folder: &Path,
+    genesis: &Genesis,
+) -> Result<Loaded<D>, OpenError> {
+    if !is_created(disk, folder)? {
+        create(disk, folder, genesis, None)?;
+    }
+    let loaded = open(disk, folder)?;
+    let (expected, found) = (genesis.ledger_id(), loaded.state.ledger_id());
+    if expected != found {
+        return Err(OpenError::OtherLedger {
+            folder: folder.to_owned(),
+            expected,
+            found,
+        });
+    }
+    if loaded.key.is_some() {
+        return Err(OpenError::OtherOrder {
+            folder: folder.to_owned(),
+        });
+    }
+    Ok(loaded)
 }
 
 /// Opens the folder: takes its lock, reads the newest whole state and applies the blocks after it.
@@ -254,12 +299,16 @@ fn read_genesis<D: Disk>(disk: &D, folder: &Path) -> Result<Genesis, OpenError> 
     Genesis::decode(&bytes).map_err(|cause| OpenError::File { path, cause })
 }
 
-fn read_key<D: Disk>(disk: &D, folder: &Path) -> Result<SecretKey, OpenError> {
+fn read_key<D: Disk>(disk: &D, folder: &Path) -> Result<Option<SecretKey>, OpenError> {
     let path = folder.join(KEY_FILE);
-    let bytes = Zeroizing::new(disk.read_file(&path, 64)?);
+    let bytes = match disk.read_file(&path, 64) {
+        Ok(bytes) => Zeroizing::new(bytes),
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
     let secret = without_checksum(&bytes).and_then(|secret| <&[u8; 32]>::try_from(secret).ok());
     let key = secret.map(SecretKey::from_bytes);
-    key.ok_or(OpenError::Key { path })
+    key.map(Some).ok_or(OpenError::Key { path })
 }
 
 /// The newest state that is whole and of this ledger, and its file's size.

@@ -248,6 +248,10 @@ number!(
     /// Height of a block; 0 is the genesis.
     Height, u64
 );
+number!(
+    /// Number of a view: the validators' attempts to make a block, from 1; 0 is the genesis'.
+    ViewNumber, u64
+);
 
 impl SlotIndex {
     /// As an index into arrays.

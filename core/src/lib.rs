@@ -36,7 +36,7 @@ pub use error_code::{Blame, ErrorCode, Retry};
 pub use group::{GroupRecord, GroupRevision, RevisionDetail};
 pub use id::{
     AccountId, EpochNumber, GroupId, GroupRoot, Height, LedgerId, NodeId, RevisionNumber,
-    SegmentNumber, ShardRoot, SlotIndex, SlotRoot, TxId,
+    SegmentNumber, ShardRoot, SlotIndex, SlotRoot, TxId, ViewNumber,
 };
 pub use key::{KeyError, PublicKey, SecretKey, Signature};
 pub use node_record::{NodeAddress, NodeRecord};

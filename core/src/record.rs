@@ -82,6 +82,10 @@ pub enum RecordKind {
     Genesis = 24,
     /// What the ledger knows of a group's proofs.
     GroupProof = 26,
+    /// Transactions that a validator passes on to the others.
+    ForwardedTxs = 27,
+    /// What validators agree on.
+    Proposal = 28,
     /// The first page of a node's pack.
     PackFile = 30,
     /// Which shards of a node's pack are dead.

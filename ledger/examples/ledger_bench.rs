@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use cairn_core::{
     AccountId, Amount, Bounded, ByteCount, Code, Digest, GroupId, GroupRevision, GroupRoot, NodeId,
-    Record, RevisionNumber, SecretKey, Signed, Text, UnixMillis,
+    Record, RevisionNumber, SecretKey, Signed, Text, UnixMillis, ViewNumber,
 };
-use cairn_ledger::block::TXS_MAX;
+use cairn_ledger::block::{SEEDS_MAX, TXS_MAX};
 use cairn_ledger::tx::{group_id, operator_consent, tx_id};
 use cairn_ledger::{
-    Block, Effect, Genesis, NodeTerms, Parameters, SlotRevision, State, Tx, TxBody,
+    Block, Effect, Genesis, NodeTerms, Parameters, SlotRevision, State, Tx, TxBody, ViewSeed,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -47,6 +47,7 @@ impl Bench {
             time: UnixMillis::new(0),
             parameters: Parameters::default(),
             endowed: Bounded::new(vec![(account, Amount::from_micro(1 << 50))]).unwrap(),
+            validators: None,
         };
         Self {
             state: State::genesis(&genesis).unwrap(),
@@ -68,11 +69,13 @@ impl Bench {
 
     fn block(&self, txs: Vec<Signed<Tx>>) -> Block {
         let height = self.state.height().next().unwrap();
+        let before = self.state.view();
         Block {
             height,
             parent: self.state.tip(),
             time: UnixMillis::new(height.get()),
-            seed: Digest::of(&height.get().to_le_bytes()),
+            view: before.next().expect("few blocks"),
+            seeds: seeds(before),
             lost: Bounded::empty(),
             txs: Bounded::new(txs).unwrap(),
             verdicts: Bounded::empty(),
@@ -290,4 +293,11 @@ fn acknowledge(bench: &mut Bench) {
         "| slots acknowledged in one transaction | {}/s |",
         per_second(count, time)
     );
+}
+
+/// What a block in the view after `view` carries.
+fn seeds(view: ViewNumber) -> Bounded<ViewSeed, SEEDS_MAX> {
+    let number = view.get().to_le_bytes();
+    let signature = Bounded::new(number.to_vec()).expect("8 bytes");
+    Bounded::new(vec![ViewSeed { view, signature }]).expect("one")
 }

@@ -1,7 +1,9 @@
-//! Blocks: transactions in their order, with time and seed.
+//! Blocks: transactions in their order, with time and seeds.
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_core::{Bounded, Digest, Height, NodeId, Record, RecordKind, Signed, UnixMillis};
+use cairn_core::{
+    Bounded, Digest, Height, NodeId, Record, RecordKind, Signed, UnixMillis, ViewNumber,
+};
 
 use crate::tx::Tx;
 
@@ -12,8 +14,16 @@ pub const LOST_MAX: usize = 64;
 /// Most bytes of a block: so few that its effects always fit one response, see the assertion in
 /// [`crate::effect`].
 pub const BLOCK_BYTES_MAX: usize = 256 << 10;
+/// Most seeds of a block: that of the parent's view and of the eight after it, in which no block
+/// was made.
+pub const SEEDS_MAX: usize = 9;
+/// Most bytes of the signature that a seed is made of.
+pub const SIGNATURE_BYTES_MAX: usize = 64;
 /// Most bytes of a block without nodes and transactions.
-pub const BLOCK_HEADER_BYTES: usize = 3 + 8 + 32 + 8 + 32 + 4 + 4 + 4 + TXS_MAX;
+pub const BLOCK_HEADER_BYTES: usize =
+    3 + 8 + 32 + 8 + 8 + 4 + SEEDS_MAX * (8 + 4 + SIGNATURE_BYTES_MAX) + 4 + 4 + 4 + TXS_MAX;
+/// Domain of the seeds.
+const SEED_CONTEXT: &str = "cairn 1 seed";
 
 /// Transactions in their order. Made by whoever drives the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -24,9 +34,11 @@ pub struct Block {
     pub parent: Digest,
     /// Not before the parent's.
     pub time: UnixMillis,
-    /// Randomness that nobody could know when the parent was made final. It draws what earlier
-    /// blocks left to be drawn, never what this block asks for.
-    pub seed: Digest,
+    /// The view that it was made in; above the parent's.
+    pub view: ViewNumber,
+    /// Seeds of views before this one, rising: from the parent's view on, as far as something that
+    /// waits can be due. They draw what earlier blocks left to be drawn.
+    pub seeds: Bounded<ViewSeed, SEEDS_MAX>,
     /// Nodes that the engine calls lost: their slots are redrawn. Unknown ones are ignored.
     pub lost: Bounded<NodeId, LOST_MAX>,
     /// The transactions. Those that the state does not do pay their fee, or change nothing when
@@ -56,6 +68,24 @@ impl Record for Block {
 
     fn is_well_formed(&self) -> bool {
         self.txs.iter().all(Record::is_well_formed)
+    }
+}
+
+/// What a view's seed is made of: a signature over the view's number that nobody could choose, and
+/// nobody know before the view. Whoever drives the ledger checks it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ViewSeed {
+    /// The view.
+    pub view: ViewNumber,
+    /// The signature.
+    pub signature: Bounded<u8, SIGNATURE_BYTES_MAX>,
+}
+
+impl ViewSeed {
+    /// The seed. A signature has structure; its digest has none.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::keyed(SEED_CONTEXT, &self.signature)
     }
 }
 
@@ -99,6 +129,22 @@ pub enum BlockError {
         expected: usize,
         /// Its verdicts.
         found: usize,
+    },
+    /// In a view that is not after its parent's.
+    #[error("block {height}: expected a view above {parent}, found {found}")]
+    View {
+        /// The block's height.
+        height: Height,
+        /// The parent's view.
+        parent: ViewNumber,
+        /// The block's.
+        found: ViewNumber,
+    },
+    /// Its seeds are out of order, or not of views before its own.
+    #[error("block {height}: its seeds are not of rising views before its own")]
+    Seeds {
+        /// The block's height.
+        height: Height,
     },
     /// The last height is reached.
     #[error("no block can follow height {height}")]

@@ -6,7 +6,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{
     Amount, Bounded, ByteCount, Digest, EpochNumber, GroupId, GroupRevision, GroupRoot,
-    RevisionNumber, SlotIndex,
+    RevisionNumber, SlotIndex, ViewNumber,
 };
 use cairn_proofs::AcknowledgedSlot;
 use cairn_proofs::challenge::{SAMPLES_DEFAULT, SAMPLES_MAX};
@@ -33,6 +33,8 @@ pub struct Epoch {
     pub number: EpochNumber,
     /// What challenges are drawn from; `None` until it can be known.
     pub seed: Option<Digest>,
+    /// The view whose seed that is, named when the epoch began.
+    pub due: ViewNumber,
     /// Epochs before it in which a proof that is missing is a lapse.
     pub judged: u64,
     /// Milliseconds since the seed in which the ledger was seen to make blocks.

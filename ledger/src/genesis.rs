@@ -1,8 +1,11 @@
 //! Where a ledger begins, and the numbers it runs by.
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_core::{AccountId, Amount, Bounded, ByteCount, LedgerId, Record, RecordKind, UnixMillis};
+use cairn_core::{
+    AccountId, Amount, Bounded, ByteCount, LedgerId, PublicKey, Record, RecordKind, UnixMillis,
+};
 
+use crate::block::SEEDS_MAX;
 use crate::earnings::EARNINGS_BYTES_MAX;
 use crate::epoch::REVISIONS_KEPT;
 
@@ -42,7 +45,7 @@ const GROUP_BYTES_MAX: u64 = 32
     + 4
     + 4
     + 4 * 3
-    + 33
+    + 41
     + 4
     + KEPT_BYTES * REVISIONS_KEPT;
 /// Bytes of a revision that is kept.
@@ -51,7 +54,7 @@ const KEPT_BYTES: u64 = 8 + 4 + 8 + 32;
 /// that its holder and its leaver refer to, two each; and of the two nodes that had acknowledged
 /// it when the epoch began and have left it since.
 const SLOT_BYTES_MAX: u64 =
-    32 + 33 + 8 + 8 + 8 + 16 + 1 + 41 + 8 + 16 + 8 + 24 + 34 + 4 * KEPT_BYTES + 2 * DEPARTED_BYTES;
+    32 + 33 + 8 + 8 + 8 + 16 + 1 + 41 + 8 + 16 + 8 + 24 + 42 + 4 * KEPT_BYTES + 2 * DEPARTED_BYTES;
 /// Bytes of a slot that left a node: node, slot, what was frozen, price.
 const DEPARTED_BYTES: u64 = 32 + 33 + KEPT_BYTES + 1 + 8;
 
@@ -104,6 +107,9 @@ pub struct Parameters {
     pub maintenance_epochs_max: u32,
     /// Epochs from the begin of one maintenance of a node to that of the next, at least.
     pub maintenance_period_epochs: u32,
+    /// Views between the block that leaves something to be drawn, or begins an epoch, and the view
+    /// whose seed is taken. So many that the block is final before anyone can know the seed.
+    pub seed_lag_views: u64,
 }
 
 impl Default for Parameters {
@@ -138,6 +144,8 @@ impl Default for Parameters {
             maintenance_epochs_max: 12,
             // A month of hours.
             maintenance_period_epochs: 720,
+            // One process orders, knows every seed and is trusted.
+            seed_lag_views: 0,
         }
     }
 }
@@ -161,6 +169,20 @@ impl Parameters {
     }
 }
 
+/// Most validators.
+pub const VALIDATORS_MAX: usize = 100;
+/// Most bytes of the public side of their key: a point for each of more than two thirds of them.
+pub const VALIDATORS_KEY_BYTES_MAX: usize = 6_500;
+
+/// Who agrees on blocks, and the public side of the key that they hold together.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Validators {
+    /// Their identities, rising.
+    pub identities: Bounded<PublicKey, VALIDATORS_MAX>,
+    /// The public side of their key, as the engine encodes it.
+    pub key: Bounded<u8, VALIDATORS_KEY_BYTES_MAX>,
+}
+
 /// Where a ledger begins: its digest is the parent of the first block and names the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Genesis {
@@ -171,19 +193,30 @@ pub struct Genesis {
     /// Balances to begin with, rising by account, none below the least. Their sum is the supply for
     /// ever.
     pub endowed: Bounded<(AccountId, Amount), ENDOWED_MAX>,
+    /// Who agrees on blocks; `None` when one sequencer orders them.
+    pub validators: Option<Validators>,
 }
 
 impl Record for Genesis {
     const KIND: RecordKind = RecordKind::Genesis;
     const VERSION: u8 = 1;
-    const BYTES_MAX: usize = 256 + 40 * ENDOWED_MAX;
+    const BYTES_MAX: usize =
+        256 + 40 * ENDOWED_MAX + 32 * VALIDATORS_MAX + VALIDATORS_KEY_BYTES_MAX;
 
     fn is_well_formed(&self) -> bool {
         let least = self.parameters.account_min;
+        // A block carries no seed of a later view.
+        let is_seed_carried =
+            usize::try_from(self.parameters.seed_lag_views).is_ok_and(|lag| lag < SEEDS_MAX);
         self.parameters.fit_a_state()
+            && is_seed_carried
             && self.supply().is_some()
             && self.endowed.is_sorted_by(|a, b| a.0 < b.0)
             && self.endowed.iter().all(|(_, amount)| *amount >= least)
+            && self.validators.as_ref().is_none_or(|validators| {
+                let identities = &validators.identities;
+                !identities.is_empty() && identities.is_sorted_by(|a, b| a < b)
+            })
     }
 }
 

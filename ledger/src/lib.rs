@@ -37,11 +37,11 @@ mod vectors;
 pub mod view;
 pub mod wire;
 
-pub use block::{Block, BlockError, Verdict};
+pub use block::{Block, BlockError, Verdict, ViewSeed};
 pub use earnings::{CauseSum, Earnings, EarningsLine};
 pub use effect::{BlockEffects, Effect};
 pub use epoch::{ChallengePage, Epoch, Frozen, FrozenSlot, FrozenStanding, KeptRevision, Standing};
-pub use genesis::{Genesis, Parameters};
+pub use genesis::{Genesis, Parameters, Validators};
 pub use group::{Cap, Deal, DealState, Due, Group, Leaver, RelaxedCap};
 pub use movement::{Cause, Direction, Movement, movements};
 pub use node::{NodeEntry, NodeStatus};

@@ -9,10 +9,10 @@ use std::sync::LazyLock;
 use cairn_core::{
     AccountId, Amount, Bounded, ByteCount, Code, Digest, GroupId, GroupRevision, GroupRoot,
     LedgerId, NodeId, PublicKey, Record, RevisionNumber, SecretKey, Signed, SlotIndex, Text,
-    UnixMillis,
+    UnixMillis, ViewNumber,
 };
 
-use crate::block::Block;
+use crate::block::{Block, SEEDS_MAX, ViewSeed};
 use crate::effect::Effect;
 use crate::genesis::{Genesis, Parameters};
 use crate::group::{Deal, Group};
@@ -68,6 +68,7 @@ pub fn genesis(parameters: Parameters) -> Genesis {
         time: UnixMillis::new(1_000),
         parameters,
         endowed: Bounded::new(endowed).expect("four accounts"),
+        validators: None,
     }
 }
 
@@ -213,11 +214,13 @@ impl World {
     /// The next block.
     pub fn next_block(&self, lost: &[NodeId], txs: Vec<Signed<Tx>>) -> Block {
         let height = self.state.height().next().expect("few blocks");
+        let before = self.state.view();
         Block {
             height,
             parent: self.state.tip(),
             time: UnixMillis::new(1_000 + height.get()),
-            seed: Digest::keyed("cairn 1 test seed", &height.get().to_le_bytes()),
+            view: before.next().expect("few blocks"),
+            seeds: seeds(before),
             lost: Bounded::new(lost.to_vec()).expect("few nodes"),
             txs: Bounded::new(txs).expect("few transactions"),
             verdicts: Bounded::empty(),
@@ -398,4 +401,11 @@ pub fn party(id: NodeId) -> u8 {
     (0..=u8::MAX)
         .find(|number| node(*number) == id)
         .expect("a party's node")
+}
+
+/// What a block in the view after `view` carries.
+fn seeds(view: ViewNumber) -> Bounded<ViewSeed, SEEDS_MAX> {
+    let number = view.get().to_le_bytes();
+    let signature = Bounded::new(number.to_vec()).expect("8 bytes");
+    Bounded::new(vec![ViewSeed { view, signature }]).expect("one")
 }

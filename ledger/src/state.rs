@@ -21,7 +21,7 @@ pub use audit::Unsound;
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{
     AccountId, Amount, ByteCount, Digest, GroupId, Height, LedgerId, NodeId, Record, RecordKind,
-    UnixMillis,
+    UnixMillis, ViewNumber,
 };
 pub use check::{Expected, check_signature};
 pub use epoch::BLOCKS_PER_EPOCH_MIN;
@@ -63,12 +63,13 @@ pub struct State {
     height: Height,
     time: UnixMillis,
     tip: Digest,
+    view: ViewNumber,
     accounts: BTreeMap<AccountId, Account>,
     nodes: BTreeMap<NodeId, NodeEntry>,
     groups: BTreeMap<GroupId, Group>,
     /// What is to be drawn by the seeds of later blocks, in the order asked. Bounded by the groups
     /// and their slots.
-    draws: VecDeque<PendingDraw>,
+    draws: VecDeque<QueuedDraw>,
     /// Slots that no node could take, until one has room.
     waiting: BTreeSet<SlotRef>,
     retry: Retry,
@@ -84,6 +85,13 @@ pub struct State {
     earnings: BTreeMap<NodeId, Earnings>,
     #[borsh(skip)]
     index: Index,
+}
+
+/// Something to be drawn by the seed of a view that was named when it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+struct QueuedDraw {
+    due: ViewNumber,
+    draw: PendingDraw,
 }
 
 /// Something to be drawn.
@@ -178,6 +186,7 @@ impl State {
             height: Height::ZERO,
             time: genesis.time,
             tip: digest,
+            view: ViewNumber::ZERO,
             accounts: genesis.endowed.iter().map(endow).collect(),
             nodes: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -212,6 +221,12 @@ impl State {
     #[must_use]
     pub const fn tip(&self) -> Digest {
         self.tip
+    }
+
+    /// View of the last block; 0 before the first.
+    #[must_use]
+    pub const fn view(&self) -> ViewNumber {
+        self.view
     }
 
     /// Which ledger it is of: the digest of the genesis.
@@ -291,7 +306,7 @@ impl State {
             .flat_map(move |slots| slots.range((from, Bound::Unbounded)).copied())
     }
 
-    /// Whether the next block's seed has something to draw, slots or challenges, or groups are to be
+    /// Whether a seed that is to come has something to draw, slots or challenges, or groups are to be
     /// looked at, so that a block is worth making even without transactions.
     #[must_use]
     pub fn has_draws(&self) -> bool {

@@ -168,6 +168,7 @@ fn genesis(time: UnixMillis, parameters: Parameters) -> Genesis {
         time,
         parameters,
         endowed: Bounded::new(endowed).expect("few accounts"),
+        validators: None,
     }
 }
 

@@ -16,7 +16,7 @@ use cairn_core::{
     Record, RevisionNumber, SecretKey, SegmentNumber, Signed, SlotIndex, SlotRoot, Text,
     UnixMillis,
 };
-use cairn_ledger::block::Block;
+use cairn_ledger::block::{Block, ViewSeed};
 use cairn_ledger::group::epoch_price;
 use cairn_ledger::tx::{NodeTerms, SlotRef, SlotRevision, group_id};
 use cairn_ledger::{
@@ -171,6 +171,7 @@ impl Court {
             time: UnixMillis::new(0),
             parameters,
             endowed: Bounded::new(endowed).expect("one account"),
+            validators: None,
         };
         let mut court = Self {
             state: State::genesis(&genesis).expect("it is well formed"),
@@ -191,14 +192,20 @@ impl Court {
 
     /// Makes a block so long after the last one. What it did.
     fn block(&mut self, millis: u64, txs: Vec<Signed<Tx>>, verdicts: Vec<Verdict>) -> Vec<Effect> {
-        let mut seed = [0; 32];
-        self.seeds.fill(&mut seed);
+        let mut signature = vec![0; 32];
+        self.seeds.fill(&mut signature);
+        let before = self.state.view();
+        let seed = ViewSeed {
+            view: before,
+            signature: Bounded::new(signature).expect("32 bytes"),
+        };
         let height = self.state.height().next();
         let block = Block {
             height: height.unwrap_or(Height::new(0)),
             parent: self.state.tip(),
             time: UnixMillis::new(self.state.time().get() + millis),
-            seed: Digest::new(seed),
+            view: before.next().expect("few blocks"),
+            seeds: Bounded::new(vec![seed]).expect("one"),
             lost: Bounded::empty(),
             txs: Bounded::new(txs).expect("a few"),
             verdicts: Bounded::new(verdicts).expect("a few"),

@@ -11,7 +11,9 @@ pub mod roots;
 pub mod scene;
 pub mod schedule;
 pub mod system;
+pub mod validators;
 pub mod wages;
 pub mod watch;
+pub mod wire;
 
 pub use cluster::{Cluster, ClusterClient, ClusterConfig};

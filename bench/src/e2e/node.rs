@@ -32,7 +32,7 @@ pub(super) async fn run(runtime: &RealRuntime, setup: &Setup) -> Result<()> {
     }];
     let net = RealNetwork::start(config, runtime.clone()).await?;
     let address = address_of(&net)?;
-    let ledger = RemoteLedger::new(NetLedger::new(net.clone(), node), ledger_id());
+    let ledger = RemoteLedger::new(NetLedger::new(net.clone(), &[node]), ledger_id());
     let capacity = ByteCount::new(*capacity_bytes);
     let folder = setup.folder.join("store");
     let opening = (runtime.disk().clone(), folder.clone());

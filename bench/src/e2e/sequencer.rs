@@ -26,6 +26,7 @@ fn genesis() -> Genesis {
         time: UnixMillis::new(0),
         parameters: Parameters::default(),
         endowed: Bounded::empty(),
+        validators: None,
     }
 }
 

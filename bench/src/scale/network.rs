@@ -5,7 +5,9 @@ use cairn_core::{
     AccountId, Amount, Bounded, ByteCount, Digest, NodeId, SecretKey, Signed, Text, UnixMillis,
 };
 use cairn_ledger::tx::operator_consent;
-use cairn_ledger::{Block, Effect, Genesis, NodeTerms, Parameters, State, Tx, TxBody, Verdict};
+use cairn_ledger::{
+    Block, Effect, Genesis, NodeTerms, Parameters, State, Tx, TxBody, Verdict, ViewSeed,
+};
 
 /// Who signs transactions.
 #[derive(Debug)]
@@ -67,6 +69,7 @@ impl Network {
             time: UnixMillis::new(0),
             parameters,
             endowed: Bounded::new(endowed)?,
+            validators: None,
         };
         Ok(Self {
             state: State::genesis(&genesis).context("the genesis is not well formed")?,
@@ -109,17 +112,23 @@ impl Network {
         Ok(self.signed(party, body))
     }
 
-    /// The next block: all its proofs valid, its seed that of its height.
+    /// The next block: all its proofs valid, its seed that of its parent's view.
     pub(super) fn block(&self, time: UnixMillis, txs: Vec<Signed<Tx>>) -> Result<Block> {
         let is_proof =
             |tx: &&Signed<Tx>| matches!(tx.unverified().body, TxBody::ProofSubmit { .. });
         let proof_count = txs.iter().filter(is_proof).count();
         let height = self.state.height().next().context("a next height")?;
+        let before = self.state.view();
+        let seed = ViewSeed {
+            view: before,
+            signature: Bounded::new(before.get().to_le_bytes().to_vec())?,
+        };
         Ok(Block {
             height,
             parent: self.state.tip(),
             time,
-            seed: Digest::keyed("cairn bench seed", &height.get().to_le_bytes()),
+            view: before.next().context("a next view")?,
+            seeds: Bounded::new(vec![seed])?,
             lost: Bounded::empty(),
             txs: Bounded::new(txs)?,
             verdicts: Bounded::new(vec![Verdict::Valid; proof_count])?,

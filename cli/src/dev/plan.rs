@@ -184,7 +184,7 @@ impl Plan {
 }
 
 /// Whole milliseconds of an epoch.
-pub(super) fn millis(epoch: Duration) -> u64 {
+pub(crate) fn millis(epoch: Duration) -> u64 {
     u64::try_from(epoch.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -128,7 +128,8 @@ impl Network<'_> {
         network.write(&own)?;
         let path = self.app.home.network_file();
         let is_other = path.exists()
-            && NetworkFile::read(&path).map_or(true, |found| found.sequencer != network.sequencer);
+            && NetworkFile::read(&path)
+                .map_or(true, |found| found.ledger_peers != network.ledger_peers);
         if !is_other {
             network.write(&path)?;
         } else if self.offered.is_none() {

@@ -5,34 +5,24 @@ use std::path::Path;
 use std::time::Duration;
 
 use cairn_consensus::{Config, Sequencer as Order};
-use cairn_core::message::{ControlRequest, ControlResponse};
-use cairn_core::{
-    AccountId, Amount, Bounded, ErrorCode, NodeId, Profile, Record, Text, UnixMillis,
-};
-use cairn_ledger::{Genesis, Ledger};
-use cairn_net::{DhtMode, InboundRequest, Network, PeerAddress, RealConfig, RealNetwork};
+use cairn_core::{AccountId, Amount, Bounded, NodeId, Profile, UnixMillis};
+use cairn_ledger::Genesis;
+use cairn_runtime::Runtime;
 use cairn_runtime::real::RealRuntime;
-use cairn_runtime::{Runtime, Task};
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 
 use super::money::{self, SUPPLY, Treasury};
 use super::plan::Plan;
 use crate::app::App;
 use crate::failure::{Failure, FailureKind, OrFail};
+use crate::ledger_peer::LedgerPeer;
 use crate::network_file::NetworkFile;
 use crate::{files, node};
-
-/// Most requests being answered at once: a poll for effects waits for each of 128 nodes, and as
-/// many clients ask. More wait in the network's own bounded queue.
-const ANSWERS_MAX: usize = 512;
 
 /// The running sequencer.
 pub(super) struct Sequencer {
     order: Order<RealRuntime>,
-    net: RealNetwork,
+    peer: LedgerPeer,
     treasury: Treasury,
-    _serving: Task<()>,
 }
 
 impl Sequencer {
@@ -47,26 +37,14 @@ impl Sequencer {
         files::make_folder(folder)?;
         let key = node::node_key(app, &home)?;
         let account = AccountId::new(key.public());
-        let treasury = Treasury::new(key.clone());
         let order = open(app, &folder.join("ledger"), plan.epoch, account).await?;
         // The key that clients know from the network file.
         order.sign_receipts_with(key.clone());
-        let mut config = RealConfig::loopback(key, DhtMode::Server);
-        if !plan.listen.is_empty() {
-            config.listen = plan.listen.clone();
-        }
-        config.state_dir = Some(home.net());
-        let net = RealNetwork::start(config, app.runtime.clone())
-            .await
-            .or_fail(FailureKind::Network, "the sequencer can't join the network")?;
-        let serving = app
-            .runtime
-            .spawn("sequencer answers", serve(net.clone(), order.clone()));
+        let peer = LedgerPeer::start(app, &home, &plan.listen, Vec::new(), order.clone()).await?;
         Ok(Self {
             order,
-            net,
-            treasury,
-            _serving: serving,
+            peer,
+            treasury: Treasury::new(key),
         })
     }
 
@@ -105,16 +83,7 @@ impl Sequencer {
 
     /// How to reach the network through this peer.
     pub(super) fn network(&self, profile: Profile) -> NetworkFile {
-        let node = self.net.local();
-        let addresses = self.net.listen_addresses().into_iter();
-        NetworkFile {
-            sequencer: node,
-            ledger: self.order.id(),
-            profile,
-            bootstrap: addresses
-                .map(|address| PeerAddress { node, address })
-                .collect(),
-        }
+        self.peer.network(&self.order, profile)
     }
 
     /// Has the ledger call a node lost: its slots are drawn anew.
@@ -132,7 +101,7 @@ impl Sequencer {
     /// Stops in order.
     pub(super) async fn shutdown(&self) {
         self.order.close().await;
-        self.net.shutdown().await;
+        self.peer.shutdown().await;
     }
 }
 
@@ -152,6 +121,7 @@ async fn open(
             time: UnixMillis::from_unix(runtime.now()),
             parameters: money::parameters(epoch),
             endowed: Bounded::new(vec![(treasury, SUPPLY)]).expect("one account"),
+            validators: None,
         };
         Order::create(runtime, folder, &genesis).await.or_fail(
             FailureKind::Storage,
@@ -161,59 +131,4 @@ async fn open(
     Order::open(runtime.clone(), Config::new(folder))
         .await
         .or_fail(FailureKind::Storage, wrong)
-}
-
-/// Answers for the ledger until the network is shut down.
-async fn serve(net: RealNetwork, order: Order<RealRuntime>) {
-    let mut answering = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            request = net.next_request(), if answering.len() < ANSWERS_MAX => {
-                let Some(request) = request else {
-                    return;
-                };
-                answering.push(answer(&order, request));
-            }
-            Some(()) = answering.next(), if !answering.is_empty() => {}
-        }
-    }
-}
-
-async fn answer(order: &Order<RealRuntime>, request: InboundRequest) {
-    let response = match ControlRequest::decode(&request.message) {
-        Ok(ControlRequest::Ledger(message)) => {
-            match Bounded::new(order.answer(request.peer, &message).await) {
-                Ok(answer) => ControlResponse::Ledger(answer),
-                Err(_) => error(ErrorCode::Internal),
-            }
-        }
-        Ok(
-            ControlRequest::Revise { .. }
-            | ControlRequest::Detail { .. }
-            | ControlRequest::Slot { .. },
-        ) => error(ErrorCode::NotMySlot),
-        Err(_) => error(ErrorCode::Malformed),
-    };
-    // Whoever asked may have left.
-    request.answer.send(response.encode()).ok();
-}
-
-fn error(code: ErrorCode) -> ControlResponse {
-    ControlResponse::Error {
-        code,
-        text: Text::cut(code.text()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_refusal_fits_an_answer() {
-        for code in ErrorCode::ALL {
-            let encoded = error(*code).encode();
-            assert_eq!(ControlResponse::decode(&encoded), Ok(error(*code)));
-        }
-    }
 }

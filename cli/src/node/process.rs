@@ -66,7 +66,7 @@ impl NodeProcess {
         let net = RealNetwork::start(net, app.runtime.clone())
             .await
             .or_fail(FailureKind::Network, "the node can't join the network")?;
-        let transport = NetLedger::new(net.clone(), network.sequencer);
+        let transport = NetLedger::new(net.clone(), &network.ledger_peers);
         let ledger = RemoteLedger::new(transport, network.ledger);
         match cairn_node::start(app.runtime.clone(), net.clone(), ledger, config).await {
             Ok(handle) => Ok(Self {

@@ -1,13 +1,15 @@
 //! What the ledger says of the proofs of an upload's groups.
 
 use cairn_client::stat::{GroupStat, Stat};
-use cairn_core::UnixMillis;
-use cairn_ledger::{GroupProof, Ledger};
+use cairn_core::{NodeId, SegmentNumber, Signed, UnixMillis};
+use cairn_ledger::{GroupProof, Ledger, LedgerError};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 
 use super::{ProvenStanding, Standing};
 use crate::failure::{Failure, FailureKind};
 use crate::output::count;
-use crate::receipt::{Checked, Receipt, SignedGroup};
+use crate::receipt::{Receipt, SignedGroup, is_durable, proven_count, signers_needed};
 use crate::session::Session;
 
 /// For when too little is proven for a receipt.
@@ -34,7 +36,8 @@ pub(super) async fn proofs(session: &Session, stat: &Stat) -> Result<Vec<GroupPr
 /// # Errors
 ///
 /// As [`proofs`]; of kind not-so too when the list of files can't be read, so that it is not known
-/// which segments are meant, and when fewer slots are proven than give every byte back.
+/// which segments are meant, and when too few of those who answer for the ledger say that as many
+/// slots are proven as give every byte back.
 pub(super) async fn receipt(session: &Session, stat: &Stat) -> Result<Receipt, Failure> {
     check_epochs(session).await?;
     if stat.contents.is_err() {
@@ -47,37 +50,70 @@ pub(super) async fn receipt(session: &Session, stat: &Stat) -> Result<Receipt, F
             // None of the upload's segments are in it.
             continue;
         };
-        let signed = session
-            .ledger
-            .group_receipt(group.group, session.sequencer)
-            .await?;
-        let proof = signed.ok_or_else(|| unknown(group))?;
-        let checked = Checked {
-            proof: proof.unverified(),
-            last_segment,
-        };
-        if !checked.is_durable() {
-            let text = format!(
-                "group {}: {} proven as of epoch {}, {} needed",
-                group.group,
-                count(checked.proven_count(), "slot", "slots"),
-                checked.as_of(),
-                group.code.k()
-            );
-            return Err(Failure::say(FailureKind::NotSo, text)
-                .while_doing("there is no receipt yet")
-                .hint(WAIT_HINT));
-        }
         groups.push(SignedGroup {
             last_segment,
-            proof,
+            proofs: signed(session, group, last_segment).await?,
         });
     }
     Ok(Receipt {
         ledger: session.ledger.id(),
-        signer: session.sequencer,
         groups,
     })
+}
+
+/// What those who answer for the ledger say of a group and sign, of as many as are needed.
+async fn signed(
+    session: &Session,
+    group: &GroupStat,
+    last: SegmentNumber,
+) -> Result<Vec<Signed<GroupProof>>, Failure> {
+    let peers = &session.ledger_peers;
+    let needed = signers_needed(peers.len());
+    let ask = |&peer: &NodeId| async move {
+        let ledger = session.ledger_of(peer);
+        ledger.group_receipt(group.group, peer).await
+    };
+    let mut answers: FuturesUnordered<_> = peers.iter().map(ask).collect();
+    let mut proofs = Vec::new();
+    let mut refusal = None;
+    while proofs.len() < needed {
+        let Some(answer) = answers.next().await else {
+            break;
+        };
+        match judge(group, last, answer) {
+            Ok(proof) => proofs.push(proof),
+            Err(failure) => refusal = Some(failure),
+        }
+    }
+    match refusal {
+        Some(failure) if proofs.len() < needed => Err(failure.while_doing(format!(
+            "there is no receipt yet: {} of {} signed, {needed} needed",
+            proofs.len(),
+            peers.len()
+        ))),
+        Some(_) | None => Ok(proofs),
+    }
+}
+
+/// A signed proof that says enough.
+fn judge(
+    group: &GroupStat,
+    last: SegmentNumber,
+    answer: Result<Option<Signed<GroupProof>>, LedgerError>,
+) -> Result<Signed<GroupProof>, Failure> {
+    let signed = answer?.ok_or_else(|| unknown(group))?;
+    let proof = signed.unverified();
+    if is_durable(proof, last) {
+        return Ok(signed);
+    }
+    let text = format!(
+        "group {}: {} proven as of epoch {}, {} needed",
+        group.group,
+        count(proven_count(proof, last), "slot", "slots"),
+        proof.as_of(),
+        group.code.k()
+    );
+    Err(Failure::say(FailureKind::NotSo, text).hint(WAIT_HINT))
 }
 
 async fn check_epochs(session: &Session) -> Result<(), Failure> {

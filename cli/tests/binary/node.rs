@@ -74,8 +74,9 @@ fn the_owner_consents_to_a_node_that_it_operates() {
         .run(&["node", "init", "--operate"])
         .failed(2, "no network is known");
     let id = "08".repeat(32);
-    let network =
-        format!("sequencer = \"{id}\"\nledger = \"{id}\"\nprofile = \"dev4\"\nbootstrap = []\n");
+    let network = format!(
+        "ledger_peers = [\"{id}\"]\nledger = \"{id}\"\nprofile = \"dev4\"\nbootstrap = []\n"
+    );
     std::fs::write(cairn.path("network.toml"), network).unwrap();
     cairn
         .run(&["node", "init", "--operate"])

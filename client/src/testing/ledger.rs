@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cairn_core::{
-    AccountId, Amount, Bounded, ByteCount, Digest, GroupId, Height, LedgerId, NodeId, SecretKey,
-    Signed, UnixMillis,
+    AccountId, Amount, Bounded, ByteCount, GroupId, Height, LedgerId, NodeId, SecretKey, Signed,
+    UnixMillis, ViewNumber,
 };
+use cairn_ledger::block::SEEDS_MAX;
 use cairn_ledger::{
     Account, Block, BlockEffects, ChallengePage, Effect, Genesis, Group, Ledger, LedgerError,
     LedgerStatus, NodeEntry, NodeTerms, Parameters, SlotRef, State, TransportError, Tx, TxBody,
-    TxOutcome, Witness, operator_consent, tx_id,
+    TxOutcome, ViewSeed, Witness, operator_consent, tx_id,
 };
 
 #[derive(Clone, Debug)]
@@ -37,6 +38,7 @@ impl MemoryLedger {
             time: UnixMillis::new(1),
             parameters,
             endowed: Bounded::new(vec![(owner, Amount::from_micro(1_000_000_000))]).unwrap(),
+            validators: None,
         };
         let shared = Shared {
             state: State::genesis(&genesis).unwrap(),
@@ -113,11 +115,13 @@ impl MemoryLedger {
             state, passed_ms, ..
         } = &mut *shared;
         let height = state.height().next().unwrap();
+        let before = state.view();
         let block = Block {
             height,
             parent: state.tip(),
             time: UnixMillis::new(1_000 * height.get() + *passed_ms),
-            seed: Digest::of(&height.get().to_le_bytes()),
+            view: before.next().expect("few blocks"),
+            seeds: seeds(before),
             lost: Bounded::new(lost).unwrap(),
             txs: Bounded::new(txs).unwrap(),
             verdicts: Bounded::empty(),
@@ -223,4 +227,11 @@ impl Ledger for MemoryLedger {
         drop(self.up()?);
         Ok(Vec::new())
     }
+}
+
+/// What a block in the view after `view` carries.
+fn seeds(view: ViewNumber) -> Bounded<ViewSeed, SEEDS_MAX> {
+    let number = view.get().to_le_bytes();
+    let signature = Bounded::new(number.to_vec()).expect("8 bytes");
+    Bounded::new(vec![ViewSeed { view, signature }]).expect("one")
 }

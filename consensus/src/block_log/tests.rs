@@ -1,6 +1,6 @@
 //! Torn ends and damage at every byte.
 
-use cairn_core::{Height, UnixMillis};
+use cairn_core::{Height, UnixMillis, ViewNumber};
 use cairn_runtime::{Runtime, Sim};
 
 use super::*;
@@ -10,7 +10,8 @@ fn block(height: u64) -> Block {
         height: Height::new(height),
         parent: Digest::of(&height.to_le_bytes()),
         time: UnixMillis::new(height),
-        seed: Digest::default(),
+        view: ViewNumber::new(height),
+        seeds: cairn_core::Bounded::empty(),
         lost: cairn_core::Bounded::empty(),
         txs: cairn_core::Bounded::empty(),
         verdicts: cairn_core::Bounded::empty(),

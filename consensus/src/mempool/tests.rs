@@ -21,7 +21,7 @@ fn tx(number: u64, nonce: u64) -> Signed<Tx> {
 
 fn push(mempool: &mut Mempool, tx: Signed<Tx>) -> Result<(), Full> {
     let (waiter, _) = oneshot::channel();
-    mempool.push(tx_id(&tx), plain(tx), Source::Process, waiter)
+    mempool.push(tx_id(&tx), plain(tx), Source::Process, Some(waiter))
 }
 
 fn plain(tx: Signed<Tx>) -> Submitted {
@@ -36,21 +36,46 @@ fn batches_are_in_order_and_at_most_a_block() {
         push(&mut mempool, tx(1, nonce)).unwrap();
     }
     assert_eq!(mempool.waiting_of(account).count, 3);
-    let batch = mempool.take();
+    let batch = mempool.select(&BTreeSet::new());
     let nonces: Vec<u64> = batch.txs.iter().map(|tx| tx.unverified().nonce).collect();
     assert_eq!(nonces, [0, 1, 2]);
-    assert!(mempool.is_empty());
     assert_eq!(mempool.waiting_of(account).count, 3, "not final yet");
-    for ticket in batch.tickets {
-        assert!(mempool.contains(ticket.id));
-        mempool.settle(ticket, &Err(LedgerError::Stopped));
-    }
+    let taken: BTreeSet<TxId> = batch.txs.iter().map(tx_id).collect();
+    assert!(mempool.has_beyond(&BTreeSet::new()));
+    assert!(!mempool.has_beyond(&taken));
+    assert_eq!(mempool.select(&taken).txs.len(), 0);
+    settle_all(&mut mempool);
     assert_eq!(mempool.waiting_of(account).count, 0);
     for number in 0..u64::try_from(TXS_MAX + 1).unwrap() {
         push(&mut mempool, tx(number, 0)).unwrap();
     }
-    assert_eq!(mempool.take().txs.len(), TXS_MAX);
-    assert_eq!(mempool.take().txs.len(), 1);
+    let first = mempool.select(&BTreeSet::new()).txs;
+    assert_eq!(first.len(), TXS_MAX);
+    let taken = first.iter().map(tx_id).collect();
+    assert_eq!(mempool.select(&taken).txs.len(), 1);
+}
+
+#[test]
+fn a_nonce_that_another_used_is_overtaken() {
+    let mut mempool = Mempool::default();
+    for nonce in 0..3 {
+        push(&mut mempool, tx(1, nonce)).unwrap();
+    }
+    push(&mut mempool, tx(2, 0)).unwrap();
+    let account = tx(1, 0).unverified().account;
+    let next_nonce = |id| if id == account { 2 } else { 0 };
+    let overtaken: Vec<TxId> = mempool
+        .overtaken(next_nonce)
+        .into_iter()
+        .map(|it| it.0)
+        .collect();
+    assert_eq!(overtaken, [tx_id(&tx(1, 0)), tx_id(&tx(1, 1))]);
+}
+
+fn settle_all(mempool: &mut Mempool) {
+    for tx in mempool.select(&BTreeSet::new()).txs {
+        mempool.settle(tx_id(&tx), &Err(LedgerError::Stopped));
+    }
 }
 
 #[test]
@@ -80,7 +105,9 @@ fn one_peer_fills_its_bytes_and_no_more() {
         }
         let tx = tx(number, 0);
         let (waiter, _) = oneshot::channel();
-        mempool.push(tx_id(&tx), plain(tx), source, waiter).unwrap();
+        mempool
+            .push(tx_id(&tx), plain(tx), source, Some(waiter))
+            .unwrap();
         used += bytes;
     }
     let full = Err(Full {
@@ -93,10 +120,10 @@ fn one_peer_fills_its_bytes_and_no_more() {
     let other = Source::Peer(peer(2));
     assert_eq!(mempool.check_room(account, other, (bytes, 0)), Ok(()));
     // What is in the block being made counts until it is final.
-    let batch = mempool.take();
+    drop(mempool.select(&BTreeSet::new()));
     assert_eq!(mempool.check_room(account, source, (bytes, 0)), full);
-    for ticket in batch.tickets {
-        mempool.settle(ticket, &Err(LedgerError::Stopped));
+    while mempool.has_beyond(&BTreeSet::new()) {
+        settle_all(&mut mempool);
     }
     assert_eq!(mempool.check_room(account, source, (bytes, 0)), Ok(()));
 }
@@ -120,9 +147,7 @@ fn what_an_account_sends_adds_up() {
     let cost = 2 * (u128::from(u64::MAX) + 3);
     let both = Waiting { count: 2, cost };
     assert_eq!(mempool.waiting_of(account), both);
-    for ticket in mempool.take().tickets {
-        mempool.settle(ticket, &Err(LedgerError::Stopped));
-    }
+    settle_all(&mut mempool);
     assert_eq!(mempool.waiting_of(account), Waiting::default());
 }
 
@@ -143,14 +168,14 @@ async fn everyone_who_waits_is_told_and_few_may() {
     let id = tx_id(&tx);
     let (waiter, first) = oneshot::channel();
     mempool
-        .push(id, plain(tx), Source::Process, waiter)
+        .push(id, plain(tx), Source::Process, Some(waiter))
         .unwrap();
     let (waiter, second) = oneshot::channel();
     mempool.wait_for(id, waiter).unwrap();
-    let mut batch = mempool.take();
+    drop(mempool.select(&BTreeSet::new()));
     let (waiter, late) = oneshot::channel();
     mempool.wait_for(id, waiter).unwrap();
-    for _ in 1..WAITERS_MAX {
+    for _ in 3..WAITERS_MAX {
         let (waiter, _) = oneshot::channel();
         mempool.wait_for(id, waiter).unwrap();
     }
@@ -161,7 +186,7 @@ async fn everyone_who_waits_is_told_and_few_may() {
         id,
         height: Height::new(1),
     });
-    mempool.settle(batch.tickets.remove(0), &outcome);
+    mempool.settle(id, &outcome);
     for waiter in [first, second, late] {
         assert_eq!(waiter.await.unwrap(), outcome);
     }
@@ -187,7 +212,7 @@ fn proofs_are_bounded_by_block_and_peer() {
     let push = |mempool: &mut Mempool, number: u64, source| {
         let submitted = proof(number, BYTES);
         let (waiter, _) = oneshot::channel();
-        mempool.push(tx_id(&submitted.tx), submitted, source, waiter)
+        mempool.push(tx_id(&submitted.tx), submitted, source, Some(waiter))
     };
     let of_peer = WITNESS_BYTES_PER_PEER_MAX / BYTES;
     for number in 0..u64::try_from(of_peer).unwrap() {
@@ -202,14 +227,13 @@ fn proofs_are_bounded_by_block_and_peer() {
             break;
         }
     }
-    assert!(mempool.witness_bytes < WITNESS_BYTES_WAITING_MAX);
-    let batch = mempool.take();
+    assert!(mempool.bytes.witnesses < WITNESS_BYTES_WAITING_MAX);
+    let batch = mempool.select(&BTreeSet::new());
     assert_eq!(batch.txs.len(), WITNESS_BYTES_PER_BLOCK_MAX / BYTES);
-    for ticket in batch.tickets {
-        mempool.settle(ticket, &Err(LedgerError::Stopped));
-    }
+    assert_eq!(batch.witnesses.len(), batch.txs.len());
+    settle_all(&mut mempool);
     assert_eq!(push(&mut mempool, 91, peer(1)), Ok(()), "room again");
     mempool.fail_all(&LedgerError::Stopped);
-    assert_eq!(mempool.witness_bytes, 0);
+    assert_eq!(mempool.bytes.witnesses, 0);
     assert!(mempool.per_peer.is_empty());
 }

@@ -31,6 +31,7 @@ fn genesis() -> Genesis {
         time: UnixMillis::new(1_700_000_000_000),
         parameters: Parameters::default(),
         endowed: Bounded::new(endowed).unwrap(),
+        validators: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use cairn_core::{
     AccountId, Amount, Bounded, ByteCount, EpochNumber, GroupId, GroupRevision, NodeId, Record,
-    RevisionNumber, Signed, TxId,
+    RevisionNumber, Signed, TxId, ViewNumber,
 };
 
 use super::check::Signatures;
@@ -77,9 +77,10 @@ impl State {
         }
         self.height = block.height;
         self.tip = block.record_digest();
+        self.view = block.view;
         let mut effects = Vec::new();
-        self.pass_time(block.time, block.seed, &mut effects);
-        self.draw_pending(block.seed, &mut effects);
+        self.pass_time(block.time, &block.seeds, &mut effects);
+        self.draw_pending(&block.seeds, &mut effects);
         self.sweep(&mut effects);
         for node in block.lost.iter() {
             self.lose_node(*node, &mut effects);
@@ -134,6 +135,18 @@ impl State {
                 expected: self.time,
                 found: block.time,
             });
+        }
+        if block.view <= self.view {
+            return Err(BlockError::View {
+                height,
+                parent: self.view,
+                found: block.view,
+            });
+        }
+        let views: Vec<ViewNumber> = block.seeds.iter().map(|seed| seed.view).collect();
+        let are_before = views.last().is_none_or(|last| *last < block.view);
+        if !are_before || !views.is_sorted_by(|a, b| a < b) {
+            return Err(BlockError::Seeds { height });
         }
         Ok(())
     }
@@ -373,7 +386,7 @@ impl State {
             .checked_add(u64::from(code.n()))
             .expect("the table's bound was checked");
         self.enter_escrow(escrow);
-        self.draws.push_back(PendingDraw::Group(id));
+        self.queue_draw(PendingDraw::Group(id));
         effects.push(Effect::GroupOpened(id));
     }
 
@@ -454,7 +467,7 @@ impl State {
                 self.unbind(slot, node);
                 self.set_state(slot, DealState::Vacant);
             }
-            self.draws.push_back(PendingDraw::Slot(slot));
+            self.queue_draw(PendingDraw::Slot(slot));
         }
     }
 }

@@ -259,7 +259,7 @@ impl State {
         let queued: BTreeSet<PendingDraw> = self
             .draws
             .iter()
-            .copied()
+            .map(|queued| queued.draw)
             .chain(self.waiting.iter().copied().map(PendingDraw::Slot))
             .collect();
         let listed = self.draws.len().saturating_add(self.waiting.len());
@@ -282,9 +282,12 @@ impl State {
             self.groups.get(id).is_none_or(is_released)
         };
         let more = queued.difference(&needed);
+        let dues = self.draws.iter().map(|queued| queued.due);
+        let is_due_in_order = dues.chain([self.draws_due()]).is_sorted();
         if queued.len() != listed
             || !needed.is_subset(&queued)
             || !more.into_iter().all(|draw| is_moot(&draw))
+            || !is_due_in_order
         {
             return Err(Unsound::Queue);
         }

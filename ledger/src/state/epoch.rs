@@ -7,6 +7,7 @@ use std::ops::Bound;
 use cairn_core::{Digest, EpochNumber, GroupId, NodeId, RevisionNumber, UnixMillis};
 
 use super::State;
+use crate::block::ViewSeed;
 use crate::effect::Effect;
 use crate::epoch::{Departed, Epoch, FrozenSlot, KeptRevision, REVISIONS_KEPT};
 use crate::tx::SlotRef;
@@ -63,7 +64,12 @@ impl State {
 
     /// Moves the time on to that of a block: begins its epoch, or gives the epoch that runs its
     /// seed. What was acknowledged before the block is frozen, so this comes first in a block.
-    pub(super) fn pass_time(&mut self, time: UnixMillis, seed: Digest, effects: &mut Vec<Effect>) {
+    pub(super) fn pass_time(
+        &mut self,
+        time: UnixMillis,
+        seeds: &[ViewSeed],
+        effects: &mut Vec<Effect>,
+    ) {
         let pause = time.get().saturating_sub(self.time.get());
         self.time = time;
         let Some(length) = self.epoch_millis() else {
@@ -77,8 +83,10 @@ impl State {
         if number > self.epoch.number {
             self.begin_epoch(number, length);
             effects.push(Effect::EpochBegan(number));
-        } else if self.epoch.seed.is_none() {
-            self.epoch.seed = Some(seed);
+        } else if self.epoch.seed.is_none()
+            && let Some(seed) = seeds.iter().find(|seed| seed.view >= self.epoch.due)
+        {
+            self.epoch.seed = Some(seed.digest());
             effects.push(Effect::EpochOpened(number));
         }
     }
@@ -89,6 +97,7 @@ impl State {
         self.epoch = Epoch {
             number,
             seed: None,
+            due: self.draws_due(),
             judged: self.epoch.judged.saturating_add(u64::from(is_judged)),
             open_millis: 0,
         };

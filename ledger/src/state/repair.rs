@@ -254,7 +254,7 @@ impl State {
         };
         for (slot, _) in self.slots_of_group(id, is_wanted) {
             self.set_state(slot, DealState::Vacant);
-            self.draws.push_back(PendingDraw::Slot(slot));
+            self.queue_draw(PendingDraw::Slot(slot));
         }
         let mut forfeited = 0_usize;
         if healthy <= urgent_max(code) {
@@ -266,7 +266,7 @@ impl State {
                 forfeited = forfeited.saturating_add(1);
                 self.unbind(slot, node);
                 self.set_state(slot, DealState::Vacant);
-                self.draws.push_back(PendingDraw::Slot(slot));
+                self.queue_draw(PendingDraw::Slot(slot));
                 is_changed = true;
             }
         }

@@ -4,10 +4,13 @@ use std::ops::Bound;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::code::SLOTS_MAX;
-use cairn_core::{Amount, ByteCount, Digest, GroupId, NodeId, RevisionNumber, SlotIndex};
+use cairn_core::{
+    Amount, ByteCount, Digest, GroupId, NodeId, RevisionNumber, SlotIndex, ViewNumber,
+};
 
 use super::apply::{NODES_DRAWN_FROM_MAX, SLOTS_DRAWN_MAX};
-use super::{PendingDraw, State, count};
+use super::{PendingDraw, QueuedDraw, State, count};
+use crate::block::ViewSeed;
 use crate::effect::Effect;
 use crate::epoch::Frozen;
 use crate::group::{Deal, DealState, Ending, Group, Leaver};
@@ -27,6 +30,8 @@ pub(super) struct Retry {
     after: Option<SlotRef>,
     /// How many are still to be tried.
     pub(super) left: u64,
+    /// The view whose seed draws them, or a later one: named when nobody could know it.
+    due: ViewNumber,
 }
 
 impl State {
@@ -173,6 +178,9 @@ impl State {
 
     /// Each slot that nobody could take is tried again, by the next blocks.
     pub(super) fn retry_waiting(&mut self) {
+        if self.retry.left == 0 {
+            self.retry.due = self.draws_due();
+        }
         self.retry.left = count(self.waiting.len());
     }
 
@@ -190,6 +198,18 @@ impl State {
         next
     }
 
+    /// The view whose seed draws what the block that is applied leaves to be drawn.
+    pub(super) fn draws_due(&self) -> ViewNumber {
+        let lag = self.parameters.seed_lag_views;
+        ViewNumber::new(self.view.get().saturating_add(lag))
+    }
+
+    /// Leaves something to be drawn by the seed of a view to come.
+    pub(super) fn queue_draw(&mut self, draw: PendingDraw) {
+        let due = self.draws_due();
+        self.draws.push_back(QueuedDraw { due, draw });
+    }
+
     /// How many slots a block draws: as many as its bounds allow, at least one group.
     fn slots_drawn_max(&self) -> usize {
         let by_work = NODES_DRAWN_FROM_MAX
@@ -198,15 +218,20 @@ impl State {
         by_work.clamp(SLOTS_MAX, SLOTS_DRAWN_MAX)
     }
 
-    /// Draws what earlier blocks left to be drawn, up to [`Self::slots_drawn_max`] slots, then some of
-    /// those that wait.
-    pub(super) fn draw_pending(&mut self, seed: Digest, effects: &mut Vec<Effect>) {
+    /// Draws what earlier blocks left and is due, up to [`Self::slots_drawn_max`] slots: by the seed
+    /// of the view that was named, or, when a block before had no room for it, by the next one.
+    /// Then some of those that wait.
+    pub(super) fn draw_pending(&mut self, seeds: &[ViewSeed], effects: &mut Vec<Effect>) {
         // What this block asks for comes behind, and is left for a later seed.
         let mut left = self.slots_drawn_max();
         for _ in 0..self.draws.len() {
-            let Some(&draw) = self.draws.front() else {
+            let Some(&QueuedDraw { due, draw }) = self.draws.front() else {
                 break;
             };
+            let Some(seed) = seeds.iter().find(|seed| seed.view >= due) else {
+                break;
+            };
+            let seed = seed.digest();
             let slots = match draw {
                 PendingDraw::Group(id) => self
                     .groups
@@ -225,11 +250,15 @@ impl State {
             }
         }
         // However many wait and however often they are tried again, nothing else stands behind them.
+        let due = self.retry.due;
+        let Some(seed) = seeds.iter().find(|seed| seed.view >= due) else {
+            return;
+        };
         for _ in 0..WAITING_DRAWN_MAX {
             let Some(slot) = self.next_waiting() else {
                 break;
             };
-            self.draw_slot(slot, seed, effects);
+            self.draw_slot(slot, seed.digest(), effects);
         }
     }
 

@@ -104,6 +104,7 @@ impl Cluster {
                 Amount::from_micro(1 << 40),
             )])
             .unwrap(),
+            validators: None,
         };
         let folder = PathBuf::from("/ledger");
         Sequencer::create(&runtime, &folder, &genesis)

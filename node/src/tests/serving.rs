@@ -290,7 +290,8 @@ fn nodes_follow_a_ledger_that_another_node_serves() {
         cluster.nodes[1].handle = None;
         let runtime = cluster.nodes[1].machine.restart();
         let peer = cluster.net.join(&runtime, slow, DhtMode::Server);
-        let ledger = RemoteLedger::new(NetLedger::new(peer.clone(), server), cluster.ledger.id());
+        let ledger =
+            RemoteLedger::new(NetLedger::new(peer.clone(), &[server]), cluster.ledger.id());
         let config = cluster.config(&cluster.nodes[1]);
         let handle = start(runtime, peer, ledger, config).await.unwrap();
         let slot = u8::try_from(slot.unwrap()).unwrap();

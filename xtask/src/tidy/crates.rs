@@ -22,6 +22,7 @@ const EVERYTHING: &[&str] = &[
     "coding",
     "consensus",
     "core",
+    "engine",
     "fuse",
     "gateway",
     "ledger",
@@ -80,9 +81,14 @@ const MEMBERS: &[Member] = &[
         imports: &["core", "runtime"],
     },
     Member {
+        folder: "engine",
+        layer: 1,
+        imports: &[],
+    },
+    Member {
         folder: "consensus",
         layer: 2,
-        imports: &["core", "ledger", "runtime"],
+        imports: &["core", "engine", "ledger", "runtime"],
     },
     Member {
         folder: "node",
@@ -141,7 +147,7 @@ const MEMBERS: &[Member] = &[
 const HIDDEN: &[(&str, &[&str])] = &[
     ("libp2p", &["net"]),
     ("sled", &["node", "volume"]),
-    ("commonware", &["consensus"]),
+    ("commonware", &["engine"]),
     ("fuser", &["fuse"]),
 ];
 

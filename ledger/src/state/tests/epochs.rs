@@ -112,7 +112,7 @@ fn what_was_acknowledged_before_the_first_block_is_frozen_and_the_next_block_see
     assert_eq!(world.state.challenge(node(holder)), None);
     assert!(world.state.has_draws());
     let block = world.next_block(&[], vec![]);
-    let seed = block.seed;
+    let seed = block.seeds[0].digest();
     assert_eq!(world.apply(block), [Effect::EpochOpened(first)]);
     assert_eq!(world.state.epoch().seed, Some(seed));
     assert!(position_count(&world, holder) > 20);

@@ -50,7 +50,9 @@ fn a_group_is_drawn_by_the_next_blocks_seed() {
     let draws_others = |seed: u8| {
         let mut other = begun.clone();
         let mut block = other.next_block(&[], Vec::new());
-        block.seed = cairn_core::Digest::of(&[seed]);
+        let mut seeds = block.seeds.clone().into_vec();
+        seeds[0].signature = Bounded::new(vec![seed]).unwrap();
+        block.seeds = Bounded::new(seeds).unwrap();
         other.apply(block);
         other.group(id).deals != group.deals
     };

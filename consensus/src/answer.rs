@@ -2,26 +2,21 @@
 
 use cairn_core::{Height, NodeId, Record};
 use cairn_ledger::wire::SLOTS_PAGE_MAX;
-use cairn_ledger::{Answer, Ledger, LedgerError, LedgerRequest, LedgerResponse, State};
+use cairn_ledger::{Answer, LedgerError, LedgerRequest, LedgerResponse, State};
 use cairn_runtime::Runtime;
 
-use super::Sequencer;
-use super::core::busy;
 use crate::admission::Wait;
+use crate::core::{Core, busy};
 use crate::mempool::{Source, Submitted};
 
 /// Answers a peer's encoded request with an encoded response.
-pub(super) async fn answer<R: Runtime>(
-    sequencer: &Sequencer<R>,
-    peer: NodeId,
-    request: &[u8],
-) -> Vec<u8> {
+pub(crate) async fn answer<R: Runtime>(core: &Core<R>, peer: NodeId, request: &[u8]) -> Vec<u8> {
     let (height, answer) = match LedgerRequest::decode(request) {
-        Ok(request) => admit(sequencer, peer, request).await,
-        Err(_) => failed(sequencer, LedgerError::Request),
+        Ok(request) => admit(core, peer, request).await,
+        Err(_) => failed(core, LedgerError::Request),
     };
     let response = LedgerResponse {
-        ledger: sequencer.id(),
+        ledger: core.ledger,
         height,
         answer,
     };
@@ -30,11 +25,10 @@ pub(super) async fn answer<R: Runtime>(
 
 /// Responds within the peer's share.
 async fn admit<R: Runtime>(
-    sequencer: &Sequencer<R>,
+    core: &Core<R>,
     peer: NodeId,
     request: LedgerRequest,
 ) -> (Height, Answer) {
-    let core = &sequencer.owner.core;
     let wait = match request {
         LedgerRequest::Effects { .. } => Wait::Poll,
         LedgerRequest::Submit(_)
@@ -48,29 +42,24 @@ async fn admit<R: Runtime>(
         | LedgerRequest::Status => Wait::Answer,
     };
     match core.admission.enter(peer, wait, core.runtime.monotonic()) {
-        Ok(_pass) => respond(sequencer, peer, request).await,
-        Err(full) => failed(sequencer, busy(full)),
+        Ok(_pass) => respond(core, peer, request).await,
+        Err(full) => failed(core, busy(full)),
     }
 }
 
 async fn respond<R: Runtime>(
-    sequencer: &Sequencer<R>,
+    core: &Core<R>,
     peer: NodeId,
     request: LedgerRequest,
 ) -> (Height, Answer) {
-    let read = |what: &dyn Fn(&State) -> Answer| {
-        sequencer
-            .owner
-            .core
-            .read(|state| (state.height(), what(state)))
-    };
+    let read = |what: &dyn Fn(&State) -> Answer| core.read(|state| (state.height(), what(state)));
     let result = match request {
         LedgerRequest::Submit(tx) => {
             let tx = Submitted {
                 tx: *tx,
                 witness: None,
             };
-            let submit = sequencer.owner.core.submit(tx, Source::Peer(peer));
+            let submit = core.submit(tx, Source::Peer(peer));
             submit.await.map(Answer::Done)
         }
         LedgerRequest::Prove { tx, witness } => {
@@ -78,11 +67,11 @@ async fn respond<R: Runtime>(
                 tx: *tx,
                 witness: Some(witness),
             };
-            let submit = sequencer.owner.core.submit(tx, Source::Peer(peer));
+            let submit = core.submit(tx, Source::Peer(peer));
             submit.await.map(Answer::Done)
         }
-        LedgerRequest::Effects { from } => sequencer.effects(from).await.map(Answer::Effects),
-        LedgerRequest::View(request) => sequencer.owner.core.look(&request).map(Answer::View),
+        LedgerRequest::Effects { from } => core.effects(from).await.map(Answer::Effects),
+        LedgerRequest::View(request) => core.look(&request).map(Answer::View),
         LedgerRequest::Account(id) => {
             return read(&|state| Answer::Account(state.account(id)));
         }
@@ -105,14 +94,11 @@ async fn respond<R: Runtime>(
         }
     };
     match result {
-        Ok(answer) => (sequencer.owner.core.read(State::height), answer),
-        Err(error) => failed(sequencer, error),
+        Ok(answer) => (core.read(State::height), answer),
+        Err(error) => failed(core, error),
     }
 }
 
-fn failed<R: Runtime>(sequencer: &Sequencer<R>, error: LedgerError) -> (Height, Answer) {
-    (
-        sequencer.owner.core.read(State::height),
-        Answer::Error(error),
-    )
+fn failed<R: Runtime>(core: &Core<R>, error: LedgerError) -> (Height, Answer) {
+    (core.read(State::height), Answer::Error(error))
 }

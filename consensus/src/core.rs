@@ -1,5 +1,9 @@
-//! What the handles and the task that makes blocks share.
+//! What the handles on a ledger and whoever makes its blocks share.
 
+mod commit;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
 
@@ -10,27 +14,27 @@ use cairn_ledger::{
     BlockEffects, Expected, LedgerError, NodeStatus, State, Tx, TxError, TxOutcome, check_signature,
 };
 use cairn_runtime::Runtime;
-use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
-use super::Config;
+pub(crate) use self::commit::{is_proof, judge};
 use crate::admission::Admission;
 use crate::history::{Forgotten, History};
-use crate::mempool::{Full, Mempool, Source, Submitted};
-use crate::seed::SeedSource;
+use crate::mempool::{Batch, Full, Mempool, Source, Submitted};
 use crate::store::{Loaded, Store};
 
 /// How often in an epoch the time is looked at: twice for each block that an epoch is to have.
 const TICKS_PER_EPOCH: u64 = 16;
-/// Longest time between two looks, so that an epoch begins and opens without much delay.
+/// Shortest and longest time between two looks: an epoch begins and opens without much delay.
+const TICK_MIN: Duration = Duration::from_millis(50);
 const TICK_MAX: Duration = Duration::from_secs(2);
 /// Most callers that wait for effects at a time.
 const POLLS_MAX: usize = 1024;
 
 /// The state of the final blocks.
 #[derive(Debug)]
-pub(super) struct View {
-    pub(super) state: State,
-    pub(super) history: History,
+pub(crate) struct View {
+    pub(crate) state: State,
+    pub(crate) history: History,
 }
 
 impl View {
@@ -77,9 +81,25 @@ enum Submission {
     New,
 }
 
+/// Blocks between two states on disk, at least: reopening applies at most about these.
+pub const STATE_INTERVAL_BLOCKS: u64 = 1024;
+/// Longest wait of [`cairn_ledger::Ledger::effects`] for a block; below the usual limit of a
+/// request.
+pub const POLL_LIMIT: Duration = Duration::from_secs(5);
+
+/// How a ledger's blocks are kept and its questions answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) folder: PathBuf,
+    /// Blocks between two states on disk, at least.
+    pub(crate) state_interval_blocks: u64,
+    /// Longest wait for a block.
+    pub(crate) poll_limit: Duration,
+}
+
 /// Whether blocks are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     /// They are.
     Running,
     /// The last one is being made.
@@ -90,32 +110,33 @@ pub(super) enum Phase {
 
 /// What those who wait look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Progress {
-    pub(super) height: Height,
-    pub(super) phase: Phase,
+pub(crate) struct Progress {
+    pub(crate) height: Height,
+    pub(crate) phase: Phase,
 }
 
 /// Locks are taken in the order of the fields, and none is held while waiting.
-pub(super) struct Core<R: Runtime> {
-    pub(super) runtime: R,
-    pub(super) ledger: LedgerId,
-    config: Config,
-    pub(super) seeds: SeedSource,
+pub(crate) struct Core<R: Runtime> {
+    pub(crate) runtime: R,
+    pub(crate) ledger: LedgerId,
+    pub(crate) settings: Settings,
     /// `None` once stopped.
-    pub(super) store: Mutex<Option<Store<R::Disk>>>,
+    pub(crate) store: Mutex<Option<Store<R::Disk>>>,
     mempool: Mutex<Mempool>,
-    pub(super) view: RwLock<View>,
+    pub(crate) view: RwLock<View>,
     /// Wakes the task that makes blocks.
-    pub(super) wake: Notify,
-    pub(super) progress: watch::Sender<Progress>,
+    pub(crate) wake: Notify,
+    pub(crate) progress: watch::Sender<Progress>,
     polls: Semaphore,
-    pub(super) admission: Admission,
+    pub(crate) admission: Admission,
     /// Signs receipts; without it there are none.
-    pub(super) signer: OnceLock<SecretKey>,
+    pub(crate) signer: OnceLock<SecretKey>,
+    /// Where transactions that came here go on to other validators.
+    pub(crate) outbox: Option<mpsc::Sender<Submitted>>,
 }
 
 impl<R: Runtime> Core<R> {
-    pub(super) fn new(runtime: R, config: Config, loaded: Loaded<R::Disk>) -> Self {
+    pub(crate) fn new(runtime: R, settings: Settings, loaded: Loaded<R::Disk>) -> Self {
         let progress = Progress {
             height: loaded.state.height(),
             phase: Phase::Running,
@@ -124,8 +145,7 @@ impl<R: Runtime> Core<R> {
         Self {
             runtime,
             ledger,
-            config,
-            seeds: SeedSource::new(loaded.key, ledger),
+            settings,
             store: Mutex::new(Some(loaded.store)),
             mempool: Mutex::new(Mempool::default()),
             view: RwLock::new(View {
@@ -137,28 +157,25 @@ impl<R: Runtime> Core<R> {
             polls: Semaphore::new(POLLS_MAX),
             admission: Admission::default(),
             signer: OnceLock::new(),
+            outbox: None,
         }
     }
 
-    pub(super) const fn config(&self) -> &Config {
-        &self.config
-    }
-
-    pub(super) fn mempool(&self) -> MutexGuard<'_, Mempool> {
+    pub(crate) fn mempool(&self) -> MutexGuard<'_, Mempool> {
         self.mempool.lock().expect("no holder panics")
     }
 
     /// Something of the state of the final blocks.
-    pub(super) fn read<T>(&self, what: impl FnOnce(&State) -> T) -> T {
+    pub(crate) fn read<T>(&self, what: impl FnOnce(&State) -> T) -> T {
         what(&self.view.read().expect("no holder panics").state)
     }
 
-    pub(super) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         self.progress.borrow().phase
     }
 
     /// No more blocks after the one being made.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         {
             // Under the lock, so that nothing is queued after the queue was emptied.
             let _mempool = self.mempool();
@@ -174,7 +191,7 @@ impl<R: Runtime> Core<R> {
     }
 
     /// No more blocks: tells those who wait and gives the folder free.
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         let store = self.store.lock().expect("no holder panics").take();
         drop(store);
         let mut mempool = self.mempool();
@@ -183,7 +200,22 @@ impl<R: Runtime> Core<R> {
         mempool.fail_all(&LedgerError::Stopped);
     }
 
-    pub(super) async fn wait_stopped(&self) {
+    /// Waits until no more blocks are to be made.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe.
+    pub(crate) async fn wait_stopping(&self) {
+        let mut progress = self.progress.subscribe();
+        // The sender lives as long as `self`.
+        drop(
+            progress
+                .wait_for(|progress| progress.phase != Phase::Running)
+                .await,
+        );
+    }
+
+    pub(crate) async fn wait_stopped(&self) {
         let mut progress = self.progress.subscribe();
         // The sender lives as long as `self`.
         drop(
@@ -193,19 +225,29 @@ impl<R: Runtime> Core<R> {
         );
     }
 
-    /// Whether there is something to make a block of.
-    pub(super) fn has_work(&self) -> bool {
-        let now = self.now();
-        !self.mempool().is_empty() || self.read(|state| state.wants_block(now))
-    }
-
-    /// The machine's time of day.
-    pub(super) fn now(&self) -> UnixMillis {
+    /// The time by the machine's clock.
+    pub(crate) fn now(&self) -> UnixMillis {
         UnixMillis::from_unix(self.runtime.now())
     }
 
+    /// How long it is until a time by the machine's clock; 0 when it is over.
+    pub(crate) fn until(&self, time: UnixMillis) -> Duration {
+        let left = time.get().saturating_sub(self.now().get());
+        Duration::from_millis(left)
+    }
+
+    /// Whether there is something to make a block of that is not in blocks on the way.
+    pub(crate) fn has_work_beyond(&self, taken: &BTreeSet<TxId>) -> bool {
+        let now = self.now();
+        self.mempool().has_beyond(taken) || self.read(|state| state.wants_block(now))
+    }
+
     /// Waits until there may be something to make a block of.
-    pub(super) async fn wait_for_work(&self) {
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe.
+    pub(crate) async fn wait_for_work(&self) {
         let woken = self.wake.notified();
         let epoch_millis = self.read(|state| state.parameters().epoch_millis);
         if epoch_millis == 0 {
@@ -214,13 +256,18 @@ impl<R: Runtime> Core<R> {
         }
         // An epoch begins, and the ledger shows that it works, without anybody's asking.
         let tick = Duration::from_millis(epoch_millis / TICKS_PER_EPOCH);
-        let tick = tick.clamp(self.config.block_interval, TICK_MAX);
+        let tick = tick.clamp(TICK_MIN, TICK_MAX);
         // Woken or not, the caller looks.
         let _passed = self.runtime.timeout(tick, woken).await;
     }
 
+    /// What goes into the next block.
+    pub(crate) fn select(&self, taken: &BTreeSet<TxId>) -> Batch {
+        self.mempool().select(taken)
+    }
+
     /// Orders a transaction and waits until it is final.
-    pub(super) async fn submit(
+    pub(crate) async fn submit(
         &self,
         submitted: Submitted,
         source: Source,
@@ -233,8 +280,16 @@ impl<R: Runtime> Core<R> {
         check_signature(&submitted.tx, self.ledger).map_err(LedgerError::Refused)?;
         submitted.check_witness().map_err(LedgerError::Refused)?;
         let pays = submitted.tx.unverified().fee > Amount::ZERO;
+        let copy = self
+            .outbox
+            .as_ref()
+            .map(|outbox| (outbox, submitted.clone()));
         let (waiter, is_known) = self.queue(id, submitted, source)?;
         self.wake.notify_one();
+        if let Some((outbox, submitted)) = copy {
+            // Without room it is ordered when this validator leads.
+            drop(outbox.try_send(submitted));
+        }
         let outcome = waiter.await.unwrap_or(Err(LedgerError::Stopped));
         let is_worth_it = match &outcome {
             Ok(_) => is_known,
@@ -309,11 +364,51 @@ impl<R: Runtime> Core<R> {
         if expected == Expected::Next {
             view.state.check(body).map_err(LedgerError::Refused)?;
         }
-        mempool.push(id, submitted, source, sender).map_err(busy)?;
+        mempool
+            .push(id, submitted, source, Some(sender))
+            .map_err(busy)?;
         Ok((waiter, is_known))
     }
 
-    pub(super) async fn declare_lost(&self, node: NodeId) -> Result<Height, LedgerError> {
+    /// Whether a transaction's signature holds. Those that wait here were checked before.
+    pub(crate) fn is_signed(&self, tx: &Signed<Tx>) -> bool {
+        let is_known = {
+            let mempool = self.mempool();
+            mempool.contains(tx_id(tx))
+        };
+        is_known || check_signature(tx, self.ledger).is_ok()
+    }
+
+    /// Queues a transaction that another validator passed on, if it may be ordered.
+    pub(crate) fn queue_forwarded(&self, submitted: Submitted) {
+        let id = tx_id(&submitted.tx);
+        let may_be = |mempool: &Mempool| {
+            let view = self.view.read().expect("no holder panics");
+            let body = submitted.tx.unverified();
+            !mempool.contains(id)
+                && view.outcome(id, body).is_none()
+                && view.check_account(mempool, body).is_ok()
+        };
+        let may_be_now = {
+            let mempool = self.mempool();
+            may_be(&mempool)
+        };
+        let is_whole = || {
+            let signed = check_signature(&submitted.tx, self.ledger);
+            signed.is_ok() && submitted.check_witness().is_ok()
+        };
+        if !may_be_now || !is_whole() {
+            return;
+        }
+        let mut mempool = self.mempool();
+        // Without room it is left to the validator that it came from.
+        if may_be(&mempool) && mempool.push(id, submitted, Source::Process, None).is_ok() {
+            drop(mempool);
+            self.wake.notify_one();
+        }
+    }
+
+    pub(crate) async fn declare_lost(&self, node: NodeId) -> Result<Height, LedgerError> {
         let waiter = {
             let mut mempool = self.mempool();
             let view = self.view.read().expect("no holder panics");
@@ -337,7 +432,7 @@ impl<R: Runtime> Core<R> {
     }
 
     /// What people look at.
-    pub(super) fn look(&self, request: &ViewRequest) -> Result<view::View, LedgerError> {
+    pub(crate) fn look(&self, request: &ViewRequest) -> Result<view::View, LedgerError> {
         let view = self.view.read().expect("no holder panics");
         let (state, history) = (&view.state, &view.history);
         Ok(match *request {
@@ -367,7 +462,7 @@ impl<R: Runtime> Core<R> {
         })
     }
 
-    pub(super) async fn effects(&self, from: Height) -> Result<Vec<BlockEffects>, LedgerError> {
+    pub(crate) async fn effects(&self, from: Height) -> Result<Vec<BlockEffects>, LedgerError> {
         let max = u64::try_from(POLLS_MAX).unwrap_or(u64::MAX);
         let _poll = self
             .polls
@@ -376,7 +471,7 @@ impl<R: Runtime> Core<R> {
         let mut progress = self.progress.subscribe();
         let is_there =
             |progress: &Progress| progress.height >= from || progress.phase != Phase::Running;
-        let limit = self.config.poll_limit;
+        let limit = self.settings.poll_limit;
         let there = self
             .runtime
             .timeout(limit, async {
@@ -399,7 +494,7 @@ fn forgotten(found: Height) -> impl Fn(Forgotten) -> LedgerError {
     move |Forgotten { oldest }| LedgerError::Forgotten { oldest, found }
 }
 
-pub(super) fn busy(full: Full) -> LedgerError {
+pub(crate) fn busy(full: Full) -> LedgerError {
     LedgerError::Busy {
         max: u64::try_from(full.max).unwrap_or(u64::MAX),
     }

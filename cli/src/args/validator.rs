@@ -1,0 +1,83 @@
+//! Arguments of `validator` and `genesis`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cairn_core::Profile;
+use clap::{Args as ArgGroup, Subcommand};
+
+use super::epoch;
+
+/// Arguments of `validator`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct ValidatorArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: ValidatorVerb,
+}
+
+/// What to do with a validator.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ValidatorVerb {
+    /// Make a validator's identity; prints it.
+    Init(ValidatorPlaceArgs),
+    /// Run the validator until it is told to stop (SIGTERM, Ctrl-C).
+    Run(ValidatorRunArgs),
+    /// Show how a running validator stands.
+    Status(ValidatorPlaceArgs),
+}
+
+/// Which validator.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct ValidatorPlaceArgs {
+    /// The validator's folder [default: validator in the home].
+    #[arg(long, value_name = "DIR", env = "CAIRN_VALIDATOR_FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+}
+
+/// Arguments of `validator run`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct ValidatorRunArgs {
+    /// Which validator.
+    #[command(flatten)]
+    pub(crate) place: ValidatorPlaceArgs,
+    /// Where the ledger begins, as `genesis` wrote it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) genesis: PathBuf,
+    /// This validator's part of the validators' key, as `genesis` wrote it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) part: PathBuf,
+    /// Address to listen on for the other validators [default: that of the genesis].
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) bind: Option<SocketAddr>,
+    /// Multiaddress to answer clients and nodes at; may be given again [default: that of the
+    /// genesis, or a free port of the loopback interface].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Vec<String>,
+    /// Stop when standard input ends: for a parent process that may die.
+    #[arg(long, hide = true)]
+    pub(crate) until_stdin_ends: bool,
+}
+
+/// Arguments of `genesis`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct GenesisArgs {
+    /// A validator: its identity, where it listens for the others and, after a comma, the
+    /// multiaddress at which it answers clients and nodes; may be given again.
+    #[arg(long, value_name = "IDENTITY@IP:PORT[,ADDRESS]", required = true)]
+    pub(crate) validator: Vec<String>,
+    /// An account and what it begins with, in micro-credits; may be given again.
+    #[arg(long, value_name = "ACCOUNT=MICROCREDITS")]
+    pub(crate) endow: Vec<String>,
+    /// How long an epoch is, such as 10s or 1h: in each, every node proves what it holds [default:
+    /// no epochs].
+    #[arg(long, value_name = "TIME", value_parser = epoch)]
+    pub(crate) epoch: Option<Duration>,
+    /// Erasure code that `put` uses on this network.
+    #[arg(long, default_value = "dev8", value_parser = str::parse::<Profile>)]
+    pub(crate) profile: Profile,
+    /// Folder to write the genesis, the network file and the validators' parts of the key to.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}

@@ -1,0 +1,79 @@
+//! `cairn validator`: a validator's folder, its running process, and looking after it.
+//!
+//! ```text
+//! folder/            --folder, or validator in the home
+//! ├ node.key         the identity, also as a peer of the network
+//! ├ lock             held by the running process
+//! ├ control.sock     where it takes commands
+//! ├ network.toml     how to reach the network through it
+//! ├ net/             DHT records and known peers
+//! └ ledger/          blocks, and the engine's files
+//! ```
+
+mod run;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cairn_core::NodeId;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::app::App;
+use crate::args::{ValidatorArgs, ValidatorPlaceArgs, ValidatorVerb};
+use crate::failure::{Failure, FailureKind, OrFail};
+use crate::node::{self, Folder};
+use crate::{control, files};
+
+/// How long a running validator may take to say how it stands.
+const STATUS_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What is asked of a running validator over its control socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Request {
+    /// How it stands.
+    Status,
+}
+
+/// The table of verbs.
+pub(crate) async fn run(app: &App, args: &ValidatorArgs) -> Result<(), Failure> {
+    match &args.verb {
+        ValidatorVerb::Init(args) => init(app, args),
+        ValidatorVerb::Run(args) => run::run(app, args).await,
+        ValidatorVerb::Status(args) => status(app, args).await,
+    }
+}
+
+/// The folder that the arguments mean.
+fn folder(app: &App, args: &ValidatorPlaceArgs) -> Result<Folder, Failure> {
+    let path: PathBuf = args.folder.clone().unwrap_or_else(|| app.home.validator());
+    let path = std::path::absolute(path).or_fail(FailureKind::Usage, "the folder")?;
+    Ok(Folder::at(path))
+}
+
+/// Makes the folder and the identity in it.
+fn init(app: &App, args: &ValidatorPlaceArgs) -> Result<(), Failure> {
+    let folder = folder(app, args)?;
+    files::make_folder(folder.path())?;
+    let key = node::node_key(app, &folder)?;
+    let identity = NodeId::new(key.public()).to_string();
+    app.output
+        .answer(&json!({ "identity": identity }), || format!("{identity}\n"))?;
+    app.output.note(
+        "Whoever makes the genesis needs this identity and the address that the other validators \
+         reach this machine at.",
+    );
+    Ok(())
+}
+
+/// Asks the running validator and prints its answer.
+async fn status(app: &App, args: &ValidatorPlaceArgs) -> Result<(), Failure> {
+    let folder = folder(app, args)?;
+    let listener = control::Listener {
+        path: folder.control_socket(),
+        start: format!("cairn validator run --folder {}", folder.path().display()),
+    };
+    let answer = control::ask(&app.runtime, &listener, &Request::Status, STATUS_TIME_MAX).await?;
+    app.output.answer(&answer, || node::table(&answer))
+}

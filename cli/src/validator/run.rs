@@ -1,0 +1,161 @@
+//! `cairn validator run`: runs a validator until it is told to stop.
+
+use std::path::Path;
+
+use cairn_consensus::validator::{BLOCK_INTERVAL, IDLE};
+use cairn_consensus::{KeyPart, Validator, ValidatorConfig};
+use cairn_core::PublicKey;
+use cairn_ledger::Ledger;
+use cairn_runtime::real::RealRuntime;
+use cairn_runtime::{Disk, Runtime};
+use data_encoding::HEXLOWER;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::{Request, folder};
+use crate::app::App;
+use crate::args::ValidatorRunArgs;
+use crate::control::ControlSocket;
+use crate::failure::{Failure, FailureKind, OrFail};
+use crate::files;
+use crate::genesis_file::{GenesisFile, ValidatorPlace};
+use crate::ledger_peer::LedgerPeer;
+use crate::node::{self, Folder, Parent};
+
+/// Runs the validator.
+pub(super) async fn run(app: &App, args: &ValidatorRunArgs) -> Result<(), Failure> {
+    let folder = folder(app, &args.place)?;
+    files::make_folder(folder.path())?;
+    let shown = folder.path().display();
+    let _lock = app
+        .runtime
+        .disk()
+        .lock(&folder.lock_file())
+        .map_err(|error| {
+            let text = format!("another process runs the validator in {shown}");
+            files::lock_failure(error, text)
+                .hint_otherwise(&format!("cairn validator status --folder {shown}"))
+        })?;
+    let mut socket = ControlSocket::listen(&app.runtime, &folder.control_socket())?;
+    let file = GenesisFile::read(&args.genesis)?;
+    let own = own_place(app, &folder, &file)?;
+    let config = config(app, &folder, args, &file, &own)?;
+    let validator = Validator::open(app.runtime.clone(), config)
+        .await
+        .or_fail(FailureKind::Storage, "the validator does not start")?;
+    let listen = match (args.listen.as_slice(), own.peer) {
+        ([], Some(peer)) => vec![peer],
+        (listen, _) => listen.to_vec(),
+    };
+    let mut others = file.peers();
+    others.retain(|peer| peer.node.key() != own.identity);
+    let peer = LedgerPeer::start(app, &folder, &listen, others, validator.clone()).await?;
+    let network_file = folder.path().join("network.toml");
+    peer.network(&validator, file.profile)
+        .write(&network_file)?;
+    let mut ready = status(&validator).await?;
+    ready["ready"] = true.into();
+    ready["network_file"] = network_file.display().to_string().into();
+    app.output.answer(&ready, || node::table(&ready))?;
+    let served = serve(app, args, &validator, &mut socket).await;
+    peer.shutdown().await;
+    validator.close().await;
+    served
+}
+
+/// Where the genesis says that this validator is.
+fn own_place(app: &App, folder: &Folder, file: &GenesisFile) -> Result<ValidatorPlace, Failure> {
+    let identity: PublicKey = node::node_key(app, folder)?.public();
+    let own = file.places.iter().find(|place| place.identity == identity);
+    own.cloned().ok_or_else(|| {
+        let text = format!("the genesis does not name this validator, {identity}");
+        Failure::say(FailureKind::Usage, text)
+    })
+}
+
+fn config(
+    app: &App,
+    folder: &Folder,
+    args: &ValidatorRunArgs,
+    file: &GenesisFile,
+    own: &ValidatorPlace,
+) -> Result<ValidatorConfig, Failure> {
+    let places = file.places.iter();
+    Ok(ValidatorConfig {
+        folder: folder.path().join("ledger"),
+        part: part(&args.part)?,
+        key: node::node_key(app, folder)?,
+        listen: args.bind.unwrap_or(own.address),
+        genesis: file.genesis.clone(),
+        peers: places
+            .map(|place| (place.identity, place.address))
+            .collect(),
+        block_interval: BLOCK_INTERVAL,
+        idle: IDLE,
+    })
+}
+
+fn part(path: &Path) -> Result<KeyPart, Failure> {
+    let shown = path.display();
+    let text = files::read(path)?
+        .map(Zeroizing::new)
+        .ok_or_else(|| Failure::say(FailureKind::Usage, format!("{shown} is not there")))?;
+    let bytes = HEXLOWER
+        .decode(text.trim().as_bytes())
+        .map(Zeroizing::new)
+        .or_fail(FailureKind::Usage, format!("{shown} is not hexadecimal"))?;
+    Ok(KeyPart::from_bytes(&bytes))
+}
+
+/// Answers the control socket until something says stop.
+async fn serve(
+    app: &App,
+    args: &ValidatorRunArgs,
+    validator: &Validator<RealRuntime>,
+    socket: &mut ControlSocket<Request>,
+) -> Result<(), Failure> {
+    let parent = if args.until_stdin_ends {
+        Parent::MayDie
+    } else {
+        Parent::Alive
+    };
+    let mut stop = std::pin::pin!(node::told_to_stop(parent));
+    let mut ended = std::pin::pin!(validator.ended());
+    loop {
+        tokio::select! {
+            reason = &mut stop => {
+                app.output.note(&format!("Stopping: {}.", reason?));
+                return Ok(());
+            }
+            () = &mut ended => {
+                let text = "the validator has stopped by itself; its log says why";
+                return Err(Failure::say(FailureKind::Storage, text));
+            }
+            call = socket.next() => {
+                let Some(call) = call else {
+                    return Ok(());
+                };
+                let Request::Status = call.request;
+                // Whoever asked may have left.
+                call.answer.send(status(validator).await).ok();
+            }
+        }
+    }
+}
+
+async fn status(validator: &Validator<RealRuntime>) -> Result<Value, Failure> {
+    let ledger = validator
+        .status()
+        .await
+        .or_fail(FailureKind::Network, "the ledger does not answer")?;
+    let engine = validator.status_now();
+    Ok(json!({
+        "ledger": ledger.ledger.to_string(),
+        "view": engine.view,
+        "height": ledger.height.get(),
+        "known_height": engine.known_height.get(),
+        "tip": ledger.tip.to_string(),
+        "time_unix_ms": ledger.time.get(),
+        "epoch": ledger.epoch.get(),
+    }))
+}

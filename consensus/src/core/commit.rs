@@ -1,0 +1,111 @@
+//! The one way in which a block becomes final here.
+
+use std::collections::BTreeSet;
+
+use cairn_core::{Height, Record, Signed};
+use cairn_ledger::{Block, Effect, LedgerError, State, Tx, TxBody, TxOutcome, Verdict, Witness};
+use cairn_runtime::{DiskError, Runtime};
+
+use super::Core;
+
+/// Why a block did not become final.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommitError {
+    /// The disk failed; what is on it is found at the next opening.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The folder was given free.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl<R: Runtime> Core<R> {
+    /// Height of the last final block.
+    pub(crate) fn height(&self) -> Height {
+        self.read(State::height)
+    }
+
+    /// Makes the next block durable, applies it and tells who waits. Its signatures are taken as
+    /// checked: by us, or by the validators that agreed on it.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`]: no block may follow.
+    ///
+    /// # Panics
+    ///
+    /// When the block does not follow the state.
+    pub(crate) fn commit(&self, block: &Block) -> Result<(), CommitError> {
+        {
+            let mut store = self.store.lock().expect("no holder panics");
+            store.as_mut().ok_or(CommitError::Stopped)?.append(block)?;
+        }
+        self.apply(block);
+        self.write_state_if_due()?;
+        Ok(())
+    }
+
+    fn apply(&self, block: &Block) {
+        let height = block.height;
+        let mut mempool = self.mempool();
+        let mut view = self.view.write().expect("no holder panics");
+        let effects = view
+            .state
+            .apply_checked(block)
+            .expect("a block made from the state follows it");
+        for effect in &effects {
+            if let Effect::TxDone { id, result } = effect {
+                let outcome = TxOutcome { id: *id, height };
+                let result = result.clone().map(|()| outcome);
+                mempool.settle(*id, &result.map_err(LedgerError::Refused));
+            }
+        }
+        let next_nonce = |id| view.state.account(id).nonce;
+        for (id, tx) in mempool.overtaken(next_nonce) {
+            let refusal = view.state.check(&tx).err().map(LedgerError::Refused);
+            mempool.settle(id, &Err(refusal.unwrap_or(LedgerError::Stopped)));
+        }
+        for node in block.lost.iter() {
+            mempool.settle_lost(*node, height);
+        }
+        view.history.push(block, effects);
+        self.progress
+            .send_modify(|progress| progress.height = height);
+    }
+
+    fn write_state_if_due(&self) -> Result<(), DiskError> {
+        let mut store = self.store.lock().expect("no holder panics");
+        let Some(store) = store.as_mut() else {
+            return Ok(());
+        };
+        let height = self.height();
+        if !store.is_state_due(height, self.settings.state_interval_blocks) {
+            return Ok(());
+        }
+        let encoded = self.read(Record::encode);
+        store.write_state(height, &encoded)
+    }
+}
+
+/// Whether a transaction comes with a proof.
+pub(crate) fn is_proof(tx: &Signed<Tx>) -> bool {
+    matches!(tx.unverified().body, TxBody::ProofSubmit { .. })
+}
+
+/// What the proofs of the next block's transactions say, given their witnesses in order: the first
+/// of each node, a second is missing unseen (E8). One that has no place in the block is refused
+/// there.
+pub(crate) fn judge(state: &State, txs: &[Signed<Tx>], witnesses: &[Witness]) -> Vec<Verdict> {
+    let proofs = txs.iter().filter(|tx| is_proof(tx));
+    let mut judged_of = BTreeSet::new();
+    proofs
+        .zip(witnesses)
+        .map(|(tx, witness)| {
+            if !judged_of.insert(tx.unverified().account) {
+                return Verdict::Missing;
+            }
+            let judged = state.judge(tx.unverified(), witness);
+            judged.unwrap_or(Verdict::Missing)
+        })
+        .collect()
+}

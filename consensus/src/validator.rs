@@ -1,0 +1,398 @@
+//! One of the validators that agree on a ledger's blocks.
+//!
+//! The consensus engine says whose turn it is and which block is final; this module makes the
+//! blocks, votes on those of others, makes the final ones durable and answers for the ledger. A
+//! transaction is final when more than two thirds of the validators agreed on its block and the
+//! block is on this validator's disk. With one validator all of this is one process that needs
+//! nobody (docs/adr/0009-simplex-in-a-leaf.md).
+
+mod forward;
+mod open_blocks;
+mod proposal;
+mod seat;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cairn_core::{
+    AccountId, Bounded, GroupId, Height, LedgerId, NodeId, PublicKey, SecretKey, Signed,
+};
+use cairn_engine::{Committee, CommitteeError, Dealing, Engine, KeyPart, StartError};
+use cairn_ledger::{
+    Account, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError, LedgerStatus,
+    NodeEntry, SlotRef, Tx, TxOutcome, Validators, Witness,
+};
+use cairn_runtime::{Runtime, Task};
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+use self::proposal::PROPOSAL_BYTES_MAX;
+use self::seat::{Rules, Seat};
+use crate::answer;
+use crate::core::{Core, POLL_LIMIT, STATE_INTERVAL_BLOCKS, Settings};
+use crate::mempool::{Source, Submitted};
+use crate::store::{self, OpenError};
+
+/// Least time between a block and its parent.
+pub const BLOCK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a leader waits for something to order before it makes an empty block.
+pub const IDLE: Duration = Duration::from_secs(2);
+/// How long a leader may take before its turn is given up: the wait and as long again.
+pub const TURN_LIMIT: Duration = Duration::from_secs(4);
+/// Folder of the engine's own files, in the ledger's.
+const ENGINE_FOLDER: &str = "engine";
+
+/// How a [`Validator`] runs.
+#[derive(Clone, Debug)]
+pub struct ValidatorConfig {
+    /// Where it keeps its blocks and the engine's files. Used by one process at a time.
+    pub folder: PathBuf,
+    /// Where the ledger begins, with its validators.
+    pub genesis: Genesis,
+    /// The validator's identity.
+    pub key: SecretKey,
+    /// Its part of the validators' key.
+    pub part: KeyPart,
+    /// Where it listens for the other validators.
+    pub listen: SocketAddr,
+    /// Where the other validators listen.
+    pub peers: Vec<(PublicKey, SocketAddr)>,
+    /// Least time between a block and its parent.
+    pub block_interval: Duration,
+    /// How long a leader waits for something to order.
+    pub idle: Duration,
+}
+
+/// Why a validator does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ValidatorError {
+    /// Its folder can't be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The genesis names no validators: a sequencer orders the ledger.
+    #[error("the genesis names no validators")]
+    NoValidators,
+    /// The genesis' validators are malformed.
+    #[error("the validators of the genesis: {0}")]
+    Committee(#[from] CommitteeError),
+    /// The engine does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// How a validator stands with the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValidatorStatus {
+    /// The view that it is in: attempts to make a block, counted from 1.
+    pub view: u64,
+    /// Height of the last block that it knows to be final.
+    pub known_height: Height,
+    /// Height of the last final block that it has.
+    pub height: Height,
+}
+
+/// Deals the key of new validators. Whoever calls it is trusted to forget what it saw.
+///
+/// # Errors
+///
+/// [`CommitteeError`].
+pub fn deal<R: Runtime>(
+    runtime: &R,
+    identities: &[PublicKey],
+) -> Result<(Validators, Vec<(PublicKey, KeyPart)>), CommitteeError> {
+    let mut entropy = Zeroizing::new([0; 32]);
+    runtime.fill(entropy.as_mut_slice());
+    let identities: Vec<[u8; 32]> = identities.iter().map(|key| *key.as_bytes()).collect();
+    let Dealing { committee, parts } = cairn_engine::deal(&identities, &entropy)?;
+    let identities: Vec<PublicKey> = committee
+        .validators()
+        .into_iter()
+        .map(PublicKey::from_bytes)
+        .collect();
+    let validators = Validators {
+        identities: Bounded::new(identities.clone()).map_err(|_| CommitteeError::Key)?,
+        key: Bounded::new(committee.key()).map_err(|_| CommitteeError::Key)?,
+    };
+    Ok((validators, identities.into_iter().zip(parts).collect()))
+}
+
+/// A validator. Cheap to clone; when the last clone is dropped it stops, as by a crash, which
+/// loses nothing that was reported final.
+#[derive(Clone)]
+pub struct Validator<R: Runtime> {
+    owner: Arc<Owner<R>>,
+}
+
+/// Owns the engine and the task that looks after it.
+struct Owner<R: Runtime> {
+    core: Arc<Core<R>>,
+    engine: Arc<Engine>,
+    /// How many validators there are.
+    count: usize,
+    task: Mutex<Option<Task<()>>>,
+}
+
+impl<R: Runtime> fmt::Debug for Validator<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Validator")
+            .field("folder", &self.owner.core.settings.folder)
+            .field("status", &self.status_now())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R: Runtime> Validator<R> {
+    /// Starts a validator: makes its folder when there is none, recovers the state of all final
+    /// blocks that it has, and goes on with the others from there.
+    ///
+    /// # Errors
+    ///
+    /// [`ValidatorError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe.
+    pub async fn open(runtime: R, config: ValidatorConfig) -> Result<Self, ValidatorError> {
+        let committee = committee(&config.genesis)?;
+        let loaded = {
+            let disk = runtime.disk().clone();
+            let folder = config.folder.clone();
+            let genesis = config.genesis.clone();
+            runtime
+                .blocking(move || store::open_or_create(&disk, &folder, &genesis))
+                .await?
+        };
+        let settings = Settings {
+            folder: config.folder.clone(),
+            state_interval_blocks: STATE_INTERVAL_BLOCKS,
+            poll_limit: POLL_LIMIT,
+        };
+        let mut core = Core::new(runtime.clone(), settings, loaded);
+        let (outbox, waiting) = mpsc::channel(forward::WAITING_MAX);
+        core.outbox = Some(outbox);
+        core.signer = config.key.clone().into();
+        let core = Arc::new(core);
+        let rules = Rules {
+            committee: committee.clone(),
+            ledger: *core.ledger.as_bytes(),
+            genesis_time: config.genesis.time,
+            block_interval: config.block_interval,
+            idle: config.idle,
+        };
+        let seat = Arc::new(Seat::new(Arc::clone(&core), rules));
+        let count = committee.validators().len();
+        let engine = engine_config(config, committee, core.ledger);
+        let engine = runtime
+            .blocking(move || Engine::start(engine, seat))
+            .await
+            .map(Arc::new)?;
+        let supervised = supervise(Arc::clone(&core), Arc::clone(&engine), waiting);
+        let task = runtime.spawn("validator", supervised);
+        Ok(Self {
+            owner: Arc::new(Owner {
+                core,
+                engine,
+                count,
+                task: Mutex::new(Some(task)),
+            }),
+        })
+    }
+
+    /// How it stands with the others.
+    #[must_use]
+    pub fn status_now(&self) -> ValidatorStatus {
+        let status = self.owner.engine.status();
+        let height = self.owner.core.height();
+        ValidatorStatus {
+            view: status.view,
+            known_height: Height::new(status.height).max(height),
+            height,
+        }
+    }
+
+    /// Calls a node lost: the next block redraws its slots. Only one validator alone may.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`]; [`LedgerError::Request`] with several validators.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe; the node may still be called lost.
+    pub async fn declare_lost(&self, node: NodeId) -> Result<Height, LedgerError> {
+        if self.owner.count > 1 {
+            // The others could not judge it.
+            return Err(LedgerError::Request);
+        }
+        self.owner.core.declare_lost(node).await
+    }
+
+    /// Waits until it makes no more blocks: it was closed, or its disk or the engine failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe.
+    pub async fn ended(&self) {
+        self.owner.core.wait_stopped().await;
+    }
+
+    /// Answers an encoded [`cairn_ledger::LedgerRequest`] of a peer, whoever it is and however
+    /// malformed, with an encoded [`cairn_ledger::LedgerResponse`]. What one peer gets is bounded
+    /// (docs/protocol/ledger.md#admission).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Ledger`]'s.
+    pub async fn answer(&self, peer: NodeId, request: &[u8]) -> Vec<u8> {
+        answer::answer(&self.owner.core, peer, request).await
+    }
+
+    /// Stops: leaves the others, tells those who wait, and gives the folder free. Reads go on
+    /// answering.
+    ///
+    /// # Panics
+    ///
+    /// When the task that looks after the engine panicked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves it stopping.
+    pub async fn close(&self) {
+        let core = &self.owner.core;
+        core.stop();
+        let task = {
+            let mut task = self.owner.task.lock().expect("no holder panics");
+            task.take()
+        };
+        if let Some(task) = task
+            && task.join().await.is_err()
+        {
+            // Aborted before it could give the folder free.
+            core.finish();
+        }
+        core.wait_stopped().await;
+    }
+}
+
+/// The validators of a genesis.
+fn committee(genesis: &Genesis) -> Result<Committee, ValidatorError> {
+    let validators = genesis
+        .validators
+        .as_ref()
+        .ok_or(ValidatorError::NoValidators)?;
+    let identities: Vec<[u8; 32]> = validators
+        .identities
+        .iter()
+        .map(|key| *key.as_bytes())
+        .collect();
+    Ok(Committee::new(&identities, &validators.key)?)
+}
+
+fn engine_config(
+    config: ValidatorConfig,
+    committee: Committee,
+    ledger: LedgerId,
+) -> cairn_engine::Config {
+    let ledger = *ledger.as_bytes();
+    cairn_engine::Config {
+        ledger,
+        genesis: ledger.to_vec(),
+        committee,
+        secret: config.key.to_bytes(),
+        part: config.part,
+        folder: config.folder.join(ENGINE_FOLDER),
+        listen: config.listen,
+        peers: config
+            .peers
+            .into_iter()
+            .map(|(key, address)| (*key.as_bytes(), address))
+            .collect(),
+        block_bytes_max: PROPOSAL_BYTES_MAX,
+        turn_limit: TURN_LIMIT,
+    }
+}
+
+/// Passes transactions on until the engine ends or it is to stop, then stops all of it.
+async fn supervise<R: Runtime>(
+    core: Arc<Core<R>>,
+    engine: Arc<Engine>,
+    waiting: mpsc::Receiver<Submitted>,
+) {
+    tokio::select! {
+        biased;
+        () = core.wait_stopping() => {}
+        () = engine.ended() => tracing::error!("the consensus engine ended"),
+        () = forward::run(&engine, waiting) => {}
+    }
+    core.stop();
+    let worker = Arc::clone(&core);
+    core.runtime
+        .blocking(move || {
+            engine.stop();
+            worker.finish();
+        })
+        .await;
+}
+
+impl<R: Runtime> Ledger for Validator<R> {
+    fn id(&self) -> LedgerId {
+        self.owner.core.ledger
+    }
+
+    async fn submit(&self, tx: Signed<Tx>) -> Result<TxOutcome, LedgerError> {
+        let tx = Submitted { tx, witness: None };
+        self.owner.core.submit(tx, Source::Process).await
+    }
+
+    async fn submit_proof(
+        &self,
+        tx: Signed<Tx>,
+        witness: Witness,
+    ) -> Result<TxOutcome, LedgerError> {
+        let witness = Some(witness);
+        let tx = Submitted { tx, witness };
+        self.owner.core.submit(tx, Source::Process).await
+    }
+
+    async fn account(&self, id: AccountId) -> Result<Account, LedgerError> {
+        Ok(self.owner.core.read(|state| state.account(id)))
+    }
+
+    async fn node(&self, id: NodeId) -> Result<Option<NodeEntry>, LedgerError> {
+        Ok(self.owner.core.read(|state| state.node(id).cloned()))
+    }
+
+    async fn group(&self, id: GroupId) -> Result<Option<Group>, LedgerError> {
+        Ok(self.owner.core.read(|state| state.group(id).cloned()))
+    }
+
+    async fn slots_of(&self, node: NodeId) -> Result<Vec<SlotRef>, LedgerError> {
+        let slots = |state: &cairn_ledger::State| state.slots_of(node, None).collect();
+        Ok(self.owner.core.read(slots))
+    }
+
+    async fn challenge_page(
+        &self,
+        node: NodeId,
+        after: Option<SlotRef>,
+    ) -> Result<Option<ChallengePage>, LedgerError> {
+        let page = |state: &cairn_ledger::State| state.challenge_page(node, after);
+        Ok(self.owner.core.read(page))
+    }
+
+    async fn status(&self) -> Result<LedgerStatus, LedgerError> {
+        Ok(self.owner.core.read(cairn_ledger::State::status))
+    }
+
+    async fn effects(&self, from: Height) -> Result<Vec<BlockEffects>, LedgerError> {
+        self.owner.core.effects(from).await
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod vectors;

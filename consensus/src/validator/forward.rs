@@ -1,0 +1,109 @@
+//! Transactions pass from the validator that got them to all others: whoever leads next has them.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use cairn_core::{Bounded, Record, RecordKind, Signed};
+use cairn_engine::Engine;
+use cairn_ledger::{Tx, WITNESS_BYTES_MAX, Witness};
+use cairn_runtime::Runtime;
+use tokio::sync::mpsc;
+
+use super::proposal::submitted;
+use crate::core::Core;
+use crate::mempool::Submitted;
+
+/// Most transactions of one message.
+const TXS_MAX: usize = 256;
+/// Most bytes of one message: the largest transaction with the largest witness, and some more.
+const BYTES_MAX: usize = WITNESS_BYTES_MAX + (256 << 10);
+/// Most bytes of the transactions and witnesses of one message; leaves room for the envelope, the
+/// counts and the witnesses' lengths.
+const CONTENT_BYTES_MAX: usize = BYTES_MAX - 16 - 4 * TXS_MAX;
+/// Transactions that wait to be passed on. One that finds no room is ordered when its own
+/// validator leads.
+pub(super) const WAITING_MAX: usize = 4096;
+
+// The largest transaction fits.
+const _: () = assert!(<Signed<Tx> as Record>::BYTES_MAX + WITNESS_BYTES_MAX <= CONTENT_BYTES_MAX);
+// So does a message where a proposal does.
+const _: () = assert!(BYTES_MAX <= super::proposal::PROPOSAL_BYTES_MAX);
+
+/// Transactions on their way to the other validators.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub(super) struct ForwardedTxs {
+    txs: Bounded<Signed<Tx>, TXS_MAX>,
+    /// The witnesses of those of them that are proofs, in the same order.
+    witnesses: Bounded<Witness, TXS_MAX>,
+}
+
+impl Record for ForwardedTxs {
+    const KIND: RecordKind = RecordKind::ForwardedTxs;
+    const VERSION: u8 = 1;
+    const BYTES_MAX: usize = BYTES_MAX;
+
+    fn is_well_formed(&self) -> bool {
+        self.txs.iter().all(Record::is_well_formed)
+    }
+}
+
+impl ForwardedTxs {
+    /// Each transaction with its witness.
+    pub(super) fn into_submitted(self) -> impl Iterator<Item = Submitted> {
+        submitted(self.txs.into_vec(), self.witnesses.into_vec())
+    }
+}
+
+/// Passes on what comes in, as much at a time as there is, until nothing more can come.
+///
+/// # Cancel safety
+///
+/// Dropping it loses what it holds; its own validator still has it.
+pub(super) async fn run(engine: &Engine, mut waiting: mpsc::Receiver<Submitted>) {
+    let mut txs = Vec::new();
+    while waiting.recv_many(&mut txs, TXS_MAX).await > 0 {
+        for message in messages(std::mem::take(&mut txs)) {
+            // Without room it is ordered when this validator leads.
+            engine.forward(message.encode());
+        }
+    }
+}
+
+/// Transactions in their order, in as few messages as hold them.
+pub(super) fn messages(txs: Vec<Submitted>) -> Vec<ForwardedTxs> {
+    let mut messages = Vec::new();
+    let mut next = Vec::new();
+    let mut left = CONTENT_BYTES_MAX;
+    for submitted in txs {
+        let (tx_bytes, witness_bytes) = submitted.sizes();
+        let bytes = tx_bytes.saturating_add(witness_bytes);
+        if bytes > left || next.len() == TXS_MAX {
+            messages.extend(message(std::mem::take(&mut next)));
+            left = CONTENT_BYTES_MAX;
+        }
+        left = left.saturating_sub(bytes);
+        next.push(submitted);
+    }
+    messages.extend(message(next));
+    messages
+}
+
+/// One message; none of nothing.
+fn message(content: Vec<Submitted>) -> Option<ForwardedTxs> {
+    let (mut txs, mut witnesses) = (Vec::new(), Vec::new());
+    for Submitted { tx, witness } in content {
+        txs.push(tx);
+        witnesses.extend(witness);
+    }
+    let txs = Bounded::new(txs).ok().filter(|txs| !txs.is_empty())?;
+    let witnesses = Bounded::new(witnesses).ok()?;
+    Some(ForwardedTxs { txs, witnesses })
+}
+
+/// Queues what another validator passed on.
+pub(super) fn receive<R: Runtime>(core: &Core<R>, message: &[u8]) {
+    let Ok(message) = ForwardedTxs::decode(message) else {
+        return;
+    };
+    for tx in message.into_submitted() {
+        core.queue_forwarded(tx);
+    }
+}
