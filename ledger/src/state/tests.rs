@@ -9,6 +9,7 @@ mod prover;
 mod races;
 mod refusals;
 mod repair;
+mod seeds;
 mod slots;
 mod storage;
 mod views;
