@@ -122,8 +122,8 @@ fn text(trusted: &Trusted, groups: &[Checked<'_>]) -> String {
 /// What the word of a ledger's signers is worth, of which there are so many.
 fn worth(known: usize) -> String {
     if known == 1 {
-        return "What this shows: the ledger's sequencer says that these nodes answered their \
-                challenges.\nIt is that one party's word."
+        return "What this shows: one who answers for the ledger says that these nodes answered \
+                their challenges.\nIt is that one party's word."
             .to_owned();
     }
     let needed = signers_needed(known);

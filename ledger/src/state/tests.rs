@@ -10,6 +10,7 @@ mod prover;
 mod races;
 mod refusals;
 mod repair;
+mod seeds;
 mod slots;
 mod stale;
 mod storage;

@@ -83,7 +83,9 @@ pub(super) fn written_group(world: &mut World, n: u8, term_epochs: u32, escrow: 
     let tx = world.signed(OWNER, opening(n, term_epochs, escrow));
     let id = group_id(tx_id(&tx));
     world.submit(tx).1.unwrap();
-    world.pass();
+    while world.state.has_draws() {
+        world.pass();
+    }
     let revision = written(id, 1, n);
     world.accept(OWNER, TxBody::GroupRevise { revision });
     for index in 0..n {
