@@ -1,5 +1,6 @@
 //! The task that makes blocks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
