@@ -82,6 +82,8 @@ pub enum RecordKind {
     Genesis = 24,
     /// What the ledger knows of a group's proofs.
     GroupProof = 26,
+    /// A digest that the ledger has recorded.
+    Notarisation = 29,
     /// The first page of a node's pack.
     PackFile = 30,
     /// Which shards of a node's pack are dead.

@@ -8,6 +8,7 @@ mod pay;
 mod prover;
 mod races;
 mod refusals;
+mod registry;
 mod repair;
 mod slots;
 mod storage;
