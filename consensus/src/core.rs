@@ -459,6 +459,22 @@ impl<R: Runtime> Core<R> {
                 view::View::Blocks(blocks.map_err(forgotten(from))?)
             }
             ViewRequest::Tx(id) => view::View::Tx(history.tx(id)),
+            ViewRequest::Volumes(owner) => view::View::Volumes(state.volumes_of(owner)),
+            ViewRequest::Volume(id) => view::View::Volume(state.volume_view(id).map(Box::new)),
+            ViewRequest::Grants(volume) => view::View::Grants(state.grants_of(volume)),
+            ViewRequest::Grant { volume, holder } => {
+                view::View::Grant(state.grant_view(volume, holder).map(Box::new))
+            }
+            ViewRequest::Notarisation(digest) => {
+                view::View::Notarisation(state.notarisation(digest).copied())
+            }
+            ViewRequest::NotarisationReceipt(digest) => {
+                let kept = state.notarisation(digest).copied();
+                drop(view);
+                let signer = self.signer.get().ok_or(LedgerError::Request)?;
+                let sign = |kept| Box::new(Signed::sign_for(kept, self.ledger, signer));
+                view::View::NotarisationReceipt(kept.map(sign))
+            }
         })
     }
 

@@ -88,6 +88,10 @@ digest_id!(
     TxId
 );
 digest_id!(
+    /// A volume: digest of the transaction that registered it.
+    VolumeId
+);
+digest_id!(
     /// A ledger: digest of its genesis.
     LedgerId
 );
@@ -243,6 +247,14 @@ number!(
 number!(
     /// The ledger's unit of time.
     EpochNumber, u64
+);
+number!(
+    /// Number of a volume's head, rising with every one that is published.
+    HeadNumber, u64
+);
+number!(
+    /// Number of a volume's writer lease, rising with every one; 0 when there was none yet.
+    FencingNumber, u64
 );
 number!(
     /// Height of a block; 0 is the genesis.

@@ -35,8 +35,9 @@ pub use digest::Digest;
 pub use error_code::{Blame, ErrorCode, Retry};
 pub use group::{GroupRecord, GroupRevision, RevisionDetail};
 pub use id::{
-    AccountId, EpochNumber, GroupId, GroupRoot, Height, LedgerId, NodeId, RevisionNumber,
-    SegmentNumber, ShardRoot, SlotIndex, SlotRoot, TxId, ViewNumber,
+    AccountId, EpochNumber, FencingNumber, GroupId, GroupRoot, HeadNumber, Height, LedgerId,
+    NodeId, RevisionNumber, SegmentNumber, ShardRoot, SlotIndex, SlotRoot, TxId, ViewNumber,
+    VolumeId,
 };
 pub use key::{KeyError, PublicKey, SecretKey, Signature};
 pub use node_record::{NodeAddress, NodeRecord};

@@ -86,6 +86,8 @@ pub enum RecordKind {
     ForwardedTxs = 27,
     /// What validators agree on.
     Proposal = 28,
+    /// A digest that the ledger has recorded.
+    Notarisation = 29,
     /// The first page of a node's pack.
     PackFile = 30,
     /// Which shards of a node's pack are dead.

@@ -2,10 +2,14 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::code::SLOTS_MAX;
-use cairn_core::{Amount, EpochNumber, GroupId, Height, NodeId, RevisionNumber, TxId, UnixMillis};
+use cairn_core::{
+    Amount, Digest, EpochNumber, FencingNumber, GroupId, HeadNumber, Height, NodeId, PublicKey,
+    RevisionNumber, TxId, UnixMillis, VolumeId,
+};
 
 use crate::block::{BLOCK_BYTES_MAX, LOST_MAX, Verdict};
 use crate::movement::Movement;
+use crate::registry::Writer;
 use crate::state::{GROUPS_LOOKED_MAX, SLOTS_DRAWN_MAX, SLOTS_FORFEITED_MAX, WAITING_DRAWN_MAX};
 use crate::tx::SlotRef;
 use crate::tx_error::TxError;
@@ -151,6 +155,42 @@ pub enum Effect {
     /// A balance changed by a fee, a transfer or an escrow. For every change of balances see
     /// [`crate::movement::movements`].
     Moved(Movement),
+    /// A volume was registered, or its owner's note changed.
+    VolumeChanged(VolumeId),
+    /// A volume, its lease and its grants are gone.
+    VolumeClosed(VolumeId),
+    /// A head was anchored.
+    Anchored {
+        /// The volume.
+        volume: VolumeId,
+        /// The lease under which it was written.
+        fencing: FencingNumber,
+        /// Its number.
+        number: HeadNumber,
+    },
+    /// A lease was taken, renewed, released, handed over, or ended with its writer's right.
+    LeaseChanged {
+        /// The volume.
+        volume: VolumeId,
+        /// Its fencing number now.
+        fencing: FencingNumber,
+    },
+    /// Another writer wants the lease: the one who has it hands it over when it can.
+    LeaseAsked {
+        /// The volume.
+        volume: VolumeId,
+        /// Who asks.
+        asked_by: Writer,
+    },
+    /// A key's right to a volume was granted, changed or revoked.
+    GrantChanged {
+        /// The volume.
+        volume: VolumeId,
+        /// The key.
+        holder: PublicKey,
+    },
+    /// A digest was recorded.
+    Notarised(Digest),
 }
 
 /// The changes of one block.

@@ -10,13 +10,16 @@
 use std::sync::LazyLock;
 
 use borsh::BorshDeserialize;
-use cairn_core::{Bounded, Digest, Record, Signed, UnixMillis};
+use cairn_core::{Bounded, Digest, FencingNumber, HeadNumber, Record, Right, Signed, UnixMillis};
 
 use crate::block::{Block, Verdict};
 use crate::genesis::{Genesis, Parameters};
-use crate::sample::{OWNER, World, acknowledge, declare_loss, node, open, revise, slot, terms};
+use crate::registry::{Notarisation, RegistryTx, Writer, volume_id};
+use crate::sample::{
+    OWNER, World, account, acknowledge, declare_loss, node, open, revise, slot, terms,
+};
 use crate::state::State;
-use crate::tx::{Tx, TxBody};
+use crate::tx::{Tx, TxBody, tx_id};
 use crate::view::GroupProof;
 use crate::wire::{LedgerRequest, LedgerResponse};
 
@@ -38,9 +41,10 @@ static BUSY: LazyLock<(World, Vec<(u8, TxBody)>)> = LazyLock::new(|| {
     world.accept(world.holder(slot(id, 0)), TxBody::NodeDrain);
     world.pass();
     world.lose(&[world.holder(slot(id, 2))]);
+    let asked = registry(&mut world);
     let successor = world.holder(slot(id, 0));
     let holder = world.holder(slot(other, 3));
-    let bodies = vec![
+    let mut bodies = vec![
         (OWNER, revise(id, 2, 6)),
         (OWNER, open(1, 2)),
         (successor, acknowledge(slot(id, 0), 1)),
@@ -61,8 +65,87 @@ static BUSY: LazyLock<(World, Vec<(u8, TxBody)>)> = LazyLock::new(|| {
             },
         ),
     ];
+    bodies.extend(asked);
     (world, bodies)
 });
+
+/// A volume with an anchor, a lease that is asked for, a grant, a revocation and a notarisation; and what
+/// would be done with it next.
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
+fn registry(world: &mut World) -> Vec<(u8, TxBody)> {
+    let registration = TxBody::Registry(RegistryTx::VolumeRegister {
+        descriptor: Bounded::new(b"sealed".to_vec()).expect("few bytes"),
+    });
+    let tx = world.signed(OWNER, registration.clone());
+    let volume = volume_id(tx_id(&tx));
+    world.submit(tx).1.expect("it is registered");
+    let (fencing, key) = (FencingNumber::new(1), account(50).key());
+    let expires_at = UnixMillis::new(9_000);
+    let anchor = |number| RegistryTx::VolumeAnchor {
+        volume,
+        fencing,
+        number: HeadNumber::new(number),
+        digest: Digest::of(b"a head"),
+    };
+    let grant = |holder| RegistryTx::GrantMake {
+        volume,
+        holder: account(holder).key(),
+        right: Right::Write,
+        expires_at,
+    };
+    let revoke = |holder| RegistryTx::GrantRevoke {
+        volume,
+        holder: account(holder).key(),
+        expires_at,
+    };
+    let take = |key| RegistryTx::LeaseTake {
+        volume,
+        key,
+        millis: 5_000,
+    };
+    let ask = RegistryTx::LeaseAsk { volume, key };
+    let notarise = |text: &[u8]| RegistryTx::Notarise {
+        digest: Digest::of(text),
+    };
+    for asked in [
+        grant(2),
+        revoke(3),
+        take(account(51).key()),
+        anchor(1),
+        ask.clone(),
+        notarise(b"a file"),
+    ] {
+        world.accept(OWNER, TxBody::Registry(asked));
+    }
+    let to = Writer {
+        account: account(2),
+        key,
+    };
+    let next = [
+        anchor(2),
+        grant(4),
+        revoke(2),
+        ask,
+        notarise(b"another"),
+        RegistryTx::LeaseHandOver {
+            volume,
+            fencing,
+            to,
+            millis: 9,
+        },
+        RegistryTx::LeaseRenew {
+            volume,
+            fencing,
+            millis: 9,
+        },
+        RegistryTx::LeaseRelease { volume, fencing },
+        RegistryTx::VolumeClose { volume },
+    ];
+    let next = next
+        .into_iter()
+        .map(|asked| (OWNER, TxBody::Registry(asked)));
+    next.chain([(OWNER, registration)]).collect()
+}
 
 /// Bytes from anyone: what decodes has one encoding.
 ///
@@ -71,13 +154,14 @@ pub fn ledger_decode(input: &[u8]) {
     let Some((choice, bytes)) = input.split_first() else {
         return;
     };
-    match choice % 7 {
+    match choice % 8 {
         0 => decode::<Signed<Tx>>(bytes),
         1 => decode::<Block>(bytes),
         2 => decode::<LedgerRequest>(bytes),
         3 => decode::<LedgerResponse>(bytes),
         4 => decode::<Genesis>(bytes),
         5 => decode::<Signed<GroupProof>>(bytes),
+        6 => decode::<Signed<Notarisation>>(bytes),
         _ => decode::<State>(bytes),
     }
 }
@@ -177,7 +261,7 @@ fn edited(valid: &[u8], edits: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{account, genesis, key};
+    use crate::sample::{genesis, key};
 
     /// Inputs of each target: enough to reach every refusal, few enough for every run.
     const INPUTS: u32 = 3_000;
@@ -204,6 +288,8 @@ mod tests {
         let block = world.next_block(&[node(9)], vec![tx.clone()]);
         let group = world.state.groups().next().expect("a group").id;
         let proof = world.state.group_proof(group).expect("a group");
+        let notarised = world.state.notarisation(Digest::of(b"a file"));
+        let notarised = notarised.expect("it was notarised");
         let valid = [
             tx.encode(),
             block.encode(),
@@ -211,6 +297,7 @@ mod tests {
             Vec::new(),
             genesis(Parameters::default()).encode(),
             Signed::sign(proof, &key(9)).encode(),
+            Signed::sign(*notarised, &key(9)).encode(),
             world.state.encode(),
         ];
         for (choice, bytes) in (0..).zip(valid) {

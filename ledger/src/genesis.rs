@@ -8,6 +8,8 @@ use cairn_core::{
 use crate::block::SEEDS_MAX;
 use crate::earnings::EARNINGS_BYTES_MAX;
 use crate::epoch::REVISIONS_KEPT;
+use crate::registry::{GRANT_BYTES_MAX, NOTARISATION_BYTES, VOLUME_BYTES_MAX};
+use crate::tx::TxBody;
 
 /// Most accounts that a genesis endows.
 pub const ENDOWED_MAX: usize = 4096;
@@ -57,6 +59,13 @@ const SLOT_BYTES_MAX: u64 =
     32 + 33 + 8 + 8 + 8 + 16 + 1 + 41 + 8 + 16 + 8 + 24 + 42 + 4 * KEPT_BYTES + 2 * DEPARTED_BYTES;
 /// Bytes of a slot that left a node: node, slot, what was frozen, price.
 const DEPARTED_BYTES: u64 = 32 + 33 + KEPT_BYTES + 1 + 8;
+
+/// Most bytes of a volume with its key.
+const VOLUME_ENTRY_BYTES_MAX: usize = 32 + VOLUME_BYTES_MAX;
+/// Most bytes of a grant with its key.
+const GRANT_ENTRY_BYTES_MAX: usize = 64 + GRANT_BYTES_MAX;
+/// Bytes of a notarisation with its key.
+const NOTARISATION_ENTRY_BYTES: usize = 32 + NOTARISATION_BYTES;
 
 /// The numbers a ledger runs by. Part of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -110,6 +119,20 @@ pub struct Parameters {
     /// Views between the block that leaves something to be drawn, or begins an epoch, and the view
     /// whose seed is taken. So many that the block is final before anyone can know the seed.
     pub seed_lag_views: u64,
+    /// Least fee of what adds an entry that stays: a volume, a notarisation; never less than
+    /// `fee_min`.
+    pub registration_fee_min: Amount,
+    /// Most volumes.
+    pub volumes_max: u64,
+    /// Most grants of all volumes.
+    pub grants_max: u64,
+    /// Most notarisations that are kept.
+    pub notarisations_max: u64,
+    /// For how long a notarisation is kept at least, so that a receipt can be made; beyond, the
+    /// oldest makes room for the next.
+    pub notarisation_keep_millis: u64,
+    /// Longest lease of a writer.
+    pub lease_millis_max: u64,
 }
 
 impl Default for Parameters {
@@ -146,11 +169,34 @@ impl Default for Parameters {
             maintenance_period_epochs: 720,
             // One process orders, knows every seed and is trusted.
             seed_lag_views: 0,
+            registration_fee_min: Amount::ZERO,
+            volumes_max: 1 << 16,
+            grants_max: 1 << 18,
+            notarisations_max: 1 << 19,
+            // A month.
+            notarisation_keep_millis: 30 * 86_400_000,
+            // Who waits for a writer that was killed waits no longer.
+            lease_millis_max: 60_000,
         }
     }
 }
 
+fn entry_bytes(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
 impl Parameters {
+    /// Least fee of a transaction that asks this.
+    #[must_use]
+    pub fn fee_min_of(&self, body: &TxBody) -> Amount {
+        match body {
+            TxBody::Registry(asked) if asked.registers() => {
+                self.fee_min.max(self.registration_fee_min)
+            }
+            _ => self.fee_min,
+        }
+    }
+
     /// Whether every state that they allow has an encoding: the tables at their bounds fit
     /// [`STATE_BYTES_MAX`].
     #[must_use]
@@ -160,6 +206,12 @@ impl Parameters {
             (self.nodes_max, NODE_BYTES_MAX),
             (self.groups_max, GROUP_BYTES_MAX),
             (self.slots_max, SLOT_BYTES_MAX),
+            (self.volumes_max, entry_bytes(VOLUME_ENTRY_BYTES_MAX)),
+            (self.grants_max, entry_bytes(GRANT_ENTRY_BYTES_MAX)),
+            (
+                self.notarisations_max,
+                entry_bytes(NOTARISATION_ENTRY_BYTES),
+            ),
         ];
         tables
             .into_iter()

@@ -1,6 +1,6 @@
 //! The pure ledger: `apply(state, block)` gives the next state and its effects.
 //!
-//! Knows accounts, nodes, groups and their slots; never files, shards, peers or a clock. Whoever
+//! Knows accounts, nodes, groups and their slots, and of volumes who may write them; never files, shards, peers or a clock. Whoever
 //! orders transactions into blocks (`consensus`) drives a [`State`]; everyone else asks through
 //! the [`Ledger`] trait, in process or over a [`LedgerTransport`] with [`RemoteLedger`].
 //!
@@ -26,6 +26,7 @@ pub mod movement;
 pub mod node;
 pub mod placement;
 pub mod port;
+pub mod registry;
 pub mod remote;
 #[cfg(any(test, fuzzing))]
 pub mod sample;
@@ -49,12 +50,16 @@ pub use port::{
     Ledger, LedgerError, LedgerStatus, TransportError, TxOutcome, WITNESS_BYTES_MAX, Witness,
     challenge_of, submit_body, submit_proof_of,
 };
+pub use registry::{
+    Access, Anchor, Descriptor, Grant, HeadStanding, Lease, Notarisation, RegistryError,
+    RegistryTx, Volume, Writer, volume_id,
+};
 pub use remote::{LedgerTransport, RemoteLedger};
 pub use state::{Account, Expected, State, VerdictError, check_signature};
 pub use tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, operator_consent, tx_id};
 pub use tx_error::{TableKind, TxError};
 pub use view::{
-    BlockSummary, EarningsView, EpochView, GroupProof, GroupSummary, SlotProof, TxKind, TxLookup,
-    TxSummary, View, ViewRequest,
+    BlockSummary, EarningsView, EpochView, GrantView, GroupProof, GroupSummary, SlotProof, TxKind,
+    TxLookup, TxSummary, View, ViewRequest, VolumeView,
 };
 pub use wire::{Answer, LedgerRequest, LedgerResponse};

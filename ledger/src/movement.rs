@@ -107,7 +107,8 @@ impl Cause {
             | TxBody::ProofSubmit { .. }
             | TxBody::NodeTakeCollateral { .. }
             | TxBody::NodeMaintain { .. }
-            | TxBody::GroupClose { .. } => None,
+            | TxBody::GroupClose { .. }
+            | TxBody::Registry(_) => None,
         }
     }
 }
@@ -172,7 +173,14 @@ pub fn movements(effect: &Effect) -> impl Iterator<Item = Movement> {
         | Effect::CollateralTaken { .. }
         | Effect::GroupChanged(_)
         | Effect::GroupReleased(_)
-        | Effect::GroupClosed { .. } => None,
+        | Effect::GroupClosed { .. }
+        | Effect::VolumeChanged(_)
+        | Effect::VolumeClosed(_)
+        | Effect::Anchored { .. }
+        | Effect::LeaseChanged { .. }
+        | Effect::LeaseAsked { .. }
+        | Effect::GrantChanged { .. }
+        | Effect::Notarised(_) => None,
     };
     told.into_iter()
         .filter(|movement| movement.amount > Amount::ZERO)

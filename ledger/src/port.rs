@@ -344,7 +344,7 @@ async fn sign_next<L: Ledger>(
 ) -> Result<Signed<Tx>, LedgerError> {
     let account = AccountId::new(key.public());
     let nonce = ledger.account(account).await?.nonce;
-    let fee = ledger.status().await?.parameters.fee_min;
+    let fee = ledger.status().await?.parameters.fee_min_of(&body);
     let tx = Tx {
         account,
         nonce,

@@ -200,7 +200,7 @@ impl World {
         let tx = Tx {
             account,
             nonce: self.state.account(account).nonce,
-            fee: self.state.parameters().fee_min,
+            fee: self.state.parameters().fee_min_of(&body),
             body,
         };
         self.sign(tx, number)

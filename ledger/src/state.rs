@@ -9,6 +9,7 @@ mod lapse;
 mod money;
 mod pay;
 mod prove;
+mod registry;
 mod repair;
 mod slots;
 mod view;
@@ -27,6 +28,7 @@ pub use check::{Expected, check_signature};
 pub use epoch::BLOCKS_PER_EPOCH_MIN;
 use lapse::Sweep;
 pub use prove::VerdictError;
+use registry::{Registry, RegistryIndex};
 use repair::GroupSweep;
 pub(crate) use repair::{GROUPS_LOOKED_MAX, SLOTS_FORFEITED_MAX};
 use slots::Retry;
@@ -83,6 +85,7 @@ pub struct State {
     departed: BTreeMap<(NodeId, SlotRef), Departed>,
     /// What each node earned and spent.
     earnings: BTreeMap<NodeId, Earnings>,
+    registry: Registry,
     #[borsh(skip)]
     index: Index,
 }
@@ -124,6 +127,7 @@ struct Index {
     groups: BTreeMap<AccountId, BTreeSet<GroupId>>,
     /// Nodes whose proof of the epoch that runs was valid, and those whose was not.
     verdicts: (u64, u64),
+    registry: RegistryIndex,
 }
 
 impl Index {
@@ -199,6 +203,7 @@ impl State {
             group_sweep: GroupSweep::default(),
             departed: BTreeMap::new(),
             earnings: BTreeMap::new(),
+            registry: Registry::default(),
             index: Index::default(),
         };
         state.rebuild_index();

@@ -7,6 +7,8 @@ use cairn_core::{
     SlotIndex, Text, TxId,
 };
 
+use crate::registry::RegistryTx;
+
 /// Most slots of one `Acknowledge` or `DeclareLoss`: a node with more sends several. One such
 /// transaction fits a block ([`crate::block::BLOCK_BYTES_MAX`]).
 pub const SLOTS_PER_TX_MAX: usize = 4096;
@@ -131,6 +133,8 @@ pub enum TxBody {
         /// The group.
         group: GroupId,
     },
+    /// Of volumes, their heads, leases and grants, and notarisations.
+    Registry(RegistryTx),
 }
 
 /// What a node offers.
@@ -209,7 +213,8 @@ impl Record for Tx {
             | TxBody::NodeTakeCollateral { .. }
             | TxBody::NodeMaintain { .. }
             | TxBody::GroupExtend { .. }
-            | TxBody::GroupClose { .. } => true,
+            | TxBody::GroupClose { .. }
+            | TxBody::Registry(_) => true,
         }
     }
 }
@@ -239,7 +244,8 @@ impl TxBody {
             | Self::ProofSubmit { .. }
             | Self::NodeTakeCollateral { .. }
             | Self::NodeMaintain { .. }
-            | Self::GroupClose { .. } => Amount::ZERO,
+            | Self::GroupClose { .. }
+            | Self::Registry(_) => Amount::ZERO,
         }
     }
 }

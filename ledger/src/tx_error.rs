@@ -7,6 +7,7 @@ use cairn_core::{
 };
 
 use crate::node::NodeStatus;
+use crate::registry::RegistryError;
 use crate::tx::SlotRef;
 
 /// A table of the ledger's state with a bound.
@@ -20,6 +21,12 @@ pub enum TableKind {
     Groups,
     /// Slots of all groups.
     Slots,
+    /// Volumes.
+    Volumes,
+    /// Grants of all volumes, revoked ones included.
+    Grants,
+    /// Notarisations.
+    Notarisations,
 }
 
 /// Why a transaction is not done. One whose account could not be charged for it changes nothing;
@@ -339,6 +346,15 @@ pub enum TxError {
         /// How many it allows.
         max: u64,
     },
+    /// The registry of volumes and notarisations does not do it.
+    #[error(transparent)]
+    Registry(RegistryError),
+}
+
+impl From<RegistryError> for TxError {
+    fn from(error: RegistryError) -> Self {
+        Self::Registry(error)
+    }
 }
 
 impl TxError {
@@ -346,6 +362,7 @@ impl TxError {
     #[must_use]
     pub const fn retry(&self) -> Retry {
         match self {
+            Self::Registry(error) => error.retry(),
             // The world may change: nodes join, funds and groups arrive, slots are drawn.
             Self::Funds { .. }
             | Self::TableFull { .. }
@@ -394,6 +411,7 @@ impl TxError {
     #[must_use]
     pub const fn blame(&self) -> Blame {
         match self {
+            Self::Registry(error) => error.blame(),
             Self::TableFull { .. }
             | Self::NodeCount { .. }
             | Self::NoSeed { .. }

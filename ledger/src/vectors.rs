@@ -4,6 +4,8 @@
 //! Set `CAIRN_WRITE_VECTORS=1` to write the file anew; a commit that changes it carries a
 //! `Format-Change:` trailer.
 
+mod registry;
+
 use std::collections::BTreeMap;
 
 use cairn_core::{Amount, Bounded, Digest, EpochNumber, Height, Record, Signed};
@@ -373,6 +375,7 @@ fn vectors() -> BTreeMap<String, String> {
     all.extend(views(&world));
     all.into_iter()
         .map(|(name, hex)| (name.to_owned(), hex))
+        .chain(registry::vectors())
         .collect()
 }
 

@@ -8,8 +8,8 @@ use cairn_core::code::SLOTS_MAX;
 use cairn_core::message::LEDGER_MESSAGE_BYTES_MAX;
 use cairn_core::{
     AccountId, Amount, Bounded, ByteCount, Code, Digest, EpochNumber, GroupId, GroupRevision,
-    Height, NodeId, Record, RecordKind, RevisionNumber, SegmentNumber, Signed, SlotIndex, TxId,
-    UnixMillis,
+    Height, NodeId, PublicKey, Record, RecordKind, RevisionNumber, SegmentNumber, Signed,
+    SlotIndex, TxId, UnixMillis, VolumeId,
 };
 
 use crate::block::{Block, TXS_MAX};
@@ -17,6 +17,10 @@ use crate::earnings::Earnings;
 use crate::epoch::Epoch;
 use crate::group::Ending;
 use crate::node::NodeEntry;
+use crate::registry::{
+    GRANT_BYTES_MAX, GRANTS_PER_VOLUME_MAX, Grant, Notarisation, RegistryTx, VOLUME_BYTES_MAX,
+    VOLUMES_PER_ACCOUNT_MAX, Volume,
+};
 use crate::tx::{Tx, TxBody, tx_id};
 use crate::tx_error::TxError;
 
@@ -60,6 +64,23 @@ pub enum ViewRequest {
     },
     /// A transaction of a remembered block. Answer: `Tx`.
     Tx(TxId),
+    /// The volumes of an account. Answer: `Volumes`.
+    Volumes(AccountId),
+    /// A volume with its lease and anchors. Answer: `Volume`.
+    Volume(VolumeId),
+    /// The grants of a volume. Answer: `Grants`.
+    Grants(VolumeId),
+    /// A key's right to a volume. Answer: `Grant`.
+    Grant {
+        /// The volume.
+        volume: VolumeId,
+        /// The key.
+        holder: PublicKey,
+    },
+    /// A digest's notarisation. Answer: `Notarisation`.
+    Notarisation(Digest),
+    /// The same, signed by whoever answers. Answer: `NotarisationReceipt`.
+    NotarisationReceipt(Digest),
 }
 
 /// What is seen.
@@ -81,6 +102,47 @@ pub enum View {
     Blocks(Bounded<BlockSummary, BLOCKS_PAGE_MAX>),
     /// What became of the transaction.
     Tx(TxLookup),
+    /// All volumes of the account, rising.
+    Volumes(Bounded<Volume, VOLUMES_PER_ACCOUNT_MAX>),
+    /// `None` when the volume is unknown.
+    Volume(Option<Box<VolumeView>>),
+    /// All grants of the volume and its revocations, rising by holder; none when it is unknown.
+    Grants(Bounded<Grant, GRANTS_PER_VOLUME_MAX>),
+    /// `None` when the volume is unknown.
+    Grant(Option<Box<GrantView>>),
+    /// `None` when the digest is not recorded, or no longer.
+    Notarisation(Option<Notarisation>),
+    /// `None` when the digest is not recorded, or no longer.
+    NotarisationReceipt(Option<Box<Signed<Notarisation>>>),
+}
+
+/// A volume at some height.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct VolumeView {
+    /// Height of the last block.
+    pub height: Height,
+    /// Its time, by which the lease is over or not.
+    pub time: UnixMillis,
+    /// The volume.
+    pub volume: Volume,
+}
+
+/// A key's right to a volume at some height: what a node or client checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct GrantView {
+    /// Height of the last block.
+    pub height: Height,
+    /// Its time, by which the grant has expired or not.
+    pub time: UnixMillis,
+    /// The volume.
+    pub volume: VolumeId,
+    /// Who may do everything.
+    pub owner: AccountId,
+    /// The key.
+    pub holder: PublicKey,
+    /// Its grant or revocation; `None` when the ledger knows of neither, and capabilities of the
+    /// key stand by themselves.
+    pub grant: Option<Grant>,
 }
 
 /// The epoch that runs.
@@ -343,6 +405,30 @@ pub enum TxKind {
     GroupExtend,
     /// [`TxBody::GroupClose`].
     GroupClose,
+    /// [`RegistryTx::VolumeRegister`].
+    VolumeRegister,
+    /// [`RegistryTx::VolumeDescribe`].
+    VolumeDescribe,
+    /// [`RegistryTx::VolumeClose`].
+    VolumeClose,
+    /// [`RegistryTx::VolumeAnchor`].
+    VolumeAnchor,
+    /// [`RegistryTx::LeaseTake`].
+    LeaseTake,
+    /// [`RegistryTx::LeaseAsk`].
+    LeaseAsk,
+    /// [`RegistryTx::LeaseRenew`].
+    LeaseRenew,
+    /// [`RegistryTx::LeaseRelease`].
+    LeaseRelease,
+    /// [`RegistryTx::LeaseHandOver`].
+    LeaseHandOver,
+    /// [`RegistryTx::GrantMake`].
+    GrantMake,
+    /// [`RegistryTx::GrantRevoke`].
+    GrantRevoke,
+    /// [`RegistryTx::Notarise`].
+    Notarise,
 }
 
 impl TxKind {
@@ -364,6 +450,24 @@ impl TxKind {
             TxBody::NodeMaintain { .. } => Self::NodeMaintain,
             TxBody::GroupExtend { .. } => Self::GroupExtend,
             TxBody::GroupClose { .. } => Self::GroupClose,
+            TxBody::Registry(asked) => Self::of_registry(asked),
+        }
+    }
+
+    const fn of_registry(asked: &RegistryTx) -> Self {
+        match asked {
+            RegistryTx::VolumeRegister { .. } => Self::VolumeRegister,
+            RegistryTx::VolumeDescribe { .. } => Self::VolumeDescribe,
+            RegistryTx::VolumeClose { .. } => Self::VolumeClose,
+            RegistryTx::VolumeAnchor { .. } => Self::VolumeAnchor,
+            RegistryTx::LeaseTake { .. } => Self::LeaseTake,
+            RegistryTx::LeaseAsk { .. } => Self::LeaseAsk,
+            RegistryTx::LeaseRenew { .. } => Self::LeaseRenew,
+            RegistryTx::LeaseRelease { .. } => Self::LeaseRelease,
+            RegistryTx::LeaseHandOver { .. } => Self::LeaseHandOver,
+            RegistryTx::GrantMake { .. } => Self::GrantMake,
+            RegistryTx::GrantRevoke { .. } => Self::GrantRevoke,
+            RegistryTx::Notarise { .. } => Self::Notarise,
         }
     }
 
@@ -385,6 +489,18 @@ impl TxKind {
             Self::NodeMaintain => "node-maintain",
             Self::GroupExtend => "group-extend",
             Self::GroupClose => "group-close",
+            Self::VolumeRegister => "volume-register",
+            Self::VolumeDescribe => "volume-describe",
+            Self::VolumeClose => "volume-close",
+            Self::VolumeAnchor => "volume-anchor",
+            Self::LeaseTake => "lease-take",
+            Self::LeaseAsk => "lease-ask",
+            Self::LeaseRenew => "lease-renew",
+            Self::LeaseRelease => "lease-release",
+            Self::LeaseHandOver => "lease-hand-over",
+            Self::GrantMake => "grant-make",
+            Self::GrantRevoke => "grant-revoke",
+            Self::Notarise => "notarise",
         }
     }
 }
@@ -400,7 +516,17 @@ impl View {
             Self::Earnings(Some(view)) => view.earnings.is_well_formed(),
             Self::Proven(Some(proof)) => proof.is_well_formed(),
             Self::Receipt(Some(proof)) => proof.is_well_formed(),
-            Self::Epoch(_)
+            Self::Volumes(volumes) => {
+                volumes.is_sorted_by(|a, b| a.id < b.id)
+                    && volumes.iter().all(Volume::is_well_formed)
+            }
+            Self::Volume(Some(view)) => view.volume.is_well_formed(),
+            Self::Grants(grants) => grants.is_sorted_by(|a, b| a.holder < b.holder),
+            Self::Volume(None)
+            | Self::Grant(_)
+            | Self::Notarisation(_)
+            | Self::NotarisationReceipt(_)
+            | Self::Epoch(_)
             | Self::Earnings(None)
             | Self::Proven(None)
             | Self::Receipt(None)
@@ -412,3 +538,6 @@ impl View {
 // Pages fit a message: a node without its earnings, a group summary.
 const _: () = assert!(NODES_PAGE_MAX * 386 + 256 <= LEDGER_MESSAGE_BYTES_MAX);
 const _: () = assert!(GROUPS_PAGE_MAX * 256 + 256 <= LEDGER_MESSAGE_BYTES_MAX);
+// All volumes of an account, and all grants of a volume.
+const _: () = assert!(VOLUMES_PER_ACCOUNT_MAX * VOLUME_BYTES_MAX + 256 <= LEDGER_MESSAGE_BYTES_MAX);
+const _: () = assert!(GRANTS_PER_VOLUME_MAX * GRANT_BYTES_MAX + 256 <= LEDGER_MESSAGE_BYTES_MAX);

@@ -275,7 +275,14 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
             | Effect::Forfeited { .. }
             | Effect::CollateralAdded { .. }
             | Effect::CollateralTaken { .. }
-            | Effect::Moved(_) => {}
+            | Effect::Moved(_)
+            | Effect::VolumeChanged(_)
+            | Effect::VolumeClosed(_)
+            | Effect::Anchored { .. }
+            | Effect::LeaseChanged { .. }
+            | Effect::LeaseAsked { .. }
+            | Effect::GrantChanged { .. }
+            | Effect::Notarised(_) => {}
         }
     }
 }

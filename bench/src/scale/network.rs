@@ -9,6 +9,9 @@ use cairn_ledger::{
     Block, Effect, Genesis, NodeTerms, Parameters, State, Tx, TxBody, Verdict, ViewSeed,
 };
 
+/// Bytes of the signature that a seed of validators is made of.
+const SIGNATURE_BYTES: usize = 48;
+
 /// Who signs transactions.
 #[derive(Debug)]
 pub(super) struct Party {
@@ -112,23 +115,26 @@ impl Network {
         Ok(self.signed(party, body))
     }
 
-    /// The next block: all its proofs valid, its seed that of its parent's view.
+    /// The next block, as long as one of validators: all its proofs valid, one seed, which follows from
+    /// its height.
     pub(super) fn block(&self, time: UnixMillis, txs: Vec<Signed<Tx>>) -> Result<Block> {
         let is_proof =
             |tx: &&Signed<Tx>| matches!(tx.unverified().body, TxBody::ProofSubmit { .. });
         let proof_count = txs.iter().filter(is_proof).count();
         let height = self.state.height().next().context("a next height")?;
         let before = self.state.view();
-        let seed = ViewSeed {
-            view: before,
-            signature: Bounded::new(before.get().to_le_bytes().to_vec())?,
-        };
+        let seed = Digest::keyed("cairn bench seed", &height.get().to_le_bytes());
+        let mut signature = seed.as_bytes().to_vec();
+        signature.resize(SIGNATURE_BYTES, 0);
         Ok(Block {
             height,
             parent: self.state.tip(),
             time,
             view: before.next().context("a next view")?,
-            seeds: Bounded::new(vec![seed])?,
+            seeds: Bounded::new(vec![ViewSeed {
+                view: before,
+                signature: Bounded::new(signature)?,
+            }])?,
             lost: Bounded::empty(),
             txs: Bounded::new(txs)?,
             verdicts: Bounded::new(vec![Verdict::Valid; proof_count])?,

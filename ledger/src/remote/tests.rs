@@ -1,5 +1,7 @@
 //! Answers that a remote end should not give.
 
+mod registry;
+
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 

@@ -22,6 +22,8 @@ macro_rules! expect_view {
     };
 }
 
+mod registry;
+
 /// Gives what was answered if it is of what was asked.
 fn check<T>(view: T, is_right: impl FnOnce(&T) -> bool) -> Result<T, LedgerError> {
     if is_right(&view) {

@@ -210,6 +210,7 @@ impl State {
                 escrow,
             } => self.extend(*group, *epochs, *escrow, effects),
             TxBody::GroupClose { group } => self.ask_to_close(*group, effects),
+            TxBody::Registry(asked) => self.commit_registry(id, tx.account, asked, effects),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_core::{
     AccountId, Amount, ByteCount, EpochNumber, GroupId, GroupRevision, NodeId, Record,
-    RevisionNumber,
+    RevisionNumber, VolumeId,
 };
 
 use super::check::segment_bytes_max;
@@ -90,6 +90,15 @@ pub enum Unsound {
         /// The node.
         node: NodeId,
     },
+    /// The entry of a volume or one of its grants can't have come about.
+    #[error("volume {volume}: its entry or a grant is malformed")]
+    Volume {
+        /// The volume.
+        volume: VolumeId,
+    },
+    /// A notarisation can't have come about.
+    #[error("a notarisation is malformed")]
+    Notarisations,
 }
 
 impl State {
@@ -119,6 +128,7 @@ impl State {
         self.audit_locked()?;
         self.audit_queue()?;
         self.audit_earnings()?;
+        self.audit_registry()?;
         self.audit_epochs()
     }
 
@@ -346,7 +356,10 @@ impl State {
     }
 
     fn computed_index(&self) -> Index {
-        let mut index = Index::default();
+        let mut index = Index {
+            registry: self.registry.index(),
+            ..Index::default()
+        };
         for account in self.accounts.values() {
             let balance = u128::from(account.balance.micro());
             index.balances = index.balances.saturating_add(balance);

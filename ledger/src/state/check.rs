@@ -1,6 +1,7 @@
 //! Whether the state would do a transaction. Decides everything and changes nothing.
 
 mod money;
+mod registry;
 
 use cairn_core::code::SHARD_BYTES_MAX;
 use cairn_core::{
@@ -113,6 +114,7 @@ impl State {
             | TxBody::NodeMaintain { .. }
             | TxBody::GroupExtend { .. }
             | TxBody::GroupClose { .. }) => self.check_money(tx.account, body)?,
+            TxBody::Registry(asked) => self.check_registry(tx.account, asked)?,
         }
         self.check_tables(tx)?;
         self.check_funds(tx, tx.cost())
@@ -133,7 +135,7 @@ impl State {
     }
 
     fn check_fee(&self, tx: &Tx) -> Result<(), TxError> {
-        let expected = self.parameters.fee_min;
+        let expected = self.parameters.fee_min_of(&tx.body);
         if tx.fee < expected {
             return Err(TxError::Fee {
                 expected,
@@ -188,7 +190,8 @@ impl State {
             | TxBody::NodeTakeCollateral { .. }
             | TxBody::NodeMaintain { .. }
             | TxBody::GroupExtend { .. }
-            | TxBody::GroupClose { .. } => {}
+            | TxBody::GroupClose { .. }
+            | TxBody::Registry(_) => {}
         }
         let limits = &self.parameters;
         let tables = [

@@ -341,15 +341,21 @@ impl State {
                     || deal.leaver.is_some_and(|leaver| leaver.node == entry.node)
             })
         };
+        let mut candidates: Vec<_> = self
+            .candidates(group.slot_capacity, group.price_max)
+            .filter(|entry| !is_in_group(entry))
+            .collect();
+        // Who gave it up gets it again only if nobody else can take it.
+        let last = group.deal(slot.slot).map(|deal| deal.node);
+        if candidates.len() > 1 {
+            candidates.retain(|entry| Some(entry.node) != last);
+        }
         let drawn = placement::draw(&Request {
             draw: Draw::Slot(slot.group, slot.slot),
             code: group.code,
             seed,
             holders: self.holders(group),
-            candidates: self
-                .candidates(group.slot_capacity, group.price_max)
-                .filter(|entry| !is_in_group(entry))
-                .collect(),
+            candidates,
         });
         match drawn.as_deref() {
             Ok([to]) => {

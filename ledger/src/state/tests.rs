@@ -9,6 +9,7 @@ mod pay;
 mod prover;
 mod races;
 mod refusals;
+mod registry;
 mod repair;
 mod seeds;
 mod slots;

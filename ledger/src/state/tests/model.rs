@@ -1,6 +1,8 @@
 //! Random transactions on the ledger and on a model of it that fits one file. The model can't
 //! draw; it takes the draws from the effects and checks that they were allowed.
 
+mod registry;
+
 use std::collections::BTreeMap;
 
 use cairn_core::{Amount, ByteCount, Code, GroupId};
@@ -69,6 +71,7 @@ enum Op {
         node: Option<u8>,
         leaver: Leaver,
     },
+    Registry(registry::Op),
     Pass,
 }
 
@@ -105,6 +108,7 @@ fn op() -> impl Strategy<Value = Op> {
                 let leaver = if leaver { Leaver::Leaver } else { Leaver::Holder };
                 Op::DeclareLoss { group, slot, node, leaver }
             }),
+        16 => registry::op().prop_map(Op::Registry),
         2 => Just(Op::Pass),
     ]
 }
@@ -142,6 +146,7 @@ struct Model {
     nodes: BTreeMap<u8, Node>,
     groups: BTreeMap<GroupId, Group>,
     order: Vec<GroupId>,
+    registry: registry::Model,
 }
 
 impl Model {
@@ -273,6 +278,7 @@ impl Model {
                 let is_done = self.nodes.contains_key(&node) && found.is_some_and(is_party);
                 (node, declare_loss(slot(id, index)), is_done)
             }
+            Op::Registry(ref op) => return self.registry.plan(op),
             Op::Lose { .. } | Op::Pass => return None,
         })
     }
@@ -369,6 +375,7 @@ impl Model {
                     slot.leaver = None;
                 }
             }
+            Op::Registry(ref op) => self.registry.act(op, registry::id_of(id)),
             Op::Pass => {}
         }
     }
@@ -453,6 +460,7 @@ impl Model {
     }
 
     fn compare(&self, world: &World) -> Result<(), TestCaseError> {
+        self.registry.compare(world)?;
         for party in 0..30 {
             let found = world.state.account(account(party)).balance;
             prop_assert_eq!(found, Amount::from_micro(self.balance(party)));
@@ -484,6 +492,7 @@ impl Model {
 
 /// One block of one op, on both.
 fn step(world: &mut World, model: &mut Model, op: &Op) -> Result<(), TestCaseError> {
+    model.registry.now = world.next_block(&[], vec![]).time.get();
     let planned = model.plan(op);
     let (block, id) = match (&planned, op) {
         (Some((from, body, _)), _) => {
@@ -543,7 +552,7 @@ proptest! {
 
     #[test]
     fn i4_conservation_and_all_else_agrees_with_the_model(
-        ops in proptest::collection::vec(op(), 1..120),
+        ops in proptest::collection::vec(op(), 1..180),
     ) {
         let mut world = World::new(Parameters::default());
         let mut model = Model::default();
@@ -561,5 +570,21 @@ proptest! {
             again.state.apply(block).unwrap();
         }
         prop_assert_eq!(again.digest(), world.digest());
+    }
+
+    /// Long runs of nothing but the registry, so that leases and grants end at every moment.
+    #[test]
+    fn the_registry_agrees_with_the_model(
+        ops in proptest::collection::vec(prop_oneof![
+            12 => registry::op().prop_map(Op::Registry),
+            1 => Just(Op::Pass),
+        ], 100..400),
+    ) {
+        let mut world = World::new(Parameters::default());
+        let mut model = Model::default();
+        model.balances.extend(OWNERS.map(|owner| (owner, ENDOWED)));
+        for op in &ops {
+            step(&mut world, &mut model, op)?;
+        }
     }
 }

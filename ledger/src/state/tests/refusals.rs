@@ -9,6 +9,7 @@ use cairn_core::{
 use crate::block::BlockError;
 use crate::genesis::Parameters;
 use crate::node::NodeStatus;
+use crate::registry::{RegistryError, RegistryTx};
 use crate::sample::{
     ENDOWED, OWNER, World, account, acknowledge, declare_loss, genesis, key, ledger, node, open,
     register, register_on, revise, revision, slot, terms,
@@ -18,7 +19,7 @@ use crate::tx::{Tx, TxBody, group_id, operator_consent, tx_id};
 use crate::tx_error::{TableKind, TxError};
 
 /// Number of variants of [`TxError`].
-const KINDS: u8 = 40;
+const KINDS: u8 = 41;
 
 /// A number for each variant: a new one does not compile until it has its number, and then fails
 /// until it has its test.
@@ -64,6 +65,8 @@ const fn kind(error: &TxError) -> u8 {
         TxError::GroupEnding { .. } => 37,
         TxError::TermOver { .. } => 38,
         TxError::RevisedOften { .. } => 39,
+        // Each of its own in `super::registry`.
+        TxError::Registry(_) => 40,
     }
 }
 
@@ -251,6 +254,9 @@ fn a_genesis_whose_tables_could_outgrow_a_state_is_none() {
         nodes_max: 0,
         groups_max: 0,
         slots_max: 0,
+        volumes_max: 0,
+        grants_max: 0,
+        notarisations_max: 0,
         ..Parameters::default()
     };
     // 48 bytes an account, of 4 GiB less 1 KiB.
@@ -623,6 +629,15 @@ fn slot_refusals(seen: &mut BTreeSet<u8>) {
     );
 }
 
+fn registry_refusals(seen: &mut BTreeSet<u8>) {
+    let (mut world, _) = world();
+    let volume = cairn_core::VolumeId::default();
+    let found = world.refuse(OWNER, TxBody::Registry(RegistryTx::VolumeClose { volume }));
+    let expected = TxError::Registry(RegistryError::UnknownVolume { volume });
+    assert_eq!(found, expected);
+    seen.insert(kind(&found));
+}
+
 #[test]
 fn every_refusal_is_reached() {
     let mut seen = BTreeSet::new();
@@ -633,6 +648,7 @@ fn every_refusal_is_reached() {
     open_refusals(&mut seen);
     revise_refusals(&mut seen);
     slot_refusals(&mut seen);
+    registry_refusals(&mut seen);
     for refusals in [super::epochs::proof_refusals, super::money::money_refusals] {
         refusals(&mut |found, expected| {
             assert_eq!(found, expected);
