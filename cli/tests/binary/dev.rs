@@ -244,6 +244,10 @@ fn folders_streams_and_removal_in_one_process() {
         .run(&["cat", link, "--range", "10..100"])
         .failed(1, "18 bytes");
     network.run(&["rm", link]).done();
+    // A node serves what was deleted until it has heard of it.
+    until("all nodes have heard that it was deleted", || {
+        network.run(&["get", link]).code != 0
+    });
     network.run(&["get", link]).failed(1, "it was deleted");
     let standing = stat(&network, link);
     assert_eq!(standing["complete"], false);
