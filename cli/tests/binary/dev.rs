@@ -189,6 +189,14 @@ fn what_a_network_holds_is_there_after_it_was_stopped_and_after_it_was_killed() 
     }
 }
 
+/// Deletes it. A node serves what was deleted until it has heard of that.
+fn delete(network: &Network<'_>, link: &str) {
+    network.run(&["rm", link]).done();
+    until("all nodes have heard that it was deleted", || {
+        network.run(&["get", link]).code != 0
+    });
+}
+
 #[test]
 fn folders_streams_and_removal_in_one_process() {
     let cairn = Cairn::new();
@@ -243,11 +251,7 @@ fn folders_streams_and_removal_in_one_process() {
     network
         .run(&["cat", link, "--range", "10..100"])
         .failed(1, "18 bytes");
-    network.run(&["rm", link]).done();
-    // A node serves what was deleted until it has heard of it.
-    until("all nodes have heard that it was deleted", || {
-        network.run(&["get", link]).code != 0
-    });
+    delete(&network, link);
     network.run(&["get", link]).failed(1, "it was deleted");
     let standing = stat(&network, link);
     assert_eq!(standing["complete"], false);
