@@ -16,6 +16,9 @@ pub(crate) use self::validator::{
 use crate::range::ByteRange;
 
 mod money;
+mod receipts;
+
+pub(crate) use receipts::{NotariseArgs, StatArgs, VerifyArgs};
 
 pub(crate) use money::{CollateralArgs, CollateralVerb, MaintainArgs, NodePayArgs, PayArgs};
 
@@ -96,6 +99,8 @@ pub(crate) enum Verb {
     Stat(StatArgs),
     /// Check a receipt without a network.
     Verify(VerifyArgs),
+    /// Have the ledger record that files are there, as they are.
+    Notarise(NotariseArgs),
     /// Delete what a link names from the network.
     Rm(LinkArgs),
     /// Run a network of nodes on this machine.
@@ -174,28 +179,6 @@ pub(crate) struct CatArgs {
 pub(crate) struct LinkArgs {
     /// Link that `put` printed.
     pub(crate) link: String,
-}
-
-/// Arguments of `stat`.
-#[derive(Clone, Debug, ArgGroup)]
-pub(crate) struct StatArgs {
-    /// Link that `put` printed.
-    pub(crate) link: String,
-    /// File to write a durability receipt to: the ledger's word that the data is proven, which
-    /// `cairn verify` checks without a network.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) receipt: Option<PathBuf>,
-}
-
-/// Arguments of `verify`.
-#[derive(Clone, Debug, ArgGroup)]
-pub(crate) struct VerifyArgs {
-    /// File that `stat --receipt` wrote.
-    pub(crate) receipt: PathBuf,
-    /// Whose signature counts: give all who answer for the ledger; may be given again [default: the
-    /// `ledger_peers` of the network file].
-    #[arg(long, value_name = "NODE", value_parser = str::parse::<NodeId>)]
-    pub(crate) signer: Vec<NodeId>,
 }
 
 /// Arguments of `ledger`.

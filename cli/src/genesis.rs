@@ -41,7 +41,7 @@ pub(crate) fn run(app: &App, args: &GenesisArgs) -> Result<(), Failure> {
     let path = args.out.join("genesis.toml");
     file.create(&path)?;
     let network_path = args.out.join("network.toml");
-    file.network().write(&network_path)?;
+    file.network()?.write(&network_path)?;
     let mut part_files = Vec::new();
     for (key, part) in parts {
         let path = args.out.join(format!("{key}.part"));

@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use cairn_core::{AccountId, Amount, Bounded, NodeId, Profile, PublicKey, UnixMillis};
-use cairn_ledger::{Genesis, Parameters, State, Validators};
+use cairn_ledger::{Genesis, LedgerKey, Parameters, State, Validators};
 use cairn_net::PeerAddress;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
@@ -194,10 +194,20 @@ impl GenesisFile {
 
     /// How clients and nodes reach the ledger's network, through every validator whose address is
     /// known.
-    pub(crate) fn network(&self) -> NetworkFile {
+    ///
+    /// # Errors
+    ///
+    /// Of kind usage when the validators' key is malformed.
+    pub(crate) fn network(&self) -> Result<NetworkFile, Failure> {
+        let key = cairn_consensus::key_of(&self.genesis);
+        Ok(self.network_by(key.or_fail(FailureKind::Usage, "the genesis")?))
+    }
+
+    fn network_by(&self, ledger_key: LedgerKey) -> NetworkFile {
         NetworkFile {
             ledger_peers: self.places.iter().map(peer_of).collect(),
             ledger: self.genesis.ledger_id(),
+            ledger_key,
             profile: self.profile,
             bootstrap: self.peers(),
         }
@@ -297,7 +307,9 @@ mod tests {
 
     #[test]
     fn the_network_is_reached_through_every_validator_that_has_an_address() {
-        let network = file().network();
+        let refused = file().network().unwrap_err();
+        assert_eq!(refused.kind(), FailureKind::Usage, "its key is none");
+        let network = file().network_by(LedgerKey::Sequencer(key(3)));
         let peers = [key(2), key(1)].map(NodeId::new);
         assert_eq!(network.ledger_peers, peers);
         let bootstrap: Vec<NodeId> = network.bootstrap.iter().map(|peer| peer.node).collect();

@@ -166,7 +166,7 @@ async fn fetch_blocks(session: &Session, args: &BlocksArgs) -> Result<Vec<BlockS
         if page.is_empty() {
             break;
         }
-        blocks.extend(page.into_vec());
+        blocks.extend(page);
     }
     blocks.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
     if let (Some(from), true) = (args.from, blocks.is_empty()) {

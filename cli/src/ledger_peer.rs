@@ -6,7 +6,7 @@ use std::future::Future;
 use cairn_consensus::{Sequencer, Validator};
 use cairn_core::message::{ControlRequest, ControlResponse};
 use cairn_core::{Bounded, ErrorCode, NodeId, Profile, Record, Text};
-use cairn_ledger::Ledger;
+use cairn_ledger::{Ledger, LedgerKey};
 use cairn_net::{DhtMode, InboundRequest, Network, PeerAddress, RealConfig, RealNetwork};
 use cairn_runtime::real::RealRuntime;
 use cairn_runtime::{Runtime, Task};
@@ -26,17 +26,28 @@ const ANSWERS_MAX: usize = 512;
 pub(crate) trait Answering: Ledger {
     /// Answers one.
     fn answer(&self, peer: NodeId, request: &[u8]) -> impl Future<Output = Vec<u8>> + Send;
+
+    /// By which its answers are checked.
+    fn key(&self) -> LedgerKey;
 }
 
 impl Answering for Sequencer<RealRuntime> {
     fn answer(&self, peer: NodeId, request: &[u8]) -> impl Future<Output = Vec<u8>> + Send {
         Self::answer(self, peer, request)
     }
+
+    fn key(&self) -> LedgerKey {
+        Self::key(self)
+    }
 }
 
 impl Answering for Validator<RealRuntime> {
     fn answer(&self, peer: NodeId, request: &[u8]) -> impl Future<Output = Vec<u8>> + Send {
         Self::answer(self, peer, request)
+    }
+
+    fn key(&self) -> LedgerKey {
+        Self::key(self)
     }
 }
 
@@ -89,12 +100,13 @@ impl LedgerPeer {
     }
 
     /// How to reach the network through this peer.
-    pub(crate) fn network<L: Ledger>(&self, ledger: &L, profile: Profile) -> NetworkFile {
+    pub(crate) fn network<L: Answering>(&self, ledger: &L, profile: Profile) -> NetworkFile {
         let node = self.net.local();
         let addresses = self.net.listen_addresses().into_iter();
         NetworkFile {
             ledger_peers: vec![node],
             ledger: ledger.id(),
+            ledger_key: ledger.key(),
             profile,
             bootstrap: addresses
                 .map(|address| PeerAddress { node, address })

@@ -33,6 +33,7 @@ mod ledger;
 mod ledger_peer;
 mod network_file;
 mod node;
+mod notarise;
 mod output;
 mod part;
 mod pay;
@@ -100,6 +101,7 @@ async fn run(runtime: RealRuntime, args: Args) -> Result<(), Failure> {
         Verb::Verify(args) => verify::run(&app, &args),
         Verb::Account => until_stopped(Box::pin(account::run(&app))).await,
         Verb::Pay(args) => until_stopped(Box::pin(pay::run(&app, &args))).await,
+        Verb::Notarise(args) => until_stopped(Box::pin(notarise::run(&app, &args))).await,
         Verb::Fund => until_stopped(Box::pin(fund::run(&app))).await,
         Verb::Ledger(args) => until_stopped(Box::pin(ledger::run(&app, &args))).await,
         Verb::Rm(args) => until_stopped(Box::pin(rm::run(&app, &args))).await,

@@ -3,6 +3,7 @@
 //! ```toml
 //! ledger_peers = ["<node id>"]
 //! ledger = "<ledger id>"
+//! ledger_key = "<its key>"
 //! profile = "dev8"
 //!
 //! [[bootstrap]]
@@ -13,7 +14,8 @@
 use std::path::Path;
 
 use cairn_core::{LedgerId, NodeId, Profile};
-use cairn_net::PeerAddress;
+use cairn_ledger::{LedgerKey, RemoteLedger};
+use cairn_net::{LedgerPeers, PeerAddress, RealNetwork};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, FailureKind, OrFail};
@@ -25,6 +27,7 @@ use crate::files::{self, Access};
 struct Written {
     ledger_peers: Vec<String>,
     ledger: String,
+    ledger_key: String,
     profile: String,
     bootstrap: Vec<BootstrapPeer>,
 }
@@ -44,6 +47,9 @@ pub(crate) struct NetworkFile {
     pub(crate) ledger_peers: Vec<NodeId>,
     /// Which ledger that is. Another that answers is refused.
     pub(crate) ledger: LedgerId,
+    /// By which its answers are checked: the sequencer's key, or that which the validators hold
+    /// together.
+    pub(crate) ledger_key: LedgerKey,
     /// The code that uploads get when none is asked for.
     pub(crate) profile: Profile,
     /// Peers to ask for others first.
@@ -91,12 +97,22 @@ impl NetworkFile {
                 .ledger
                 .parse()
                 .or_fail(FailureKind::Usage, "ledger is no ledger id")?,
+            ledger_key: written
+                .ledger_key
+                .parse()
+                .or_fail(FailureKind::Usage, "ledger_key is no ledger's key")?,
             profile: written
                 .profile
                 .parse()
                 .or_fail(FailureKind::Usage, "profile")?,
             bootstrap: peers.collect::<Result<_, Failure>>()?,
         })
+    }
+
+    /// The ledger, as its peers show it.
+    pub(crate) fn ledger(&self, net: RealNetwork) -> RemoteLedger<LedgerPeers<RealNetwork>> {
+        let peers = LedgerPeers::new(net, &self.ledger_peers);
+        RemoteLedger::new(peers, self.ledger, self.ledger_key)
     }
 
     /// Writes the file in one step.
@@ -116,6 +132,7 @@ impl NetworkFile {
         let written = Written {
             ledger_peers: self.ledger_peers.iter().map(NodeId::to_string).collect(),
             ledger: self.ledger.to_string(),
+            ledger_key: self.ledger_key.to_string(),
             profile: self.profile.to_string(),
             bootstrap: peers.collect(),
         };
@@ -134,6 +151,7 @@ mod tests {
         NetworkFile {
             ledger_peers: vec![node],
             ledger: LedgerId::new(Digest::new([8; 32])),
+            ledger_key: LedgerKey::Sequencer(PublicKey::from_bytes([9; 32])),
             profile: Profile::Dev8,
             bootstrap: vec![PeerAddress {
                 node,
@@ -157,6 +175,7 @@ mod tests {
             text.replace("0707", "07x7"),
             text.replace(&format!("[\"{}\"]", network().ledger_peers[0]), "[]"),
             text.replace("0808", "08x8"),
+            text.replace("0909", "09x9"),
             text.replace("ledger = ", "# ledger = "),
             String::new(),
         ];

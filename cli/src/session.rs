@@ -1,12 +1,11 @@
 //! A client's connection to the network for the length of one command.
 
 use cairn_client::key::OwnerKeys;
-use cairn_client::ledger_transport::{ControlTransport, remote_ledger};
 use cairn_client::read::{OpenFile, Opened};
 use cairn_client::{Client, ClientConfig, Owner, OwnerConfig};
-use cairn_core::{NodeId, Profile, SecretKey};
-use cairn_ledger::{Ledger, RemoteLedger};
-use cairn_net::{DhtMode, Network, RealConfig, RealNetwork};
+use cairn_core::{Profile, SecretKey};
+use cairn_ledger::RemoteLedger;
+use cairn_net::{DhtMode, LedgerPeers, Network, RealConfig, RealNetwork};
 use cairn_runtime::Runtime;
 use cairn_runtime::real::RealRuntime;
 use zeroize::Zeroizing;
@@ -16,7 +15,7 @@ use crate::failure::{Failure, FailureKind, OrFail};
 use crate::files;
 
 /// The ledger as this program sees it.
-pub(crate) type NetLedger = RemoteLedger<ControlTransport<RealNetwork>>;
+pub(crate) type NetLedger = RemoteLedger<LedgerPeers<RealNetwork>>;
 /// The client as this program uses it.
 pub(crate) type NetClient = Client<RealRuntime, RealNetwork, NetLedger>;
 /// The owner as this program uses it.
@@ -34,8 +33,6 @@ pub(crate) struct Session {
     pub(crate) client: NetClient,
     /// The ledger, for what people look at.
     pub(crate) ledger: NetLedger,
-    /// Who answers for the ledger: its validators or its sequencer.
-    pub(crate) ledger_peers: Vec<NodeId>,
     /// The code of uploads that ask for none.
     profile: Profile,
 }
@@ -51,17 +48,16 @@ impl Session {
         let mut secret = Zeroizing::new([0; 32]);
         app.runtime.fill(secret.as_mut_slice());
         let mut config = RealConfig::new(SecretKey::from_bytes(&secret), DhtMode::Client);
-        config.bootstrap = network.bootstrap;
+        config.bootstrap.clone_from(&network.bootstrap);
         let net = RealNetwork::start(config, app.runtime.clone())
             .await
             .or_fail(FailureKind::Network, "the network can't be joined")?;
-        let ledger = remote_ledger(net.clone(), &network.ledger_peers, network.ledger);
+        let ledger = network.ledger(net.clone());
         let config = ClientConfig::default();
         let client = Client::new(app.runtime.clone(), net, ledger.clone(), config);
         Ok(Self {
             client,
             ledger,
-            ledger_peers: network.ledger_peers,
             profile: network.profile,
         })
     }
@@ -81,12 +77,6 @@ impl Session {
         files::make_folder(&folder)?;
         let config = OwnerConfig::new(profile.unwrap_or(self.profile));
         Ok(Owner::new(self.client.clone(), keys, &folder, config))
-    }
-
-    /// The ledger as one of those who answer for it tells it.
-    pub(crate) fn ledger_of(&self, peer: NodeId) -> NetLedger {
-        let net = self.client.network().clone();
-        remote_ledger(net, &[peer], self.ledger.id())
     }
 
     /// Leaves the network.

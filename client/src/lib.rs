@@ -67,7 +67,6 @@ pub mod group_view;
 pub mod index;
 pub mod journal;
 pub mod key;
-pub mod ledger_transport;
 pub mod link;
 pub mod memory;
 pub mod owner;

@@ -1,21 +1,24 @@
 //! What the handles on a ledger and whoever makes its blocks share.
 
+mod attest;
 mod commit;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, OnceLock, RwLock};
+use std::sync::{Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
-use cairn_core::{Amount, Height, LedgerId, NodeId, SecretKey, Signed, TxId, UnixMillis};
+use cairn_core::{Amount, Height, LedgerId, NodeId, Signed, TxId, UnixMillis};
 use cairn_ledger::tx::tx_id;
-use cairn_ledger::view::{self, ViewRequest};
 use cairn_ledger::{
-    BlockEffects, Expected, LedgerError, NodeStatus, State, Tx, TxError, TxOutcome, check_signature,
+    BlockEffects, BlockSummary, Chained, Expected, LedgerError, NodeStatus, State, Tx, TxError,
+    TxOutcome, check_signature,
 };
 use cairn_runtime::Runtime;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 
+pub(crate) use self::attest::Attester;
+use self::attest::{Shown, outline};
 pub(crate) use self::commit::{is_proof, judge};
 use crate::admission::Admission;
 use crate::history::{Forgotten, History};
@@ -112,6 +115,8 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) height: Height,
+    /// The highest that can be shown to others.
+    pub(crate) shown: Option<Height>,
     pub(crate) phase: Phase,
 }
 
@@ -129,20 +134,26 @@ pub(crate) struct Core<R: Runtime> {
     pub(crate) progress: watch::Sender<Progress>,
     polls: Semaphore,
     pub(crate) admission: Admission,
-    /// Signs receipts; without it there are none.
-    pub(crate) signer: OnceLock<SecretKey>,
+    attester: Attester,
+    shown: Mutex<Shown>,
     /// Where transactions that came here go on to other validators.
     pub(crate) outbox: Option<mpsc::Sender<Submitted>>,
 }
 
 impl<R: Runtime> Core<R> {
-    pub(crate) fn new(runtime: R, settings: Settings, loaded: Loaded<R::Disk>) -> Self {
+    pub(crate) fn new(
+        runtime: R,
+        settings: Settings,
+        loaded: Loaded<R::Disk>,
+        attester: Attester,
+    ) -> Self {
         let progress = Progress {
             height: loaded.state.height(),
+            shown: None,
             phase: Phase::Running,
         };
         let ledger = loaded.state.ledger_id();
-        Self {
+        let core = Self {
             runtime,
             ledger,
             settings,
@@ -156,9 +167,13 @@ impl<R: Runtime> Core<R> {
             progress: watch::Sender::new(progress),
             polls: Semaphore::new(POLLS_MAX),
             admission: Admission::default(),
-            signer: OnceLock::new(),
+            attester,
+            shown: Mutex::default(),
             outbox: None,
-        }
+        };
+        let (attested, trie) = core.read(outline);
+        core.attest(attested, trie);
+        core
     }
 
     pub(crate) fn mempool(&self) -> MutexGuard<'_, Mempool> {
@@ -431,59 +446,56 @@ impl<R: Runtime> Core<R> {
         waiter.await.unwrap_or(Err(LedgerError::Stopped))
     }
 
-    /// What people look at.
-    pub(crate) fn look(&self, request: &ViewRequest) -> Result<view::View, LedgerError> {
-        let view = self.view.read().expect("no holder panics");
-        let (state, history) = (&view.state, &view.history);
-        Ok(match *request {
-            ViewRequest::Epoch => view::View::Epoch(state.epoch_view()),
-            ViewRequest::Nodes { after } => view::View::Nodes(state.nodes_page(after)),
-            ViewRequest::Groups { owner, after } => {
-                view::View::Groups(state.groups_page(owner, after))
+    /// The effects of blocks from a height on, with what shows them to others; waits for one, but
+    /// not for ever.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe.
+    pub(crate) async fn shown_effects(
+        &self,
+        from: Height,
+    ) -> Result<Chained<BlockEffects>, LedgerError> {
+        let _poll = self.poll()?;
+        if !self.wait_shown(from).await && self.phase() != Phase::Running {
+            return Err(LedgerError::Stopped);
+        }
+        self.shown_blocks(from, |history| history.shown_effects(from))
+    }
+
+    /// Blocks in short from a height on, with what shows them to others.
+    pub(crate) fn summaries(&self, from: Height) -> Result<Chained<BlockSummary>, LedgerError> {
+        self.shown_blocks(from, |history| history.shown_summaries(from))
+    }
+
+    /// The blocks that `what` gives, or that there are none, of the newest height that is shown.
+    fn shown_blocks<T>(
+        &self,
+        from: Height,
+        what: impl FnOnce(&History) -> Result<Option<Chained<T>>, Forgotten>,
+    ) -> Result<Chained<T>, LedgerError> {
+        let blocks = {
+            let view = self.view.read().expect("no holder panics");
+            what(&view.history).map_err(forgotten(from))?
+        };
+        match blocks {
+            Some(blocks) => Ok(blocks),
+            None => {
+                let (attestation, _) = self.newest().ok_or_else(|| self.behind(from))?;
+                Ok(Chained::none(attestation))
             }
-            ViewRequest::Earnings(node) => {
-                view::View::Earnings(state.earnings_view(node).map(Box::new))
-            }
-            ViewRequest::Proven(group) => {
-                view::View::Proven(state.group_proof(group).map(Box::new))
-            }
-            ViewRequest::Receipt(group) => {
-                let proof = state.group_proof(group);
-                drop(view);
-                let signer = self.signer.get().ok_or(LedgerError::Request)?;
-                let sign = |proof| Box::new(Signed::sign_for(proof, self.ledger, signer));
-                view::View::Receipt(proof.map(sign))
-            }
-            ViewRequest::Blocks { from } => {
-                let blocks = history.summaries(from);
-                view::View::Blocks(blocks.map_err(forgotten(from))?)
-            }
-            ViewRequest::Tx(id) => view::View::Tx(history.tx(id)),
-            ViewRequest::Volumes(owner) => view::View::Volumes(state.volumes_of(owner)),
-            ViewRequest::Volume(id) => view::View::Volume(state.volume_view(id).map(Box::new)),
-            ViewRequest::Grants(volume) => view::View::Grants(state.grants_of(volume)),
-            ViewRequest::Grant { volume, holder } => {
-                view::View::Grant(state.grant_view(volume, holder).map(Box::new))
-            }
-            ViewRequest::Notarisation(digest) => {
-                view::View::Notarisation(state.notarisation(digest).copied())
-            }
-            ViewRequest::NotarisationReceipt(digest) => {
-                let kept = state.notarisation(digest).copied();
-                drop(view);
-                let signer = self.signer.get().ok_or(LedgerError::Request)?;
-                let sign = |kept| Box::new(Signed::sign_for(kept, self.ledger, signer));
-                view::View::NotarisationReceipt(kept.map(sign))
-            }
-        })
+        }
+    }
+
+    fn poll(&self) -> Result<SemaphorePermit<'_>, LedgerError> {
+        let max = u64::try_from(POLLS_MAX).unwrap_or(u64::MAX);
+        self.polls
+            .try_acquire()
+            .map_err(|_| LedgerError::Busy { max })
     }
 
     pub(crate) async fn effects(&self, from: Height) -> Result<Vec<BlockEffects>, LedgerError> {
-        let max = u64::try_from(POLLS_MAX).unwrap_or(u64::MAX);
-        let _poll = self
-            .polls
-            .try_acquire()
-            .map_err(|_| LedgerError::Busy { max })?;
+        let _poll = self.poll()?;
         let mut progress = self.progress.subscribe();
         let is_there =
             |progress: &Progress| progress.height >= from || progress.phase != Phase::Running;

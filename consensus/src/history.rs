@@ -3,14 +3,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use cairn_core::{Bounded, Height, TxId};
-use cairn_ledger::view::{BLOCKS_PAGE_BYTES_MAX, BLOCKS_PAGE_MAX, TxLookup};
-use cairn_ledger::wire::EFFECTS_BYTES_MAX;
-use cairn_ledger::{Block, BlockEffects, BlockSummary, Effect, TxError, TxSummary};
+use cairn_core::{Digest, Height, TxId};
+use cairn_ledger::seal::results;
+use cairn_ledger::view::BLOCKS_PAGE_MAX;
+use cairn_ledger::wire::{EFFECTS_BYTES_MAX, LINKS_MAX, SEAL_BYTES};
+use cairn_ledger::{
+    Attestation, Block, BlockEffects, BlockSeal, BlockSummary, Chained, Effect, TxError,
+    TxEvidence, TxSummary,
+};
 
 /// Most blocks remembered: more than three minutes at 20 blocks a second, enough for a follower
 /// to come back from a reconnection.
-pub(crate) const BLOCKS_MAX: usize = 4096;
+pub(crate) const BLOCKS_MAX: usize = LINKS_MAX;
 /// Most bytes of memory that is remembered: in full blocks of the smallest transactions still ten
 /// seconds.
 pub(crate) const BYTES_MAX: usize = 128 << 20;
@@ -28,6 +32,8 @@ pub(crate) struct History {
     bytes: usize,
     done: BTreeMap<TxId, Outcome>,
     next: Height,
+    /// Of all blocks before that.
+    chain: Digest,
 }
 
 /// A block's effects.
@@ -35,14 +41,21 @@ pub(crate) struct History {
 struct Remembered {
     block: BlockEffects,
     summary: BlockSummary,
-    /// Bytes of its encoding.
+    seal: BlockSeal,
+    /// The seal's digest.
+    link: Digest,
+    /// The chain up to it.
+    before: Digest,
+    /// What it ends in as its ledger is shown at its height, if it is.
+    attestation: Option<Attestation>,
+    /// Bytes of its effects' encoding.
     encoded: usize,
     /// Bytes of memory that it takes, its outcomes included.
     memory: usize,
 }
 
 impl Remembered {
-    fn new(block: BlockEffects, summary: BlockSummary) -> Self {
+    fn new(block: BlockEffects, summary: BlockSummary, seal: BlockSeal, before: Digest) -> Self {
         let is_outcome = |effect: &&Effect| matches!(effect, Effect::TxDone { .. });
         let outcomes = block.effects.iter().filter(is_outcome).count();
         let effects = block.effects.len().saturating_mul(size_of::<Effect>());
@@ -54,8 +67,12 @@ impl Remembered {
                 .saturating_add(effects)
                 .saturating_add(txs)
                 .saturating_add(size_of::<Self>()),
+            link: seal.digest(),
             block,
             summary,
+            seal,
+            before,
+            attestation: None,
         }
     }
 }
@@ -68,13 +85,14 @@ pub(crate) struct Forgotten {
 }
 
 impl History {
-    /// Remembers nothing up to `last`.
-    pub(crate) fn after(last: Height) -> Self {
+    /// Remembers nothing up to `last`, at which `chain` is that of all blocks.
+    pub(crate) fn after(last: Height, chain: Digest) -> Self {
         Self {
             blocks: VecDeque::new(),
             bytes: 0,
             done: BTreeMap::new(),
             next: last.next().unwrap_or(last),
+            chain,
         }
     }
 
@@ -84,11 +102,7 @@ impl History {
     ///
     /// When it is not the next block.
     pub(crate) fn push(&mut self, block: &Block, effects: Vec<Effect>) {
-        let results = effects.iter().filter_map(|effect| match effect {
-            Effect::TxDone { result, .. } => Some(result.clone()),
-            _ => None,
-        });
-        let summary = BlockSummary::of(block, effects.len(), results);
+        let summary = BlockSummary::of(block, effects.len(), results(&effects));
         let block = BlockEffects {
             height: block.height,
             time: block.time,
@@ -109,7 +123,9 @@ impl History {
                 }
             }
         }
-        let remembered = Remembered::new(block, summary);
+        let seal = BlockSeal::of(&summary, &block.effects);
+        let remembered = Remembered::new(block, summary, seal, self.chain);
+        self.chain = seal.follow(self.chain);
         self.bytes = self.bytes.saturating_add(remembered.memory);
         self.blocks.push_back(remembered);
         while self.blocks.len() > BLOCKS_MAX || self.bytes > BYTES_MAX {
@@ -141,13 +157,6 @@ impl History {
         self.done.get(&id)
     }
 
-    /// The first height that is remembered, or will be.
-    fn oldest(&self) -> Height {
-        self.blocks
-            .front()
-            .map_or(self.next, |remembered| remembered.block.height)
-    }
-
     /// How many of the remembered blocks are below a height.
     fn count_below(&self, height: Height) -> Result<usize, Forgotten> {
         let oldest = self.oldest();
@@ -168,35 +177,97 @@ impl History {
         Ok(fitting.collect())
     }
 
-    /// The same blocks in short, as many as fit one page.
-    pub(crate) fn summaries(
-        &self,
-        from: Height,
-    ) -> Result<Bounded<BlockSummary, BLOCKS_PAGE_MAX>, Forgotten> {
-        let skipped = self.count_below(from)?;
-        let mut left = BLOCKS_PAGE_BYTES_MAX;
-        let blocks = self.blocks.iter().skip(skipped).take(BLOCKS_PAGE_MAX);
-        let fitting = blocks.map_while(|remembered| {
-            let summary = &remembered.summary;
-            let bytes = borsh::object_length(summary).unwrap_or(BLOCKS_PAGE_BYTES_MAX);
-            left = left.checked_sub(bytes)?;
-            Some(summary.clone())
-        });
-        Ok(Bounded::new(fitting.collect()).expect("as many were taken"))
+    /// How a height is shown to others.
+    pub(crate) fn attest(&mut self, attestation: &Attestation) {
+        let index = self.count_below(attestation.unverified().height);
+        let block = index.ok().and_then(|index| self.blocks.get_mut(index));
+        if let Some(block) = block {
+            block.attestation = Some(attestation.clone());
+        }
     }
 
-    /// A transaction of a remembered block; the last one when several refused it.
-    pub(crate) fn tx(&self, id: TxId) -> TxLookup {
-        let find = |height: Height| {
-            let remembered = self.blocks.get(self.count_below(height).ok()?)?;
+    /// The effects of the blocks from `from` on with what shows them, as many as fit one response;
+    /// none when there is none yet that can be shown.
+    pub(crate) fn shown_effects(
+        &self,
+        from: Height,
+    ) -> Result<Option<Chained<BlockEffects>>, Forgotten> {
+        self.shown(from, |remembered| {
+            (remembered.block.clone(), remembered.encoded)
+        })
+    }
+
+    /// The same blocks in short.
+    pub(crate) fn shown_summaries(
+        &self,
+        from: Height,
+    ) -> Result<Option<Chained<BlockSummary>>, Forgotten> {
+        self.shown(from, |remembered| {
             let summary = &remembered.summary;
-            let tx = summary.txs.iter().rfind(|tx| tx.id == id)?.clone();
-            Some((summary.height, summary.time, Box::new(tx)))
+            let bytes = borsh::object_length(summary).unwrap_or(EFFECTS_BYTES_MAX);
+            (summary.clone(), bytes)
+        })
+    }
+
+    fn shown<T>(
+        &self,
+        from: Height,
+        what: impl Fn(&Remembered) -> (T, usize),
+    ) -> Result<Option<Chained<T>>, Forgotten> {
+        let first = self.count_below(from)?;
+        let Some(last_shown) = self.blocks.iter().rposition(|it| it.attestation.is_some()) else {
+            return Ok(None);
         };
-        TxLookup {
-            oldest: self.oldest(),
-            found: self.done.get(&id).and_then(|(height, _)| find(*height)),
+        let mut left = EFFECTS_BYTES_MAX;
+        let fitting = self.blocks.range(first.min(self.blocks.len())..);
+        let count_max = last_shown.saturating_add(1).saturating_sub(first);
+        let blocks = fitting
+            .take(count_max.min(BLOCKS_PAGE_MAX))
+            .map_while(|it| {
+                let (content, bytes) = what(it);
+                left = left.checked_sub(bytes.saturating_add(SEAL_BYTES))?;
+                Some((it.seal, content))
+            });
+        Ok(self.chained(first, blocks.collect()))
+    }
+
+    /// What links blocks, of which the first is the `first`th remembered, to a height that can be
+    /// shown. `None` when they are none.
+    fn chained<T>(&self, first: usize, blocks: Vec<(BlockSeal, T)>) -> Option<Chained<T>> {
+        let last = first.checked_add(blocks.len())?.checked_sub(1)?;
+        let before = self.blocks.get(first)?.before;
+        let mut after = Vec::new();
+        for (index, remembered) in self.blocks.range(last..).enumerate() {
+            if index > 0 {
+                after.push(remembered.link);
+            }
+            if let Some(attestation) = &remembered.attestation {
+                return (!blocks.is_empty()).then(|| Chained {
+                    blocks,
+                    before,
+                    after,
+                    attestation: attestation.clone(),
+                });
+            }
         }
+        None
+    }
+
+    /// What became of a transaction that a remembered block did, with what shows it.
+    pub(crate) fn shown_tx(&self, id: TxId) -> Option<TxEvidence> {
+        let (height, _) = self.outcome(id)?;
+        let index = self.count_below(*height).ok()?;
+        let remembered = self.blocks.get(index)?;
+        let txs = remembered.summary.show(id);
+        let chained = self.chained(index, vec![(remembered.seal, txs)])?;
+        Some(TxEvidence::of(chained))
+    }
+
+    /// The first height that is remembered, or will be.
+    pub(crate) fn oldest(&self) -> Height {
+        self.blocks
+            .front()
+            .map_or(self.next, |remembered| remembered.block.height)
     }
 }
 

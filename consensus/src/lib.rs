@@ -12,6 +12,7 @@ mod admission;
 mod answer;
 mod block_log;
 mod core;
+mod handle;
 mod history;
 mod mempool;
 mod seed;
@@ -19,4 +20,4 @@ mod store;
 
 pub use cairn_engine::{KeyPart, SEED_LAG};
 pub use sequencer::{Config, OpenError, Sequencer};
-pub use validator::{Validator, ValidatorConfig, ValidatorError, ValidatorStatus, deal};
+pub use validator::{Validator, ValidatorConfig, ValidatorError, ValidatorStatus, deal, key_of};

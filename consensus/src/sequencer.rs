@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, SecretKey, Signed};
 use cairn_ledger::{
-    Account, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError, LedgerStatus,
-    NodeEntry, SlotRef, Tx, TxOutcome, Witness,
+    Account, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError, LedgerKey,
+    LedgerStatus, NodeEntry, SlotRef, Tx, TxOutcome, Witness,
 };
 use cairn_runtime::{Runtime, Task};
 
-use crate::core::{Core, Settings};
+use crate::core::{Attester, Core, Settings};
 pub use crate::core::{POLL_LIMIT, STATE_INTERVAL_BLOCKS};
+use crate::handle::impl_ledger;
 use crate::mempool::{Source, Submitted};
 use crate::seed::SeedSource;
 pub use crate::store::OpenError;
@@ -67,6 +68,7 @@ pub struct Sequencer<R: Runtime> {
 /// Owns the task that makes blocks.
 struct Owner<R: Runtime> {
     core: Arc<Core<R>>,
+    key: LedgerKey,
     task: Mutex<Option<Task<()>>>,
 }
 
@@ -141,12 +143,18 @@ impl<R: Runtime> Sequencer<R> {
             state_interval_blocks: config.state_interval_blocks,
             poll_limit: config.poll_limit,
         };
-        let core = Arc::new(Core::new(runtime.clone(), settings, loaded));
+        let key = loaded.key.clone().ok_or(OpenError::OtherOrder {
+            folder: settings.folder.clone(),
+        })?;
+        let attested_by = key.public();
+        let attester = Attester::Alone(key);
+        let core = Arc::new(Core::new(runtime.clone(), settings, loaded, attester));
         let produce = produce::run(Arc::clone(&core), seeds, config.block_interval);
         let task = runtime.spawn("sequencer", produce);
         Ok(Self {
             owner: Arc::new(Owner {
                 core,
+                key: LedgerKey::Sequencer(attested_by),
                 task: Mutex::new(Some(task)),
             }),
         })
@@ -186,11 +194,10 @@ impl<R: Runtime> Sequencer<R> {
         answer::answer(&self.owner.core, peer, request).await
     }
 
-    /// Signs the receipts that are asked for with this key, by which those who ask know this
-    /// sequencer. Without it there are none. The first key counts.
-    pub fn sign_receipts_with(&self, key: SecretKey) {
-        // A second key is a second opening of the same sequencer, and of the same key.
-        self.owner.core.signer.set(key).ok();
+    /// By which others know what this sequencer attests.
+    #[must_use]
+    pub fn key(&self) -> LedgerKey {
+        self.owner.key
     }
 
     /// Stops: ends the block being made, tells those who wait, and gives the folder free. Reads go
@@ -220,64 +227,7 @@ impl<R: Runtime> Sequencer<R> {
     }
 }
 
-impl<R: Runtime> Ledger for Sequencer<R> {
-    fn id(&self) -> LedgerId {
-        self.owner.core.ledger
-    }
-
-    async fn submit(&self, tx: Signed<Tx>) -> Result<TxOutcome, LedgerError> {
-        let tx = Submitted { tx, witness: None };
-        self.owner.core.submit(tx, Source::Process).await
-    }
-
-    async fn submit_proof(
-        &self,
-        tx: Signed<Tx>,
-        witness: Witness,
-    ) -> Result<TxOutcome, LedgerError> {
-        let witness = Some(witness);
-        let tx = Submitted { tx, witness };
-        self.owner.core.submit(tx, Source::Process).await
-    }
-
-    async fn account(&self, id: AccountId) -> Result<Account, LedgerError> {
-        Ok(self.owner.core.read(|state| state.account(id)))
-    }
-
-    async fn node(&self, id: NodeId) -> Result<Option<NodeEntry>, LedgerError> {
-        Ok(self.owner.core.read(|state| state.node(id).cloned()))
-    }
-
-    async fn group(&self, id: GroupId) -> Result<Option<Group>, LedgerError> {
-        Ok(self.owner.core.read(|state| state.group(id).cloned()))
-    }
-
-    async fn slots_of(&self, node: NodeId) -> Result<Vec<SlotRef>, LedgerError> {
-        Ok(self
-            .owner
-            .core
-            .read(|state| state.slots_of(node, None).collect()))
-    }
-
-    async fn challenge_page(
-        &self,
-        node: NodeId,
-        after: Option<SlotRef>,
-    ) -> Result<Option<ChallengePage>, LedgerError> {
-        Ok(self
-            .owner
-            .core
-            .read(|state| state.challenge_page(node, after)))
-    }
-
-    async fn status(&self) -> Result<LedgerStatus, LedgerError> {
-        Ok(self.owner.core.read(cairn_ledger::State::status))
-    }
-
-    async fn effects(&self, from: Height) -> Result<Vec<BlockEffects>, LedgerError> {
-        self.owner.core.effects(from).await
-    }
-}
+impl_ledger!(Sequencer);
 
 #[cfg(test)]
 mod tests;

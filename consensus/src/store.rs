@@ -216,7 +216,7 @@ pub(crate) fn open<D: Disk>(disk: &D, folder: &Path) -> Result<Loaded<D>, OpenEr
     let newest = newest_state(disk, folder, begin.ledger_id())?;
     let (mut state, state_bytes) = newest.unwrap_or((begin, 0));
     let state_file = (state.height(), state_bytes);
-    let mut history = History::after(state.height());
+    let mut history = History::after(state.height(), state.chain());
     let log = replay(disk, folder, &mut state, &mut history)?;
     let store = Store {
         disk: disk.clone(),

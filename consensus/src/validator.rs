@@ -6,6 +6,7 @@
 //! block is on this validator's disk. With one validator all of this is one process that needs
 //! nobody (docs/adr/0009-simplex-in-a-leaf.md).
 
+mod attest;
 mod forward;
 mod open_blocks;
 mod proposal;
@@ -22,17 +23,19 @@ use cairn_core::{
 };
 use cairn_engine::{Committee, CommitteeError, Dealing, Engine, KeyPart, StartError};
 use cairn_ledger::{
-    Account, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError, LedgerStatus,
-    NodeEntry, SlotRef, Tx, TxOutcome, Validators, Witness,
+    Account, Attested, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError, LedgerKey,
+    LedgerStatus, NodeEntry, SlotRef, Tx, TxOutcome, Validators, Witness,
 };
 use cairn_runtime::{Runtime, Task};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use self::attest::Attesting;
 use self::proposal::PROPOSAL_BYTES_MAX;
 use self::seat::{Rules, Seat};
 use crate::answer;
-use crate::core::{Core, POLL_LIMIT, STATE_INTERVAL_BLOCKS, Settings};
+use crate::core::{Attester, Core, POLL_LIMIT, STATE_INTERVAL_BLOCKS, Settings};
+use crate::handle::impl_ledger;
 use crate::mempool::{Source, Submitted};
 use crate::store::{self, OpenError};
 
@@ -131,6 +134,7 @@ struct Owner<R: Runtime> {
     core: Arc<Core<R>>,
     engine: Arc<Engine>,
     /// How many validators there are.
+    key: LedgerKey,
     count: usize,
     task: Mutex<Option<Task<()>>>,
 }
@@ -170,11 +174,15 @@ impl<R: Runtime> Validator<R> {
             state_interval_blocks: STATE_INTERVAL_BLOCKS,
             poll_limit: POLL_LIMIT,
         };
-        let mut core = Core::new(runtime.clone(), settings, loaded);
+        let (signers, to_sign) = mpsc::channel(attest::WAITING_MAX);
+        let attester = Attester::Together(signers);
+        let mut core = Core::new(runtime.clone(), settings, loaded, attester);
         let (outbox, waiting) = mpsc::channel(forward::WAITING_MAX);
         core.outbox = Some(outbox);
-        core.signer = config.key.clone().into();
         let core = Arc::new(core);
+        let key = key_of_committee(&committee)?;
+        let attesting = Arc::new(Attesting::new(committee.clone(), key, core.ledger));
+        let signer = (*config.key.public().as_bytes(), config.part.clone());
         let rules = Rules {
             committee: committee.clone(),
             ledger: *core.ledger.as_bytes(),
@@ -182,23 +190,37 @@ impl<R: Runtime> Validator<R> {
             block_interval: config.block_interval,
             idle: config.idle,
         };
-        let seat = Arc::new(Seat::new(Arc::clone(&core), rules));
+        let seat = Seat::new(Arc::clone(&core), Arc::clone(&attesting), rules);
+        let seat = Arc::new(seat);
         let count = committee.validators().len();
         let engine = engine_config(config, committee, core.ledger);
         let engine = runtime
             .blocking(move || Engine::start(engine, seat))
             .await
             .map(Arc::new)?;
-        let supervised = supervise(Arc::clone(&core), Arc::clone(&engine), waiting);
+        let told = Told {
+            waiting,
+            attesting,
+            signer,
+            to_sign,
+        };
+        let supervised = supervise(Arc::clone(&core), Arc::clone(&engine), told);
         let task = runtime.spawn("validator", supervised);
         Ok(Self {
             owner: Arc::new(Owner {
                 core,
                 engine,
+                key,
                 count,
                 task: Mutex::new(Some(task)),
             }),
         })
+    }
+
+    /// By which others know what the validators attest together.
+    #[must_use]
+    pub fn key(&self) -> LedgerKey {
+        self.owner.key
     }
 
     /// How it stands with the others.
@@ -277,6 +299,21 @@ impl<R: Runtime> Validator<R> {
     }
 }
 
+/// By which others know what the validators of a genesis attest.
+///
+/// # Errors
+///
+/// [`ValidatorError`].
+pub fn key_of(genesis: &Genesis) -> Result<LedgerKey, ValidatorError> {
+    Ok(key_of_committee(&committee(genesis)?)?)
+}
+
+fn key_of_committee(committee: &Committee) -> Result<LedgerKey, CommitteeError> {
+    let key = committee.group_key().try_into();
+    key.map(LedgerKey::Validators)
+        .map_err(|_| CommitteeError::Key)
+}
+
 /// The validators of a genesis.
 fn committee(genesis: &Genesis) -> Result<Committee, ValidatorError> {
     let validators = genesis
@@ -315,17 +352,27 @@ fn engine_config(
     }
 }
 
-/// Passes transactions on until the engine ends or it is to stop, then stops all of it.
-async fn supervise<R: Runtime>(
-    core: Arc<Core<R>>,
-    engine: Arc<Engine>,
+/// What goes to the other validators.
+struct Told {
     waiting: mpsc::Receiver<Submitted>,
-) {
+    attesting: Arc<Attesting>,
+    signer: ([u8; 32], KeyPart),
+    to_sign: mpsc::Receiver<Attested>,
+}
+
+/// Tells the others what they are to know until the engine ends or it is to stop, then stops all of
+/// it.
+async fn supervise<R: Runtime>(core: Arc<Core<R>>, engine: Arc<Engine>, told: Told) {
+    let (identity, part) = &told.signer;
+    let signing = told
+        .attesting
+        .run(&core, &engine, (identity, part), told.to_sign);
     tokio::select! {
         biased;
         () = core.wait_stopping() => {}
         () = engine.ended() => tracing::error!("the consensus engine ended"),
-        () = forward::run(&engine, waiting) => {}
+        () = forward::run(&engine, told.waiting) => {}
+        () = signing => {}
     }
     core.stop();
     let worker = Arc::clone(&core);
@@ -337,60 +384,7 @@ async fn supervise<R: Runtime>(
         .await;
 }
 
-impl<R: Runtime> Ledger for Validator<R> {
-    fn id(&self) -> LedgerId {
-        self.owner.core.ledger
-    }
-
-    async fn submit(&self, tx: Signed<Tx>) -> Result<TxOutcome, LedgerError> {
-        let tx = Submitted { tx, witness: None };
-        self.owner.core.submit(tx, Source::Process).await
-    }
-
-    async fn submit_proof(
-        &self,
-        tx: Signed<Tx>,
-        witness: Witness,
-    ) -> Result<TxOutcome, LedgerError> {
-        let witness = Some(witness);
-        let tx = Submitted { tx, witness };
-        self.owner.core.submit(tx, Source::Process).await
-    }
-
-    async fn account(&self, id: AccountId) -> Result<Account, LedgerError> {
-        Ok(self.owner.core.read(|state| state.account(id)))
-    }
-
-    async fn node(&self, id: NodeId) -> Result<Option<NodeEntry>, LedgerError> {
-        Ok(self.owner.core.read(|state| state.node(id).cloned()))
-    }
-
-    async fn group(&self, id: GroupId) -> Result<Option<Group>, LedgerError> {
-        Ok(self.owner.core.read(|state| state.group(id).cloned()))
-    }
-
-    async fn slots_of(&self, node: NodeId) -> Result<Vec<SlotRef>, LedgerError> {
-        let slots = |state: &cairn_ledger::State| state.slots_of(node, None).collect();
-        Ok(self.owner.core.read(slots))
-    }
-
-    async fn challenge_page(
-        &self,
-        node: NodeId,
-        after: Option<SlotRef>,
-    ) -> Result<Option<ChallengePage>, LedgerError> {
-        let page = |state: &cairn_ledger::State| state.challenge_page(node, after);
-        Ok(self.owner.core.read(page))
-    }
-
-    async fn status(&self) -> Result<LedgerStatus, LedgerError> {
-        Ok(self.owner.core.read(cairn_ledger::State::status))
-    }
-
-    async fn effects(&self, from: Height) -> Result<Vec<BlockEffects>, LedgerError> {
-        self.owner.core.effects(from).await
-    }
-}
+impl_ledger!(Validator);
 
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,7 @@ pub mod record;
 pub mod segment;
 pub mod size;
 pub mod time;
+pub mod transport;
 
 pub use amount::Amount;
 pub use bounded::{Bounded, Text};
@@ -46,3 +47,4 @@ pub use record::{DecodeError, Record, RecordKind, SignatureError, Signed};
 pub use segment::SegmentRecord;
 pub use size::ByteCount;
 pub use time::UnixMillis;
+pub use transport::{LedgerTransport, TransportError};

@@ -28,8 +28,8 @@ pub const RECORDS_PAGE_MAX: usize = 64;
 pub const ERROR_TEXT_MAX: usize = 200;
 /// Most bytes of the proof that goes with a range: siblings of two paths over 4,096 blocks.
 pub const RANGE_PROOF_BYTES_MAX: u32 = 4_096;
-/// Most bytes of a ledger request or response carried as a control message: 1 MiB.
-pub const LEDGER_MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of a ledger request or response carried as a control message.
+pub const LEDGER_MESSAGE_BYTES_MAX: usize = 19 << 16;
 
 /// Whether a get also wants the segment record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]

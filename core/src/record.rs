@@ -96,6 +96,14 @@ pub enum RecordKind {
     PackIndex = 32,
     /// What makes a folder a node's shard store.
     StoreIdentity = 33,
+    /// What those who order the ledger sign of a height.
+    Attested = 34,
+    /// What the answer to a question about the ledger follows from.
+    Evidence = 35,
+    /// A validator's part of what they sign together.
+    AttestationPart = 36,
+    /// Digests that were notarised together.
+    DigestSet = 37,
 }
 
 impl RecordKind {

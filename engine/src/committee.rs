@@ -73,7 +73,7 @@ impl KeyPart {
         &self.0
     }
 
-    fn decode(&self) -> Option<group::Share> {
+    pub(crate) fn decode(&self) -> Option<group::Share> {
         group::Share::decode(Copying(self.0.as_slice())).ok()
     }
 }
@@ -191,6 +191,10 @@ impl Committee {
         let scheme = Scheme::certificate_verifier(&namespace(ledger), *self.sharing.public());
         let round = Round::new(Epoch::zero(), View::new(seed.view));
         vrf::Seed::<MinSig>::new(round, signature).verify(&scheme)
+    }
+
+    pub(crate) const fn sharing(&self) -> &Sharing<MinSig> {
+        &self.sharing
     }
 
     pub(crate) const fn set(&self) -> &Set<ed25519::PublicKey> {

@@ -30,9 +30,11 @@ mod seeds;
 mod stack;
 #[cfg(test)]
 mod tests;
+pub mod threshold;
 
 pub use committee::{Committee, CommitteeError, Dealing, KeyPart, deal, identity};
 pub use port::{Application, BoxFuture, Final, Seed, Turn, Vote};
 #[cfg(not(test))]
 pub use real::{Config, Engine, StartError, Status};
 pub use seeds::{SEED_LAG, seed_views};
+pub use threshold::SignaturePart;

@@ -13,7 +13,8 @@ use cairn_core::{
 use cairn_ledger::block::{SEEDS_MAX, TXS_MAX};
 use cairn_ledger::tx::{group_id, operator_consent, tx_id};
 use cairn_ledger::{
-    Block, Effect, Genesis, NodeTerms, Parameters, SlotRevision, State, Tx, TxBody, ViewSeed,
+    Attestation, Attested, Block, Effect, Evidence, Genesis, LedgerKey, NodeTerms, Parameters,
+    Question, SlotRevision, State, StateTrie, Tx, TxBody, ViewSeed,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -37,6 +38,8 @@ struct Bench {
     state: State,
     owner: SecretKey,
     nonce: u64,
+    /// CPU time of the last block's root, which is not part of its own.
+    rooting: Duration,
 }
 
 impl Bench {
@@ -53,6 +56,7 @@ impl Bench {
             state: State::genesis(&genesis).unwrap(),
             owner,
             nonce: 0,
+            rooting: Duration::ZERO,
         }
     }
 
@@ -88,12 +92,19 @@ impl Bench {
         let start = cpu_time();
         let effects = self.state.apply(&block).unwrap();
         let time = cpu_time() - start;
+        self.root();
         for effect in effects {
             if let Effect::TxDone { result, .. } = effect {
                 result.unwrap();
             }
         }
         time
+    }
+
+    fn root(&mut self) {
+        let start = cpu_time();
+        let _root = self.state.root();
+        self.rooting = cpu_time() - start;
     }
 
     fn register(&mut self) {
@@ -193,13 +204,11 @@ fn resident_mebibytes() -> u64 {
     pages * 4096 / (1 << 20)
 }
 
-fn main() {
-    let mut bench = Bench::new();
-    bench.register();
-    println!("| what | figure |\n|---|---|");
+/// Blocks of nothing but transfers.
+fn transfer(bench: &mut Bench) {
     let mut time = Duration::ZERO;
     for _ in 0..10 {
-        let txs = transfers(&mut bench, TXS_MAX);
+        let txs = transfers(bench, TXS_MAX);
         time += bench.apply(txs);
     }
     let count = 10 * TXS_MAX;
@@ -209,17 +218,28 @@ fn main() {
     );
     let mut time = Duration::ZERO;
     for _ in 0..10 {
-        let txs = transfers(&mut bench, TXS_MAX);
+        let txs = transfers(bench, TXS_MAX);
         let block = bench.block(txs);
         let start = cpu_time();
         bench.state.apply_checked(&block).unwrap();
         time += cpu_time() - start;
+        bench.root();
     }
     println!(
         "| transfers, signatures checked before | {}/s |",
         per_second(count, time)
     );
+    println!(
+        "| root behind a block of {TXS_MAX} transfers | {} us |",
+        bench.rooting.as_micros()
+    );
+}
 
+fn main() {
+    let mut bench = Bench::new();
+    bench.register();
+    println!("| what | figure |\n|---|---|");
+    transfer(&mut bench);
     let standard = Code::new(20, 40).unwrap();
     let (_, time) = place(&mut bench, standard, 50, 10);
     println!(
@@ -247,7 +267,12 @@ fn main() {
         "| revisions, {GROUPS} groups in state | {}/s |",
         per_second(10_000, time)
     );
+    println!(
+        "| root behind a block of 1000 revisions | {} us |",
+        bench.rooting.as_micros()
+    );
     acknowledge(&mut bench);
+    show(&bench, &ids);
     let start = cpu_time();
     let bytes = bench.state.encode();
     println!(
@@ -262,6 +287,52 @@ fn main() {
         (cpu_time() - start).as_millis()
     );
     assert_eq!(state, bench.state);
+}
+
+/// Evidence of groups and of accounts, gathered and encoded, decoded and checked, each with its
+/// signature.
+fn show(bench: &Bench, groups: &[GroupId]) {
+    let state = &bench.state;
+    let ledger = state.ledger_id();
+    let attested = Attested {
+        ledger,
+        height: state.height(),
+        time: state.time(),
+        root: state.root(),
+        chain: state.chain(),
+    };
+    let attestation = Attestation::sign(attested, &bench.owner);
+    let key = LedgerKey::Sequencer(bench.owner.public());
+    let trie = StateTrie::of(state);
+    let groups: Vec<_> = groups
+        .iter()
+        .take(1000)
+        .copied()
+        .map(Question::Group)
+        .collect();
+    let accounts = state.accounts().take(1000);
+    let accounts = accounts.map(|(id, _)| Question::Account(id)).collect();
+    for (what, questions) in [("a group of 4-of-8", groups), ("an account", accounts)] {
+        let start = cpu_time();
+        let encoded: Vec<Vec<u8>> = questions
+            .iter()
+            .map(|question| Evidence::gather(*question, attestation.clone(), &trie))
+            .map(|evidence| evidence.unwrap().encode())
+            .collect();
+        let gathering = cpu_time() - start;
+        let start = cpu_time();
+        for (question, bytes) in questions.iter().zip(&encoded) {
+            let evidence = Evidence::decode(bytes).unwrap();
+            evidence.check(*question, ledger, &key).unwrap();
+        }
+        let checking = cpu_time() - start;
+        println!(
+            "| evidence of {what}, {} bytes | gathered {}/s, checked {}/s |",
+            encoded[0].len(),
+            per_second(questions.len(), gathering),
+            per_second(questions.len(), checking),
+        );
+    }
 }
 
 /// One node acknowledges as many of its slots as one transaction takes.

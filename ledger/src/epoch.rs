@@ -23,8 +23,8 @@ pub const REVISIONS_KEPT: u64 = 4;
 pub const REVISION_MILLIS_MIN: u64 = 1_000;
 /// Revisions of a group that an epoch allows at least, however short it is.
 pub const REVISIONS_PER_EPOCH_MIN: u64 = 64;
-/// Most slots of one page of a node's challenge: 705 KB.
-pub const FROZEN_PAGE_MAX: usize = 8_192;
+/// Most slots that one page of a node's challenge is of: it comes with their groups.
+pub const FROZEN_PAGE_MAX: usize = 16;
 
 /// The epoch that runs. Epochs without a block are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
@@ -172,8 +172,11 @@ pub struct ChallengePage {
     pub seed: Digest,
     /// Samples to show.
     pub sample_count: u16,
-    /// Slots, rising. Fewer than [`FROZEN_PAGE_MAX`] mean that it is the last page.
+    /// Slots, rising.
     pub slots: Bounded<FrozenSlot, FROZEN_PAGE_MAX>,
+    /// The slot that the next page begins above; `None` when it is the last page. There can be more
+    /// behind a page without slots: not all that a node holds was frozen.
+    pub next: Option<SlotRef>,
 }
 
 /// How a node stands with its proofs.

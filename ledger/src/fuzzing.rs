@@ -10,18 +10,24 @@
 use std::sync::LazyLock;
 
 use borsh::BorshDeserialize;
-use cairn_core::{Bounded, Digest, FencingNumber, HeadNumber, Record, Right, Signed, UnixMillis};
+use cairn_core::{
+    Bounded, Digest, FencingNumber, HeadNumber, Record, Right, Signed, TxId, UnixMillis,
+};
 
+use crate::attestation::{Attested, LedgerKey};
 use crate::block::{Block, Verdict};
+use crate::evidence::Evidence;
 use crate::genesis::{Genesis, Parameters};
-use crate::registry::{Notarisation, RegistryTx, Writer, volume_id};
+use crate::query::Question;
+use crate::registry::{RegistryTx, Writer, volume_id};
+use crate::sample::shown::questions;
 use crate::sample::{
     OWNER, World, account, acknowledge, declare_loss, node, open, revise, slot, terms,
 };
+use crate::seal::{BlockSeal, Chained};
 use crate::state::State;
 use crate::tx::{Tx, TxBody, tx_id};
-use crate::view::GroupProof;
-use crate::wire::{LedgerRequest, LedgerResponse};
+use crate::wire::{Answer, LedgerRequest, LedgerResponse, TxEvidence};
 
 /// A ledger with deals held, leaving, vacant and waiting, and bodies that would be done.
 static BUSY: LazyLock<(World, Vec<(u8, TxBody)>)> = LazyLock::new(|| {
@@ -67,6 +73,14 @@ static BUSY: LazyLock<(World, Vec<(u8, TxBody)>)> = LazyLock::new(|| {
     ];
     bodies.extend(asked);
     (world, bodies)
+});
+
+/// Of every kind, of what is there and of what is not.
+static QUESTIONS: LazyLock<Vec<Question>> = LazyLock::new(|| {
+    let (world, _) = &*BUSY;
+    let mut all = questions(&world.state, |_| 0);
+    all.extend(questions(&world.state, |count| count.saturating_sub(1)));
+    all
 });
 
 /// A volume with an anchor, a lease that is asked for, a grant, a revocation and a notarisation; and what
@@ -155,21 +169,63 @@ pub fn ledger_decode(input: &[u8]) {
         return;
     };
     match choice % 8 {
-        0 => decode::<Signed<Tx>>(bytes),
-        1 => decode::<Block>(bytes),
-        2 => decode::<LedgerRequest>(bytes),
-        3 => decode::<LedgerResponse>(bytes),
-        4 => decode::<Genesis>(bytes),
-        5 => decode::<Signed<GroupProof>>(bytes),
-        6 => decode::<Signed<Notarisation>>(bytes),
-        _ => decode::<State>(bytes),
+        0 => drop(decode::<Signed<Tx>>(bytes)),
+        1 => drop(decode::<Block>(bytes)),
+        2 => drop(decode::<LedgerRequest>(bytes)),
+        3 => drop(decode::<LedgerResponse>(bytes).map(look_into)),
+        4 => drop(decode::<Genesis>(bytes)),
+        5 => drop(decode::<Signed<Attested>>(bytes)),
+        6 => drop(decode::<Evidence>(bytes).map(|evidence| ask_all(&evidence))),
+        _ => drop(decode::<State>(bytes)),
     }
 }
 
-fn decode<T: Record>(bytes: &[u8]) {
-    if let Ok(record) = T::decode(bytes) {
-        assert_eq!(record.encode(), bytes, "a record has one encoding");
+fn decode<T: Record>(bytes: &[u8]) -> Option<T> {
+    let record = T::decode(bytes).ok()?;
+    assert_eq!(record.encode(), bytes, "a record has one encoding");
+    Some(record)
+}
+
+/// Asks everything of evidence, as if what it is part of were attested: it answers, or says that it
+/// can't.
+fn ask_all(evidence: &Evidence) {
+    let attested = Attested {
+        root: evidence.root(),
+        ..*evidence.attestation.unverified()
+    };
+    for question in &*QUESTIONS {
+        drop(evidence.show(*question, &attested));
     }
+}
+
+/// Looks into what an answer says, whoever attests it.
+fn look_into(response: LedgerResponse) {
+    match response.answer {
+        Answer::Evidence(evidence) => ask_all(&evidence),
+        Answer::Effects(chained) => follow_chain(&chained, BlockSeal::has_effects),
+        Answer::Blocks(chained) => follow_chain(&chained, BlockSeal::has_summary),
+        Answer::Done(evidence) => look_for_txs(&evidence),
+        Answer::Tx { found, .. } => drop(found.map(|evidence| look_for_txs(&evidence))),
+        Answer::Error(error) => drop(error.to_string()),
+    }
+}
+
+fn follow_chain<T>(chained: &Chained<T>, is_of: impl Fn(&BlockSeal, &T) -> bool) {
+    for (seal, of) in &chained.blocks {
+        is_of(seal, of);
+    }
+    let attested = chained.attestation.unverified();
+    let key = LedgerKey::Validators([0; 96]);
+    let is_signed = chained.attestation.verify(attested.ledger, &key).is_some();
+    assert!(!is_signed, "nobody has that key");
+    let _leads = chained.leads_to(attested, is_of);
+}
+
+fn look_for_txs(evidence: &TxEvidence) {
+    follow_chain(&evidence.0, |seal, txs| {
+        let _found = txs.get(TxId::default());
+        seal.txs == txs.root()
+    });
 }
 
 /// A block of anyone's transactions on a ledger at work: the state stays sound.
@@ -260,8 +316,12 @@ fn edited(valid: &[u8], edits: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use cairn_core::Height;
+
     use super::*;
-    use crate::sample::{genesis, key};
+    use crate::attestation::Attestation;
+    use crate::sample::shown::{Shown, evidence};
+    use crate::sample::{attest, genesis};
 
     /// Inputs of each target: enough to reach every refusal, few enough for every run.
     const INPUTS: u32 = 3_000;
@@ -287,20 +347,44 @@ mod tests {
         let tx = world.signed(OWNER, bodies[0].1.clone());
         let block = world.next_block(&[node(9)], vec![tx.clone()]);
         let group = world.state.groups().next().expect("a group").id;
-        let proof = world.state.group_proof(group).expect("a group");
-        let notarised = world.state.notarisation(Digest::of(b"a file"));
-        let notarised = notarised.expect("it was notarised");
-        let valid = [
-            tx.encode(),
-            block.encode(),
-            LedgerRequest::Account(account(1)).encode(),
-            Vec::new(),
-            genesis(Parameters::default()).encode(),
-            Signed::sign(proof, &key(9)).encode(),
-            Signed::sign(*notarised, &key(9)).encode(),
-            world.state.encode(),
+        let question = Question::Groups {
+            owner: Some(account(OWNER)),
+            after: None,
+        };
+        let ask = LedgerRequest::Ask {
+            question,
+            at_least: Height::new(3),
+        };
+        let evidence = evidence(&world.state, Question::Proven(group));
+        let Attestation::Sequencer(attested) = attest(&world.state) else {
+            panic!("a sequencer's");
+        };
+        let shown = Shown::of(world);
+        let last = shown.last();
+        let id = shown.block(last).summary.txs[0].id;
+        let answers = [
+            Answer::Evidence(Box::new(evidence.clone())),
+            Answer::Effects(Box::new(shown.effects(last - 2..=last - 1, last))),
+            Answer::Blocks(Box::new(shown.summaries(last - 2..=last - 1, last))),
+            Answer::Done(Box::new(shown.tx(id, last, last))),
+            Answer::Tx {
+                oldest: Height::new(1),
+                found: Some(Box::new(shown.tx(id, last, last))),
+            },
         ];
-        for (choice, bytes) in (0..).zip(valid) {
+        let ledger = world.state.ledger_id();
+        let response = |answer| (3, LedgerResponse { ledger, answer }.encode());
+        let valid = [
+            (0, tx.encode()),
+            (1, block.encode()),
+            (2, ask.encode()),
+            (4, genesis(Parameters::default()).encode()),
+            (5, attested.encode()),
+            (6, evidence.encode()),
+            (7, world.state.encode()),
+        ];
+        let valid = valid.into_iter().chain(answers.map(response));
+        for (choice, bytes) in valid {
             ledger_decode(&[&[choice], &bytes[..]].concat());
             // Every cut, and one edit at every place.
             for at in (0..bytes.len()).take(2_000) {

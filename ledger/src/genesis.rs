@@ -57,6 +57,11 @@ const KEPT_BYTES: u64 = 8 + 4 + 8 + 32;
 /// it when the epoch began and have left it since.
 const SLOT_BYTES_MAX: u64 =
     32 + 33 + 8 + 8 + 8 + 16 + 1 + 41 + 8 + 16 + 8 + 24 + 42 + 4 * KEPT_BYTES + 2 * DEPARTED_BYTES;
+/// Most bytes of a group's entry, its place in the queue included.
+pub(crate) const GROUP_ENTRY_BYTES_MAX: u64 =
+    GROUP_BYTES_MAX + (SLOT_BYTES_MAX - 2 * DEPARTED_BYTES) * SLOTS_MAX;
+const SLOTS_MAX: u64 = 128;
+const _: () = assert!(cairn_core::code::SLOTS_MAX == 128);
 /// Bytes of a slot that left a node: node, slot, what was frozen, price.
 const DEPARTED_BYTES: u64 = 32 + 33 + KEPT_BYTES + 1 + 8;
 

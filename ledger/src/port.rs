@@ -5,15 +5,15 @@ use std::future::Future;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{
-    AccountId, Amount, Blame, Bounded, Digest, EpochNumber, ErrorCode, GroupId, Height, LedgerId,
-    NodeId, Record, Retry, SecretKey, Signed, TxId, UnixMillis,
+    AccountId, Amount, Blame, Bounded, Digest, EpochNumber, GroupId, Height, LedgerId, NodeId,
+    Record, Retry, SecretKey, Signed, TransportError, TxId, UnixMillis,
 };
 use cairn_proofs::{AcknowledgedSlot, Challenge, Draw, Proof};
 
 use crate::effect::BlockEffects;
 #[cfg(doc)]
 use crate::effect::Effect;
-use crate::epoch::{ChallengePage, FROZEN_PAGE_MAX, FrozenSlot};
+use crate::epoch::{ChallengePage, FrozenSlot};
 use crate::genesis::Parameters;
 use crate::group::Group;
 use crate::node::NodeEntry;
@@ -199,6 +199,14 @@ pub enum LedgerError {
         /// What was asked for.
         found: Height,
     },
+    /// Whoever answers is behind what was seen of the ledger before.
+    #[error("expected an answer of height {expected} or later, found {found}")]
+    Behind {
+        /// The height that was seen.
+        expected: Height,
+        /// The height that it is at.
+        found: Height,
+    },
     /// The ledger is shutting down or its disk failed.
     #[error("the ledger has stopped")]
     Stopped,
@@ -227,7 +235,9 @@ impl LedgerError {
             Self::Busy { .. } => Retry::Later,
             Self::Unavailable { cause } => cause.retry(),
             Self::Forgotten { .. } | Self::Request => Retry::Never,
-            Self::Stopped | Self::Answer | Self::OtherLedger { .. } => Retry::Elsewhere,
+            Self::Behind { .. } | Self::Stopped | Self::Answer | Self::OtherLedger { .. } => {
+                Retry::Elsewhere
+            }
         }
     }
 
@@ -236,58 +246,11 @@ impl LedgerError {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::Refused(error) => error.blame(),
-            Self::Busy { .. } | Self::Stopped => Blame::World,
+            Self::Busy { .. } | Self::Behind { .. } | Self::Stopped => Blame::World,
             Self::Unavailable { cause } => cause.blame(),
             Self::Forgotten { .. } => Blame::Caller,
             Self::Request => Blame::Us,
             Self::Answer | Self::OtherLedger { .. } => Blame::Peer,
-        }
-    }
-}
-
-/// Why a request to the ledger got no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, thiserror::Error)]
-pub enum TransportError {
-    /// No connection.
-    #[error("no connection")]
-    Unreachable,
-    /// No answer in time.
-    #[error("no answer in time")]
-    TimedOut,
-    /// The connection ended before the answer.
-    #[error("the connection ended before the answer")]
-    Disconnected,
-    /// The other end refuses.
-    #[error("refused: {0}")]
-    Refused(ErrorCode),
-    /// The other end breaks the protocol.
-    #[error("the other end breaks the protocol")]
-    Protocol,
-    /// Our end is shut down.
-    #[error("our end is shut down")]
-    Closed,
-}
-
-impl TransportError {
-    /// What to do about it.
-    #[must_use]
-    pub const fn retry(self) -> Retry {
-        match self {
-            Self::Unreachable | Self::TimedOut | Self::Disconnected => Retry::Later,
-            Self::Refused(code) => code.retry(),
-            Self::Protocol => Retry::Elsewhere,
-            Self::Closed => Retry::Never,
-        }
-    }
-
-    /// Whose fault it is.
-    #[must_use]
-    pub const fn blame(self) -> Blame {
-        match self {
-            Self::Unreachable | Self::TimedOut | Self::Disconnected => Blame::World,
-            Self::Refused(code) => code.blame(),
-            Self::Protocol => Blame::Peer,
-            Self::Closed => Blame::Us,
         }
     }
 }
@@ -354,8 +317,8 @@ async fn sign_next<L: Ledger>(
     Ok(Signed::sign_for(tx, ledger.id(), key))
 }
 
-/// Most pages of one node's challenge: 16 million slots, above any node's.
-const PAGES_MAX: usize = 2_048;
+/// Most pages of one node's challenge: 4 million slots, all that a ledger can have.
+const PAGES_MAX: usize = 1 << 18;
 
 /// What a node must prove in the epoch that runs, drawn from what the ledger answers, with the
 /// epoch's number. `None` when there is nothing to prove (yet), see [`crate::State::challenge`].
@@ -372,9 +335,8 @@ pub async fn challenge_of<L: Ledger>(
     node: NodeId,
 ) -> Result<Option<(EpochNumber, Challenge)>, LedgerError> {
     let mut slots: Vec<FrozenSlot> = Vec::new();
-    let mut first = None;
+    let (mut first, mut after) = (None, None);
     for _ in 0..PAGES_MAX {
-        let after = slots.last().map(FrozenSlot::slot_ref);
         let Some(page) = ledger.challenge_page(node, after).await? else {
             return Ok(None);
         };
@@ -387,9 +349,9 @@ pub async fn challenge_of<L: Ledger>(
         if *first.get_or_insert(draw) != draw {
             return Err(LedgerError::Answer);
         }
-        let is_last = page.slots.len() < FROZEN_PAGE_MAX;
         slots.extend(page.slots.into_vec());
-        if is_last {
+        after = page.next;
+        if after.is_none() {
             let slots: Vec<AcknowledgedSlot> = slots.into_iter().map(Into::into).collect();
             let challenge = Challenge::draw(&draw, &slots).map_err(|_| LedgerError::Answer)?;
             return Ok(Some((page.epoch, challenge)));

@@ -1,41 +1,33 @@
-//! The ledger over a transport.
+//! The ledger over a transport, whose other end need not be trusted: every answer but a failure
+//! comes with what shows that it is the ledger's.
 
-use std::fmt;
-use std::future::Future;
+use std::sync::{Arc, Mutex};
 
-use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, Record, Signed, TxId};
+use cairn_core::{
+    AccountId, GroupId, Height, LedgerId, LedgerTransport, NodeId, Record, Retry, Signed, TxId,
+};
 
+use crate::attestation::{Attestation, Attested, LedgerKey};
 use crate::effect::BlockEffects;
 use crate::epoch::ChallengePage;
+use crate::evidence::{Evidence, EvidenceError};
 use crate::group::Group;
 use crate::node::NodeEntry;
-use crate::port::{Ledger, LedgerError, LedgerStatus, TransportError, TxOutcome, Witness};
+use crate::port::{Ledger, LedgerError, LedgerStatus, TxOutcome, Witness};
+use crate::query::{Question, Seen};
+use crate::seal::{BlockSeal, Chained};
 use crate::state::Account;
 use crate::tx::{SlotRef, Tx};
-use crate::wire::{Answer, LedgerRequest, LedgerResponse, SLOTS_PAGE_MAX};
+use crate::view::TxSummary;
+use crate::wire::{Answer, LedgerRequest, LedgerResponse, SLOTS_PAGE_MAX, TxEvidence};
 
-/// Most pages of one node's slots that are fetched: 16 million slots, above any node's.
+/// Most pages of one node's slots that are fetched: 4 million slots, all that a ledger can have.
 const PAGES_MAX: usize = 1024;
 
-/// Carries one request to a ledger and its response back. Limits of time are the transport's; an
-/// answer to `Submit` takes as long as finality, one to `Effects` as long as the ledger's poll
-/// limit.
-pub trait LedgerTransport: Clone + fmt::Debug + Send + Sync + 'static {
-    /// Sends a request and waits for the response.
-    ///
-    /// # Errors
-    ///
-    /// [`TransportError`].
-    fn call(
-        &self,
-        request: Vec<u8>,
-    ) -> impl Future<Output = Result<Vec<u8>, TransportError>> + Send;
-}
-
-/// Takes one kind of answer out, or says that the other end broke the protocol.
-macro_rules! expect_answer {
-    ($answer:expr, $kind:ident) => {
-        if let Answer::$kind(value) = $answer {
+/// Takes one kind of what is seen out, which the question decides.
+macro_rules! expect_seen {
+    ($seen:expr, $kind:ident) => {
+        if let Seen::$kind(value) = $seen {
             Ok(value)
         } else {
             Err(LedgerError::Answer)
@@ -43,32 +35,165 @@ macro_rules! expect_answer {
     };
 }
 
-/// A [`Ledger`] over a transport. Refuses the answers of another ledger than its own. Trusts the
-/// other end for the rest; responses name their height, which leaves room for the proofs that end
-/// this. Retries nothing.
+mod views;
+
+/// A [`Ledger`] over a transport. Refuses the answers of another ledger than its own, those that are
+/// not attested by its key, and those of an earlier height than one that it has seen. Believes
+/// whoever answers only that something failed. Retries nothing.
 #[derive(Clone, Debug)]
 pub struct RemoteLedger<T> {
     transport: T,
     id: LedgerId,
+    key: LedgerKey,
+    /// The newest attestation that was checked, which the next answers often have again.
+    newest: Arc<Mutex<Option<Attestation>>>,
 }
 
 impl<T: LedgerTransport> RemoteLedger<T> {
-    /// The ledger `id`, at the other end of `transport`.
-    pub const fn new(transport: T, id: LedgerId) -> Self {
-        Self { transport, id }
+    /// The ledger `id`, which `key` attests, at the other end of `transport`.
+    pub fn new(transport: T, id: LedgerId, key: LedgerKey) -> Self {
+        Self {
+            transport,
+            id,
+            key,
+            newest: Arc::default(),
+        }
+    }
+
+    /// Whose attestations count.
+    #[must_use]
+    pub const fn key(&self) -> &LedgerKey {
+        &self.key
+    }
+
+    fn newest(&self) -> Option<Attestation> {
+        self.newest.lock().expect("no holder panics").clone()
+    }
+
+    /// The highest height of which something was seen.
+    fn seen(&self) -> Height {
+        let newest = self.newest();
+        newest.map_or(Height::ZERO, |it| it.unverified().height)
+    }
+
+    /// What is attested, if it is.
+    fn check(&self, attestation: &Attestation) -> Result<Attested, LedgerError> {
+        let newest = self.newest();
+        if newest.as_ref() == Some(attestation) {
+            return Ok(*attestation.unverified());
+        }
+        let attested = attestation.verify(self.id, &self.key);
+        let attested = *attested.ok_or(LedgerError::Answer)?;
+        if newest.is_none_or(|newest| newest.unverified().height < attested.height) {
+            *self.newest.lock().expect("no holder panics") = Some(attestation.clone());
+        }
+        Ok(attested)
     }
 
     /// Sends a transaction and waits until it is final.
     async fn finish(&self, id: TxId, request: LedgerRequest) -> Result<TxOutcome, LedgerError> {
-        let outcome = expect_answer!(self.ask(request).await?, Done)?;
-        if outcome.id == id {
-            Ok(outcome)
+        let done = match self.call(request).await {
+            Ok(Answer::Done(evidence)) => self.look_into(id, &evidence),
+            Ok(_) => Err(LedgerError::Answer),
+            Err(error) => Err(error),
+        };
+        let (seal, summary) = self.judge(done)?;
+        let height = seal.height;
+        let result = summary.result.map_err(LedgerError::Refused);
+        result.map(|()| TxOutcome { id, height })
+    }
+
+    /// What became of a transaction and in which block.
+    fn look_into(
+        &self,
+        id: TxId,
+        evidence: &TxEvidence,
+    ) -> Result<(BlockSeal, TxSummary), LedgerError> {
+        let TxEvidence(chained) = evidence;
+        self.check_chain(chained, |seal, txs| seal.txs == txs.root())?;
+        let [(seal, txs)] = &chained.blocks[..] else {
+            return Err(LedgerError::Answer);
+        };
+        let summary = txs.get(id).ok_or(LedgerError::Answer)?;
+        Ok((*seal, summary))
+    }
+
+    /// The blocks, when they are the ledger's and the first is that of the height `from`.
+    fn blocks_of<B>(
+        &self,
+        chained: Chained<B>,
+        from: Height,
+        is_of: impl Fn(&BlockSeal, &B) -> bool,
+    ) -> Result<Vec<B>, LedgerError> {
+        self.check_chain(&chained, is_of)?;
+        match chained.blocks.first() {
+            Some((first, _)) if first.height != from => Err(LedgerError::Answer),
+            _ => Ok(chained.blocks.into_iter().map(|(_, block)| block).collect()),
+        }
+    }
+
+    /// Whether blocks are the ledger's.
+    fn check_chain<B>(
+        &self,
+        chained: &Chained<B>,
+        is_of: impl Fn(&BlockSeal, &B) -> bool,
+    ) -> Result<(), LedgerError> {
+        let attested = self.check(&chained.attestation)?;
+        if chained.leads_to(&attested, is_of) {
+            Ok(())
         } else {
             Err(LedgerError::Answer)
         }
     }
 
-    async fn ask(&self, request: LedgerRequest) -> Result<Answer, LedgerError> {
+    /// What is seen of the state, at the highest height that is known here or a later one.
+    async fn ask(&self, question: Question) -> Result<Seen, LedgerError> {
+        self.evidence(question).await.map(|(_, seen)| seen)
+    }
+
+    /// The same with what shows it to others, who need no ledger for that.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe.
+    pub async fn evidence(&self, question: Question) -> Result<(Evidence, Seen), LedgerError> {
+        let shown = self.look(question).await;
+        self.judge(shown)
+    }
+
+    async fn look(&self, question: Question) -> Result<(Evidence, Seen), LedgerError> {
+        let at_least = self.seen();
+        let request = LedgerRequest::Ask { question, at_least };
+        let Answer::Evidence(evidence) = self.call(request).await? else {
+            return Err(LedgerError::Answer);
+        };
+        let attested = self.check(&evidence.attestation)?;
+        if attested.height < at_least {
+            return Err(LedgerError::Behind {
+                expected: at_least,
+                found: attested.height,
+            });
+        }
+        let shown = evidence.show(question, &attested);
+        let seen = shown.map_err(|_: EvidenceError| LedgerError::Answer)?;
+        Ok((*evidence, seen))
+    }
+
+    /// Gives what came of an answer; whoever gave one that is no good is not asked next.
+    fn judge<V>(&self, result: Result<V, LedgerError>) -> Result<V, LedgerError> {
+        if let Err(error) = &result
+            && error.retry() == Retry::Elsewhere
+        {
+            self.transport.turn_away();
+        }
+        result
+    }
+
+    async fn call(&self, request: LedgerRequest) -> Result<Answer, LedgerError> {
         let bytes = self
             .transport
             .call(request.encode())
@@ -84,14 +209,10 @@ impl<T: LedgerTransport> RemoteLedger<T> {
         match response.answer {
             Answer::Error(error) => Err(error),
             answer @ (Answer::Done(_)
-            | Answer::Account(_)
-            | Answer::Node(_)
-            | Answer::Group(_)
-            | Answer::Slots(_)
-            | Answer::Status(_)
+            | Answer::Evidence(_)
             | Answer::Effects(_)
-            | Answer::Challenge(_)
-            | Answer::View(_)) => Ok(answer),
+            | Answer::Blocks(_)
+            | Answer::Tx { .. }) => Ok(answer),
         }
     }
 }
@@ -117,34 +238,23 @@ impl<T: LedgerTransport> Ledger for RemoteLedger<T> {
     }
 
     async fn account(&self, id: AccountId) -> Result<Account, LedgerError> {
-        expect_answer!(self.ask(LedgerRequest::Account(id)).await?, Account)
+        expect_seen!(self.ask(Question::Account(id)).await?, Account)
     }
 
     async fn node(&self, id: NodeId) -> Result<Option<NodeEntry>, LedgerError> {
-        let node = expect_answer!(self.ask(LedgerRequest::Node(id)).await?, Node)?;
-        match node {
-            Some(entry) if entry.node != id => Err(LedgerError::Answer),
-            node => Ok(node),
-        }
+        expect_seen!(self.ask(Question::Node(id)).await?, Node)
     }
 
     async fn group(&self, id: GroupId) -> Result<Option<Group>, LedgerError> {
-        let group = expect_answer!(self.ask(LedgerRequest::Group(id)).await?, Group)?;
-        match group {
-            Some(group) if group.id != id => Err(LedgerError::Answer),
-            group => Ok(group),
-        }
+        expect_seen!(self.ask(Question::Group(id)).await?, Group)
     }
 
     async fn slots_of(&self, node: NodeId) -> Result<Vec<SlotRef>, LedgerError> {
         let mut slots: Vec<SlotRef> = Vec::new();
         for _ in 0..PAGES_MAX {
             let after = slots.last().copied();
-            let page = self.ask(LedgerRequest::Slots { node, after }).await?;
-            let page = expect_answer!(page, Slots)?;
-            if after.is_some() && page.first().copied() <= after && !page.is_empty() {
-                return Err(LedgerError::Answer);
-            }
+            let page = self.ask(Question::Slots { node, after }).await?;
+            let page = expect_seen!(page, Slots)?;
             let is_last = page.len() < SLOTS_PAGE_MAX;
             slots.extend(page);
             if is_last {
@@ -159,31 +269,28 @@ impl<T: LedgerTransport> Ledger for RemoteLedger<T> {
         node: NodeId,
         after: Option<SlotRef>,
     ) -> Result<Option<ChallengePage>, LedgerError> {
-        let page = self.ask(LedgerRequest::Challenge { node, after }).await?;
-        let page = expect_answer!(page, Challenge)?;
-        let first = page.as_ref().and_then(|page| page.slots.first());
-        match first {
-            Some(first) if after.is_some_and(|after| first.slot_ref() <= after) => {
-                Err(LedgerError::Answer)
-            }
-            _ => Ok(page.map(|page| *page)),
-        }
+        let page = self.ask(Question::Challenge { node, after }).await?;
+        expect_seen!(page, Challenge)
     }
 
     async fn status(&self) -> Result<LedgerStatus, LedgerError> {
-        expect_answer!(self.ask(LedgerRequest::Status).await?, Status)
+        expect_seen!(self.ask(Question::Status).await?, Status).map(|status| *status)
     }
 
     async fn effects(&self, from: Height) -> Result<Vec<BlockEffects>, LedgerError> {
-        let blocks = expect_answer!(self.ask(LedgerRequest::Effects { from }).await?, Effects)?;
-        match blocks.first() {
-            Some(first) if first.height != from => Err(LedgerError::Answer),
-            _ => Ok(blocks),
+        let blocks = match self.call(LedgerRequest::Effects { from }).await {
+            Ok(Answer::Effects(chained)) => self.blocks_of(*chained, from, BlockSeal::has_effects),
+            Ok(_) => Err(LedgerError::Answer),
+            Err(error) => Err(error),
+        };
+        let blocks = self.judge(blocks)?;
+        if blocks.is_empty() {
+            // Others may have heard more.
+            self.transport.turn_away();
         }
+        Ok(blocks)
     }
 }
-
-mod views;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 
 #![expect(clippy::missing_panics_doc, reason = "a failed test")]
 
+pub mod shown;
+
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -12,6 +14,7 @@ use cairn_core::{
     UnixMillis, ViewNumber,
 };
 
+use crate::attestation::{Attestation, Attested, LedgerKey};
 use crate::block::{Block, SEEDS_MAX, ViewSeed};
 use crate::effect::Effect;
 use crate::genesis::{Genesis, Parameters};
@@ -26,6 +29,9 @@ use crate::tx_error::TxError;
 pub const OWNER: u8 = 1;
 /// What each of the accounts 1 to 4 begins with.
 pub const ENDOWED: u64 = 1_000_000;
+
+/// The party that attests every sample ledger.
+pub const SEQUENCER: u8 = 100;
 
 /// The public key of every party, which takes a while to derive.
 static PUBLIC: LazyLock<Vec<PublicKey>> =
@@ -58,6 +64,38 @@ pub fn account(number: u8) -> AccountId {
 pub fn node(number: u8) -> NodeId {
     NodeId::new(public(number))
 }
+
+/// The key that attests every sample ledger.
+pub fn ledger_key() -> LedgerKey {
+    LedgerKey::Sequencer(public(SEQUENCER))
+}
+
+/// What a ledger is in a state.
+pub fn attested(state: &State) -> Attested {
+    Attested {
+        ledger: state.ledger_id(),
+        height: state.height(),
+        time: state.time(),
+        root: state.root(),
+        chain: state.chain(),
+    }
+}
+
+/// The same, signed by the sequencer.
+pub fn attest(state: &State) -> Attestation {
+    Attestation::sign(attested(state), &key(SEQUENCER))
+}
+
+/// What a state answers to a question, as what such a question's answer is.
+macro_rules! ask {
+    ($state:expr, $kind:ident $($of:tt)*) => {
+        match $state.ask($crate::query::Question::$kind $($of)*) {
+            $crate::query::Seen::$kind(seen) => seen,
+            other => panic!("expected what was asked for, found {other:?}"),
+        }
+    };
+}
+pub(crate) use ask;
 
 /// A genesis that endows the accounts 1 to 4.
 pub fn genesis(parameters: Parameters) -> Genesis {
@@ -227,12 +265,13 @@ impl World {
         }
     }
 
-    /// Applies a block, audits the state, and checks that the effects tell of every change of a
-    /// balance.
+    /// Applies a block, audits the state, and checks that it shows what it is and that the effects
+    /// tell of every change of a balance.
     pub fn apply(&mut self, block: Block) -> Vec<Effect> {
         let before = self.micro_balances();
         let effects = self.state.apply(&block).expect("the next block");
         self.state.audit().expect("a sound state");
+        shown::assert_shown(&self.state);
         self.blocks.push(block);
         let told = effects
             .iter()

@@ -3,7 +3,9 @@
 mod apply;
 mod audit;
 mod check;
+mod commitment;
 mod earnings;
+pub(crate) mod entries;
 mod epoch;
 mod lapse;
 mod money;
@@ -12,10 +14,10 @@ mod prove;
 mod registry;
 mod repair;
 mod slots;
+pub(crate) mod table;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Bound;
+use std::collections::{BTreeSet, VecDeque};
 
 pub use apply::{NODES_DRAWN_FROM_MAX, SLOTS_DRAWN_MAX};
 pub use audit::Unsound;
@@ -25,6 +27,7 @@ use cairn_core::{
     UnixMillis, ViewNumber,
 };
 pub use check::{Expected, check_signature};
+use entries::List;
 pub use epoch::BLOCKS_PER_EPOCH_MIN;
 use lapse::Sweep;
 pub use prove::VerdictError;
@@ -33,6 +36,7 @@ use repair::GroupSweep;
 pub(crate) use repair::{GROUPS_LOOKED_MAX, SLOTS_FORFEITED_MAX};
 use slots::Retry;
 pub(crate) use slots::WAITING_DRAWN_MAX;
+use table::{BoundSlot, OwnGroup, Table, WaitingSlot};
 
 use crate::block::Verdict;
 use crate::earnings::Earnings;
@@ -41,6 +45,7 @@ use crate::genesis::{Genesis, Parameters};
 use crate::group::Group;
 use crate::node::{NodeEntry, NodeStatus};
 use crate::port::LedgerStatus;
+use crate::trie::Trie;
 use crate::tx::SlotRef;
 
 /// A balance and how many transactions it has sent.
@@ -66,14 +71,16 @@ pub struct State {
     time: UnixMillis,
     tip: Digest,
     view: ViewNumber,
-    accounts: BTreeMap<AccountId, Account>,
-    nodes: BTreeMap<NodeId, NodeEntry>,
-    groups: BTreeMap<GroupId, Group>,
+    /// Of all blocks up to the last one's effects and transactions: see [`crate::seal`].
+    chain: Digest,
+    accounts: Table<AccountId, Account>,
+    nodes: Table<NodeId, NodeEntry>,
+    groups: Table<GroupId, Group>,
     /// What is to be drawn by the seeds of later blocks, in the order asked. Bounded by the groups
     /// and their slots.
     draws: VecDeque<QueuedDraw>,
     /// Slots that no node could take, until one has room.
-    waiting: BTreeSet<SlotRef>,
+    waiting: Table<SlotRef, WaitingSlot>,
     retry: Retry,
     /// Time of the genesis: epochs are counted from it.
     began: UnixMillis,
@@ -82,12 +89,15 @@ pub struct State {
     group_sweep: GroupSweep,
     /// Slots that the epoch that runs froze for a node which has left them since. At most two nodes
     /// of each slot.
-    departed: BTreeMap<(NodeId, SlotRef), Departed>,
+    departed: Table<(NodeId, SlotRef), Departed>,
     /// What each node earned and spent.
-    earnings: BTreeMap<NodeId, Earnings>,
+    earnings: Table<NodeId, Earnings>,
     registry: Registry,
     #[borsh(skip)]
     index: Index,
+    /// Of the tables and the rest, up to the last block.
+    #[borsh(skip)]
+    trie: Trie,
 }
 
 /// Something to be drawn by the seed of a view that was named when it was asked for.
@@ -110,7 +120,7 @@ enum PendingDraw {
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 struct Index {
     /// Slots that a node holds or is leaving.
-    slots: BTreeMap<NodeId, BTreeSet<SlotRef>>,
+    slots: Table<(NodeId, SlotRef), BoundSlot>,
     /// Sum of the balances.
     balances: u128,
     /// Sum of the escrows and bounties.
@@ -124,7 +134,7 @@ struct Index {
     /// Slots of all groups, drawn or not.
     slot_count: u64,
     /// Groups of each owner.
-    groups: BTreeMap<AccountId, BTreeSet<GroupId>>,
+    groups: Table<(AccountId, GroupId), OwnGroup>,
     /// Nodes whose proof of the epoch that runs was valid, and those whose was not.
     verdicts: (u64, u64),
     registry: RegistryIndex,
@@ -140,19 +150,6 @@ impl Index {
             Verdict::Missing => {}
         }
     }
-
-    fn add_group(&mut self, owner: AccountId, group: GroupId) {
-        self.groups.entry(owner).or_default().insert(group);
-    }
-
-    fn remove_group(&mut self, owner: AccountId, group: GroupId) {
-        if let Some(of_owner) = self.groups.get_mut(&owner) {
-            of_owner.remove(&group);
-            if of_owner.is_empty() {
-                self.groups.remove(&owner);
-            }
-        }
-    }
 }
 
 impl Record for State {
@@ -162,7 +159,7 @@ impl Record for State {
     const BYTES_MAX: usize = 4 << 30;
 
     fn is_well_formed(&self) -> bool {
-        self.audit().is_ok()
+        self.audit_tables().is_ok()
     }
 }
 
@@ -191,20 +188,22 @@ impl State {
             time: genesis.time,
             tip: digest,
             view: ViewNumber::ZERO,
+            chain: digest,
             accounts: genesis.endowed.iter().map(endow).collect(),
-            nodes: BTreeMap::new(),
-            groups: BTreeMap::new(),
+            nodes: Table::default(),
+            groups: Table::default(),
             draws: VecDeque::new(),
-            waiting: BTreeSet::new(),
+            waiting: Table::default(),
             retry: Retry::default(),
             began: genesis.time,
             epoch: Epoch::default(),
             sweep: Sweep::default(),
             group_sweep: GroupSweep::default(),
-            departed: BTreeMap::new(),
-            earnings: BTreeMap::new(),
+            departed: Table::default(),
+            earnings: Table::default(),
             registry: Registry::default(),
             index: Index::default(),
+            trie: Trie::default(),
         };
         state.rebuild_index();
         Some(state)
@@ -303,12 +302,8 @@ impl State {
         node: NodeId,
         after: Option<SlotRef>,
     ) -> impl Iterator<Item = SlotRef> + '_ {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.index
-            .slots
-            .get(&node)
-            .into_iter()
-            .flat_map(move |slots| slots.range((from, Bound::Unbounded)).copied())
+        let slots = self.index.slots.range(List::of(node, after).range());
+        slots.map(|((_, slot), _)| *slot)
     }
 
     /// Whether a seed that is to come has something to draw, slots or challenges, or groups are to be
@@ -321,19 +316,7 @@ impl State {
     /// How it stands.
     #[must_use]
     pub fn status(&self) -> LedgerStatus {
-        LedgerStatus {
-            height: self.height,
-            time: self.time,
-            ledger: self.id,
-            tip: self.tip,
-            epoch: self.epoch.number,
-            node_count: count(self.nodes.len()),
-            active_node_count: self.index.active_count,
-            group_count: count(self.groups.len()),
-            waiting_slot_count: count(self.waiting.len()),
-            supply: self.supply,
-            parameters: self.parameters,
-        }
+        self.head_now().status()
     }
 
     /// Nodes that may be drawn for a slot of this capacity at this price, rising by id: with epochs,

@@ -8,24 +8,32 @@ mod registry;
 
 use std::collections::BTreeMap;
 
-use cairn_core::{Amount, Bounded, Digest, EpochNumber, Height, Record, Signed};
+use cairn_core::{
+    Amount, Bounded, Digest, EpochNumber, GroupId, Height, Record, Signed, UnixMillis, VolumeId,
+};
 use data_encoding::HEXLOWER;
 
+use crate::attestation::{Attestation, Attested};
 use crate::block::{Block, Verdict};
 use crate::earnings::{CauseSum, Earnings, EarningsLine};
 use crate::effect::{BlockEffects, Effect};
-use crate::epoch::{ChallengePage, FrozenSlot};
 use crate::genesis::Parameters;
 use crate::movement::{Cause, Movement};
-use crate::port::{LedgerError, TxOutcome, Witness};
+use crate::notary::DigestSet;
+use crate::port::{LedgerError, Witness};
+use crate::query::Question;
+use crate::sample::shown::evidence;
 use crate::sample::{
-    OWNER, World, account, acknowledge, declare_loss, genesis, key, ledger, node, open, party,
-    register, revise, revision, slot, terms,
+    OWNER, SEQUENCER, World, account, acknowledge, attest, attested, declare_loss, genesis, key,
+    ledger, node, open, party, register, revise, slot, terms,
 };
+use crate::seal::{BlockSeal, Chained};
+use crate::state::entries::Entries;
+use crate::trie::Trie;
 use crate::tx::{Tx, TxBody, group_id, tx_id};
 use crate::tx_error::TxError;
-use crate::view::{BlockSummary, EarningsView, GroupProof, SlotProof, TxLookup, View, ViewRequest};
-use crate::wire::{Answer, LedgerRequest, LedgerResponse};
+use crate::view::BlockSummary;
+use crate::wire::{Answer, LedgerRequest, LedgerResponse, TxEvidence};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/ledger.json");
 
@@ -99,243 +107,254 @@ fn chain() -> World {
     world
 }
 
-#[expect(clippy::too_many_lines, reason = "a table of cases")]
-fn messages(world: &World) -> Vec<(&'static str, String)> {
-    let transfer = signed(OWNER, open(2, 4));
-    let id = tx_id(&transfer);
-    let mut groups = world.state.groups();
-    let group = groups
-        .find(|group| group.is_placed())
-        .expect("a group")
-        .clone();
-    let holder = group.deals[1].node;
-    let height = world.state.height();
-    let response = |answer| {
-        hex(&LedgerResponse {
-            ledger: ledger(),
-            height,
-            answer,
-        })
-    };
-    let after = Some(slot(group.id, 1));
-    let refused = LedgerError::Refused(TxError::NotHolder {
-        slot: slot(group.id, 1),
-        expected: None,
-        found: holder,
-    });
-    let effects = vec![
-        Effect::TxDone {
-            id,
-            result: Err(TxError::AmountZero),
-        },
-        Effect::SlotMoved {
-            slot: slot(group.id, 1),
-            from: None,
-            to: holder,
-        },
-        Effect::Moved(Movement {
-            account: account(2),
-            epoch: EpochNumber::new(5),
-            cause: Cause::Received,
-            amount: Amount::from_micro(9),
-        }),
-    ];
-    let block = BlockEffects {
-        height,
+/// Effects of some block.
+fn effects(world: &World) -> BlockEffects {
+    let id = tx_id(&signed(OWNER, open(2, 4)));
+    let group = placed(world);
+    let holder = world.group(group).deals[1].node;
+    BlockEffects {
+        height: world.state.height(),
         time: world.state.time(),
-        effects,
+        effects: vec![
+            Effect::TxDone {
+                id,
+                result: Err(TxError::AmountZero),
+            },
+            Effect::SlotMoved {
+                slot: slot(group, 1),
+                from: None,
+                to: holder,
+            },
+            Effect::Moved(Movement {
+                account: account(2),
+                epoch: EpochNumber::new(5),
+                cause: Cause::Received,
+                amount: Amount::from_micro(9),
+            }),
+        ],
+    }
+}
+
+/// The group of the chain that is placed.
+fn placed(world: &World) -> GroupId {
+    let mut groups = world.state.groups();
+    groups.find(|group| group.is_placed()).expect("a group").id
+}
+
+/// The same block alone, shown by its own ledger.
+fn alone<T>(block: (BlockSeal, T)) -> Chained<T> {
+    let before = Digest::of(b"blocks before");
+    let after = vec![Digest::of(b"a block after")];
+    let height = block.0.height.next().expect("a next one");
+    let attested = Attested {
+        ledger: ledger(),
+        height,
+        time: UnixMillis::new(2_000),
+        root: Digest::of(b"a state"),
+        chain: block.0.follow(before),
     };
-    let frozen = FrozenSlot {
-        revision: revision(group.id, 3, 9),
-        slot: cairn_core::SlotIndex::new(1),
-        slot_count: 8,
-    };
-    let page = Box::new(ChallengePage {
-        epoch: EpochNumber::new(5),
-        seed: Digest::of(b"a seed"),
-        sample_count: 32,
-        slots: Bounded::new(vec![frozen]).unwrap(),
-    });
-    let outcome = TxOutcome { id, height };
-    let entry = world.state.node(holder).cloned();
+    Chained {
+        blocks: vec![block],
+        before,
+        after,
+        attestation: Attestation::sign(attested, &key(SEQUENCER)),
+    }
+}
+
+fn response(answer: Answer) -> String {
+    let ledger = ledger();
+    hex(&LedgerResponse { ledger, answer })
+}
+
+/// A question of every kind.
+fn asked(world: &World) -> Vec<(&'static str, Question)> {
+    let group = placed(world);
+    let node = world.group(group).deals[1].node;
+    let volume = VolumeId::new(Digest::of(b"a volume"));
+    let holder = account(9).key();
+    let owner = Some(account(OWNER));
+    let after = Some(slot(group, 1));
     vec![
+        ("account", Question::Account(account(1))),
+        ("node", Question::Node(node)),
+        ("group", Question::Group(group)),
+        ("slots", Question::Slots { node, after }),
+        ("status", Question::Status),
+        ("challenge", Question::Challenge { node, after }),
+        ("epoch", Question::Epoch),
+        ("nodes", Question::Nodes { after: Some(node) }),
         (
-            "request submit",
-            hex(&LedgerRequest::Submit(Box::new(transfer))),
+            "groups",
+            Question::Groups {
+                owner,
+                after: Some(group),
+            },
         ),
-        ("request account", hex(&LedgerRequest::Account(account(1)))),
-        ("request node", hex(&LedgerRequest::Node(holder))),
-        ("request group", hex(&LedgerRequest::Group(group.id))),
+        ("earnings", Question::Earnings(node)),
+        ("proven", Question::Proven(group)),
+        ("volumes", Question::Volumes(account(OWNER))),
+        ("volume", Question::Volume(volume)),
+        ("grants", Question::Grants(volume)),
+        ("grant", Question::Grant { volume, holder }),
         (
-            "request slots",
-            hex(&LedgerRequest::Slots {
-                node: holder,
-                after,
-            }),
+            "notarisation",
+            Question::Notarisation(Digest::of(b"a file")),
         ),
-        ("request status", hex(&LedgerRequest::Status)),
-        (
-            "request challenge",
-            hex(&LedgerRequest::Challenge {
-                node: holder,
-                after,
-            }),
-        ),
-        (
-            "request prove",
-            hex(&LedgerRequest::Prove {
-                tx: Box::new(signed(
-                    10,
-                    TxBody::ProofSubmit {
-                        epoch: EpochNumber::new(5),
-                        witness: Digest::of(b"a proof"),
-                    },
-                )),
-                witness: Witness::new(b"a proof".to_vec()).expect("a short one"),
-            }),
-        ),
-        (
-            "response challenge",
-            response(Answer::Challenge(Some(page))),
-        ),
-        (
-            "request effects",
-            hex(&LedgerRequest::Effects { from: height }),
-        ),
-        ("response done", response(Answer::Done(outcome))),
-        (
-            "response account",
-            response(Answer::Account(world.state.account(account(1)))),
-        ),
-        ("response node", response(Answer::Node(entry))),
-        (
-            "response group",
-            response(Answer::Group(Some(group.clone()))),
-        ),
-        (
-            "response slots",
-            response(Answer::Slots(vec![slot(group.id, 1)])),
-        ),
-        (
-            "response status",
-            response(Answer::Status(world.state.status())),
-        ),
-        ("response effects", response(Answer::Effects(vec![block]))),
-        ("response error", response(Answer::Error(refused))),
     ]
 }
 
-/// What people look at.
-#[expect(clippy::too_many_lines, reason = "a table of cases")]
-fn views(world: &World) -> Vec<(&'static str, String)> {
-    let transfer = signed(OWNER, open(2, 4));
+fn requests(world: &World) -> Vec<(String, String)> {
+    let transfer = Box::new(signed(OWNER, open(2, 4)));
     let id = tx_id(&transfer);
-    let mut groups = world.state.groups();
-    let group = groups.find(|group| group.is_placed()).expect("a group").id;
-    let holder = world.group(group).deals[1].node;
-    let proof = GroupProof {
-        slots: Bounded::new(vec![SlotProof {
-            slot: cairn_core::SlotIndex::new(1),
-            node: holder,
-            epoch: EpochNumber::new(0),
-            revision: cairn_core::RevisionNumber::new(1),
-            segment_count: 2,
-        }])
-        .expect("one slot"),
-        ..world.state.group_proof(group).expect("a group")
-    };
+    let from = world.state.height();
+    let proof = txs().pop().expect("the proof").1;
+    let witness = Witness::new(b"a proof".to_vec()).expect("a short one");
+    let tx = Box::new(proof);
+    let plain = [
+        ("submit", LedgerRequest::Submit(transfer)),
+        ("prove", LedgerRequest::Prove { tx, witness }),
+        ("effects", LedgerRequest::Effects { from }),
+        ("blocks", LedgerRequest::Blocks { from }),
+        ("tx", LedgerRequest::Tx(id)),
+    ];
+    let asked = asked(world).into_iter().map(|(name, question)| {
+        let at_least = from;
+        (name, LedgerRequest::Ask { question, at_least })
+    });
+    let named = |(name, request): (&str, LedgerRequest)| (format!("request {name}"), hex(&request));
+    plain.into_iter().chain(asked).map(named).collect()
+}
+
+/// What those who order the ledger sign, and what shows something with that.
+fn shown(world: &World) -> Vec<(&'static str, String)> {
+    let attested = attested(&world.state);
+    let plain = |value: &Attestation| HEXLOWER.encode(&borsh::to_vec(value).expect("memory"));
+    let together = Attestation::Validators(attested, [7; 48]);
+    let group = placed(world);
+    let evidence = evidence(&world.state, Question::Group(group));
+    let effects = effects(world);
     let block = world.blocks.last().expect("blocks");
     let results = [Ok(()), Err(TxError::AmountZero)].into_iter();
-    let summary = BlockSummary::of(block, 3, results);
-    let found = summary.txs.first().cloned().map(Box::new);
-    let lookup = TxLookup {
+    let summary = BlockSummary::of(block, effects.effects.len(), results);
+    let seal = BlockSeal::of(&summary, &effects.effects);
+    let id = summary.txs[1].id;
+    let tx = || Box::new(TxEvidence::of(alone((seal, summary.show(id)))));
+    let found = Answer::Tx {
         oldest: Height::new(2),
-        found: found.map(|tx| (block.height, block.time, tx)),
+        found: Some(tx()),
     };
-    let earnings = EarningsView {
-        earnings: Earnings {
-            opening: Amount::from_micro(5),
-            before_through: Some(EpochNumber::new(3)),
-            before: vec![CauseSum {
-                cause: Cause::Pay,
-                micro: 7,
-            }],
-            lines: vec![EarningsLine {
-                epoch: EpochNumber::new(4),
-                cause: Cause::Fee,
-                micro: 2,
-            }],
-        },
-        ..world.state.earnings_view(holder).expect("a node")
+    let none = Answer::Tx {
+        oldest: Height::new(2),
+        found: None,
     };
-    let request = |request| hex(&LedgerRequest::View(request));
-    let response = |view| {
-        hex(&LedgerResponse {
-            ledger: ledger(),
-            height: world.state.height(),
-            answer: Answer::View(view),
-        })
+    let holder = world.group(group).deals[1].node;
+    let refused = LedgerError::Refused(TxError::NotHolder {
+        slot: slot(group, 1),
+        expected: None,
+        found: holder,
+    });
+    let behind = LedgerError::Behind {
+        expected: Height::new(3),
+        found: Height::new(2),
     };
-    let owner = Some(account(1));
-    let receipt = Signed::sign_for(proof.clone(), ledger(), &key(9));
-    let nodes = Bounded::new(vec![world.state.node(holder).expect("a node").clone()]);
-    let groups = Bounded::new(vec![world.group(group).summary()]);
-    let blocks = Bounded::new(vec![summary]);
-    let from = Height::new(4);
+    let namespace = Attested::namespace(ledger());
     vec![
-        ("group proof", hex(&proof)),
-        ("durability receipt", hex(&receipt)),
-        ("request view epoch", request(ViewRequest::Epoch)),
+        ("attested", hex(&attested)),
+        ("namespace of validators", HEXLOWER.encode(&namespace)),
+        ("attestation of a sequencer", plain(&attest(&world.state))),
+        ("attestation of validators", plain(&together)),
+        ("root of state", world.state.root().to_string()),
+        ("chain of state", world.state.chain().to_string()),
+        ("evidence of a group", hex(&evidence)),
         (
-            "request view nodes",
-            request(ViewRequest::Nodes {
-                after: Some(holder),
-            }),
+            "group proof",
+            hex(&world.state.group_proof(group).expect("a group")),
         ),
         (
-            "request view groups",
-            request(ViewRequest::Groups {
-                owner,
-                after: Some(group),
-            }),
+            "seal of a block",
+            HEXLOWER.encode(&borsh::to_vec(&seal).expect("memory")),
+        ),
+        ("digest of the seal", seal.digest().to_string()),
+        (
+            "chain behind the seal",
+            seal.follow(Digest::of(b"blocks before")).to_string(),
         ),
         (
-            "request view earnings",
-            request(ViewRequest::Earnings(holder)),
-        ),
-        ("request view proven", request(ViewRequest::Proven(group))),
-        ("request view receipt", request(ViewRequest::Receipt(group))),
-        ("request view blocks", request(ViewRequest::Blocks { from })),
-        ("request view tx", request(ViewRequest::Tx(id))),
-        (
-            "response view epoch",
-            response(View::Epoch(world.state.epoch_view())),
+            "response evidence",
+            response(Answer::Evidence(Box::new(evidence))),
         ),
         (
-            "response view nodes",
-            response(View::Nodes(nodes.expect("one"))),
+            "response effects",
+            response(Answer::Effects(Box::new(alone((seal, effects))))),
         ),
         (
-            "response view groups",
-            response(View::Groups(groups.expect("one"))),
+            "response blocks",
+            response(Answer::Blocks(Box::new(alone((seal, summary.clone()))))),
+        ),
+        ("response done", response(Answer::Done(tx()))),
+        ("response tx", response(found)),
+        ("response tx unknown", response(none)),
+        ("response error", response(Answer::Error(refused))),
+        ("response error behind", response(Answer::Error(behind))),
+    ]
+}
+
+fn trie(entries: &[(&[u8], &[u8])]) -> Trie {
+    let mut trie = Trie::default();
+    for (key, value) in entries {
+        trie.insert(key, value.to_vec()).expect("it is whole");
+    }
+    trie
+}
+
+/// Small tries, and what is in those of states.
+fn tries(world: &World) -> Vec<(&'static str, String)> {
+    let plain = |bytes: Vec<u8>| HEXLOWER.encode(&bytes);
+    let four: [(&[u8], &[u8]); 4] = [
+        (&[1, 0x02], b"one"),
+        (&[1, 0x03], b""),
+        (&[1, 0x82], b"three"),
+        (&[3, 0x02, 0xff], b"four"),
+    ];
+    let some = trie(&four).pruned(&[vec![1, 0x02], vec![1, 0x82]].into_iter().collect());
+    let Ok(head) = world.state.head();
+    let member = Digest::of(b"one");
+    let set: DigestSet = [member, Digest::of(b"two"), Digest::of(b"three")]
+        .into_iter()
+        .collect();
+    let earnings = Earnings {
+        opening: Amount::from_micro(5),
+        before_through: Some(EpochNumber::new(3)),
+        before: vec![CauseSum {
+            cause: Cause::Pay,
+            micro: 7,
+        }],
+        lines: vec![EarningsLine {
+            epoch: EpochNumber::new(4),
+            cause: Cause::Fee,
+            micro: 2,
+        }],
+    };
+    vec![
+        ("set of digests", hex(&set)),
+        ("root of the set of digests", set.root().to_string()),
+        ("part of the set of digests", hex(&set.part(member))),
+        ("trie root of nothing", trie(&[]).root().to_string()),
+        (
+            "trie root of one entry",
+            trie(&four[..1]).root().to_string(),
+        ),
+        ("trie root of four entries", trie(&four).root().to_string()),
+        (
+            "trie of four entries",
+            plain(borsh::to_vec(&trie(&four)).unwrap()),
         ),
         (
-            "response view earnings",
-            response(View::Earnings(Some(Box::new(earnings)))),
+            "trie with two of the four",
+            plain(borsh::to_vec(&some).unwrap()),
         ),
-        (
-            "response view proven",
-            response(View::Proven(Some(Box::new(proof)))),
-        ),
-        (
-            "response view receipt",
-            response(View::Receipt(Some(Box::new(receipt)))),
-        ),
-        (
-            "response view blocks",
-            response(View::Blocks(blocks.expect("one"))),
-        ),
-        ("response view tx", response(View::Tx(lookup))),
+        ("entry head", plain(borsh::to_vec(&head).unwrap())),
+        ("entry earnings", plain(borsh::to_vec(&earnings).unwrap())),
     ]
 }
 
@@ -371,10 +390,11 @@ fn vectors() -> BTreeMap<String, String> {
             parties.join(" "),
         ),
     ]);
-    all.extend(messages(&world));
-    all.extend(views(&world));
+    all.extend(shown(&world));
+    all.extend(tries(&world));
     all.into_iter()
         .map(|(name, hex)| (name.to_owned(), hex))
+        .chain(requests(&world))
         .chain(registry::vectors())
         .collect()
 }
@@ -436,21 +456,6 @@ fn the_widest_records_stay_under_every_bound() {
     assert!(revisions.encode().len() <= <Signed<Tx> as Record>::BYTES_MAX);
     let request = LedgerRequest::Submit(Box::new(revisions));
     assert!(request.encode().len() <= LedgerRequest::BYTES_MAX);
-    let page: Vec<_> = (0..u32::try_from(crate::wire::SLOTS_PAGE_MAX).unwrap())
-        .map(|number| {
-            let mut id = [0; 32];
-            id[..4].copy_from_slice(&number.to_be_bytes());
-            slot(cairn_core::GroupId::new(Digest::new(id)), 1)
-        })
-        .collect();
-    let height = Height::new(u64::MAX);
-    let answer = Answer::Slots(page);
-    let response = LedgerResponse {
-        ledger: ledger(),
-        height,
-        answer,
-    };
-    assert!(!hex(&response).is_empty());
 }
 
 fn widest_acknowledge() -> Signed<Tx> {

@@ -14,11 +14,11 @@ use cairn_core::{
 
 use crate::block::{Block, TXS_MAX};
 use crate::earnings::Earnings;
-use crate::epoch::Epoch;
+use crate::epoch::{Epoch, FROZEN_PAGE_MAX};
+use crate::genesis::GROUP_ENTRY_BYTES_MAX;
 use crate::group::Ending;
-use crate::node::NodeEntry;
 use crate::registry::{
-    GRANT_BYTES_MAX, GRANTS_PER_VOLUME_MAX, Grant, Notarisation, RegistryTx, VOLUME_BYTES_MAX,
+    GRANT_BYTES_MAX, GRANTS_PER_VOLUME_MAX, Grant, RegistryTx, VOLUME_BYTES_MAX,
     VOLUMES_PER_ACCOUNT_MAX, Volume,
 };
 use crate::tx::{Tx, TxBody, tx_id};
@@ -26,95 +26,10 @@ use crate::tx_error::TxError;
 
 /// Most nodes of one page: 400 KB.
 pub const NODES_PAGE_MAX: usize = 1_024;
-/// Most groups of one page: 500 KB.
-pub const GROUPS_PAGE_MAX: usize = 2_048;
+/// Most groups of one page: they come with their deals.
+pub const GROUPS_PAGE_MAX: usize = 16;
 /// Most blocks of one page.
 pub const BLOCKS_PAGE_MAX: usize = 256;
-/// Most bytes of the blocks of one page; leaves room for the envelope. One block's are less.
-pub const BLOCKS_PAGE_BYTES_MAX: usize = LEDGER_MESSAGE_BYTES_MAX - 1_024;
-
-/// What is looked at.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub enum ViewRequest {
-    /// The epoch that runs. Answer: `Epoch`.
-    Epoch,
-    /// A page of the nodes, rising by id. Answer: `Nodes`.
-    Nodes {
-        /// The last node of the page before; `None` for the first page.
-        after: Option<NodeId>,
-    },
-    /// A page of the groups, rising by id. Answer: `Groups`.
-    Groups {
-        /// Of this owner only; of every owner without.
-        owner: Option<AccountId>,
-        /// The last group of the page before; `None` for the first page.
-        after: Option<GroupId>,
-    },
-    /// What a node earned and spent. Answer: `Earnings`.
-    Earnings(NodeId),
-    /// How a group is proven. Answer: `Proven`.
-    Proven(GroupId),
-    /// The same, signed by whoever answers. Answer: `Receipt`.
-    Receipt(GroupId),
-    /// Final blocks from a height on, as many as fit; unlike `Effects` it does not wait. Answer:
-    /// `Blocks`.
-    Blocks {
-        /// The height.
-        from: Height,
-    },
-    /// A transaction of a remembered block. Answer: `Tx`.
-    Tx(TxId),
-    /// The volumes of an account. Answer: `Volumes`.
-    Volumes(AccountId),
-    /// A volume with its lease and anchors. Answer: `Volume`.
-    Volume(VolumeId),
-    /// The grants of a volume. Answer: `Grants`.
-    Grants(VolumeId),
-    /// A key's right to a volume. Answer: `Grant`.
-    Grant {
-        /// The volume.
-        volume: VolumeId,
-        /// The key.
-        holder: PublicKey,
-    },
-    /// A digest's notarisation. Answer: `Notarisation`.
-    Notarisation(Digest),
-    /// The same, signed by whoever answers. Answer: `NotarisationReceipt`.
-    NotarisationReceipt(Digest),
-}
-
-/// What is seen.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub enum View {
-    /// The epoch that runs.
-    Epoch(EpochView),
-    /// Nodes; fewer than [`NODES_PAGE_MAX`] are the last.
-    Nodes(Bounded<NodeEntry, NODES_PAGE_MAX>),
-    /// Groups; fewer than [`GROUPS_PAGE_MAX`] are the last.
-    Groups(Bounded<GroupSummary, GROUPS_PAGE_MAX>),
-    /// `None` when the node never registered.
-    Earnings(Option<Box<EarningsView>>),
-    /// `None` when the group is unknown.
-    Proven(Option<Box<GroupProof>>),
-    /// `None` when the group is unknown.
-    Receipt(Option<Box<Signed<GroupProof>>>),
-    /// Blocks, rising without a gap; none when there is none yet.
-    Blocks(Bounded<BlockSummary, BLOCKS_PAGE_MAX>),
-    /// What became of the transaction.
-    Tx(TxLookup),
-    /// All volumes of the account, rising.
-    Volumes(Bounded<Volume, VOLUMES_PER_ACCOUNT_MAX>),
-    /// `None` when the volume is unknown.
-    Volume(Option<Box<VolumeView>>),
-    /// All grants of the volume and its revocations, rising by holder; none when it is unknown.
-    Grants(Bounded<Grant, GRANTS_PER_VOLUME_MAX>),
-    /// `None` when the volume is unknown.
-    Grant(Option<Box<GrantView>>),
-    /// `None` when the digest is not recorded, or no longer.
-    Notarisation(Option<Notarisation>),
-    /// `None` when the digest is not recorded, or no longer.
-    NotarisationReceipt(Option<Box<Signed<Notarisation>>>),
-}
 
 /// A volume at some height.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -505,39 +420,40 @@ impl TxKind {
     }
 }
 
-impl View {
-    /// Structural rules: lists are in order.
-    #[must_use]
-    pub fn is_well_formed(&self) -> bool {
-        match self {
-            Self::Nodes(nodes) => nodes.is_sorted_by(|a, b| a.node < b.node),
-            Self::Groups(groups) => groups.is_sorted_by(|a, b| a.id < b.id),
-            Self::Blocks(blocks) => blocks.is_sorted_by(|a, b| a.height.next() == Some(b.height)),
-            Self::Earnings(Some(view)) => view.earnings.is_well_formed(),
-            Self::Proven(Some(proof)) => proof.is_well_formed(),
-            Self::Receipt(Some(proof)) => proof.is_well_formed(),
-            Self::Volumes(volumes) => {
-                volumes.is_sorted_by(|a, b| a.id < b.id)
-                    && volumes.iter().all(Volume::is_well_formed)
-            }
-            Self::Volume(Some(view)) => view.volume.is_well_formed(),
-            Self::Grants(grants) => grants.is_sorted_by(|a, b| a.holder < b.holder),
-            Self::Volume(None)
-            | Self::Grant(_)
-            | Self::Notarisation(_)
-            | Self::NotarisationReceipt(_)
-            | Self::Epoch(_)
-            | Self::Earnings(None)
-            | Self::Proven(None)
-            | Self::Receipt(None)
-            | Self::Tx(_) => true,
-        }
-    }
+// Evidence of a page fits a message: 80 KB for the way to it, and of each entry what a branch and
+// what was left out beside it take, at most 71 bytes and its key. Where entries are not one behind
+// the other, each has its own way.
+#[expect(clippy::arithmetic_side_effects, reason = "of constants")]
+const fn page_fits(count: usize, entry_bytes: usize, ways: usize) -> bool {
+    count * (entry_bytes + 71 + 66) + ways * WAY_BYTES + 80_000 <= LEDGER_MESSAGE_BYTES_MAX
 }
-
-// Pages fit a message: a node without its earnings, a group summary.
-const _: () = assert!(NODES_PAGE_MAX * 386 + 256 <= LEDGER_MESSAGE_BYTES_MAX);
-const _: () = assert!(GROUPS_PAGE_MAX * 256 + 256 <= LEDGER_MESSAGE_BYTES_MAX);
+/// Bytes of the branches above an entry among 2^40, and of what is left out beside them.
+const WAY_BYTES: usize = 40 * (3 + 33);
+pub(crate) const NODE_ENTRY_BYTES: usize = 386;
+const GROUP_ENTRY_BYTES: usize = 58_800;
+const _: () = assert!(GROUP_ENTRY_BYTES_MAX <= 58_800);
+const _: () = assert!(page_fits(NODES_PAGE_MAX, NODE_ENTRY_BYTES, 0));
+const _: () = assert!(page_fits(
+    GROUPS_PAGE_MAX,
+    GROUP_ENTRY_BYTES + 66,
+    GROUPS_PAGE_MAX
+));
+// A group with the nodes of its slots.
+const _: () = assert!(page_fits(
+    SLOTS_MAX,
+    NODE_ENTRY_BYTES + GROUP_ENTRY_BYTES / SLOTS_MAX + 1,
+    SLOTS_MAX
+));
+// Slots that a node holds come with their groups, and some it had left before.
+const _: () = assert!(page_fits(
+    FROZEN_PAGE_MAX,
+    GROUP_ENTRY_BYTES + 66 + 61 + 66,
+    FROZEN_PAGE_MAX
+));
 // All volumes of an account, and all grants of a volume.
-const _: () = assert!(VOLUMES_PER_ACCOUNT_MAX * VOLUME_BYTES_MAX + 256 <= LEDGER_MESSAGE_BYTES_MAX);
-const _: () = assert!(GRANTS_PER_VOLUME_MAX * GRANT_BYTES_MAX + 256 <= LEDGER_MESSAGE_BYTES_MAX);
+const _: () = assert!(page_fits(
+    VOLUMES_PER_ACCOUNT_MAX,
+    VOLUME_BYTES_MAX + 66,
+    VOLUMES_PER_ACCOUNT_MAX
+));
+const _: () = assert!(page_fits(GRANTS_PER_VOLUME_MAX, GRANT_BYTES_MAX, 0));

@@ -6,55 +6,34 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::message::LEDGER_MESSAGE_BYTES_MAX;
-use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, Record, RecordKind, Signed};
+use cairn_core::{Height, LedgerId, Record, RecordKind, Signed, TxId};
 
+use crate::block::TXS_MAX;
 use crate::effect::BlockEffects;
-use crate::epoch::{ChallengePage, FROZEN_PAGE_MAX};
-use crate::group::Group;
-use crate::node::NodeEntry;
-use crate::port::{LedgerError, LedgerStatus, TxOutcome, WITNESS_BYTES_MAX, Witness};
-use crate::state::Account;
-use crate::tx::{SlotRef, Tx};
-use crate::view::{View, ViewRequest};
+use crate::evidence::Evidence;
+use crate::port::{LedgerError, WITNESS_BYTES_MAX, Witness};
+use crate::query::Question;
+use crate::seal::{Chained, TxsPart};
+use crate::tx::Tx;
+use crate::view::BlockSummary;
 
-/// Most slots of one page of a node's slots: 540 KB.
-pub const SLOTS_PAGE_MAX: usize = 16_384;
-/// Most bytes of the effects in one response; leaves room for the envelope. One block's are
+/// Most slots of one page of a node's slots.
+pub const SLOTS_PAGE_MAX: usize = 4_096;
+/// Most blocks between one that is shown and the height that is attested.
+pub const LINKS_MAX: usize = 4_096;
+/// Most bytes of what links blocks to a height that is attested, and of the envelope.
+const CHAIN_BYTES_MAX: usize = 32 * LINKS_MAX + 1_024;
+/// Most bytes of the effects or summaries in one response, with the blocks' seals. One block's are
 /// always less.
-pub const EFFECTS_BYTES_MAX: usize = LEDGER_MESSAGE_BYTES_MAX - 1024;
+pub const EFFECTS_BYTES_MAX: usize = LEDGER_MESSAGE_BYTES_MAX - CHAIN_BYTES_MAX;
+/// Most bytes of a block's seal.
+pub const SEAL_BYTES: usize = 8 + 8 + 32 + 4 + 4 + 32 + 32;
 
 /// What is asked of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum LedgerRequest {
     /// Do this, and answer when it is final. Answer: `Done`.
     Submit(Box<Signed<Tx>>),
-    /// Answer: `Account`.
-    Account(AccountId),
-    /// Answer: `Node`.
-    Node(NodeId),
-    /// Answer: `Group`.
-    Group(GroupId),
-    /// A page of the slots that a node holds or is leaving. Answer: `Slots`.
-    Slots {
-        /// The node.
-        node: NodeId,
-        /// The last slot of the page before; `None` for the first page.
-        after: Option<SlotRef>,
-    },
-    /// Answer: `Status`.
-    Status,
-    /// Blocks at and above a height; the answer waits for one. Answer: `Effects`.
-    Effects {
-        /// The height.
-        from: Height,
-    },
-    /// A page of what a node must prove in the epoch that runs. Answer: `Challenge`.
-    Challenge {
-        /// The node.
-        node: NodeId,
-        /// The last slot of the page before; `None` for the first page.
-        after: Option<SlotRef>,
-    },
     /// Do this, a `ProofSubmit`, whose proof comes with it. Answer: `Done`.
     Prove {
         /// The transaction.
@@ -62,64 +41,81 @@ pub enum LedgerRequest {
         /// The proof's encoding.
         witness: Witness,
     },
-    /// What people look at. Answer: `View`.
-    View(ViewRequest),
+    /// Something of the state. Answer: `Evidence`.
+    Ask {
+        /// What.
+        question: Question,
+        /// Of this height or a later one.
+        at_least: Height,
+    },
+    /// Effects of the blocks at and above a height; the answer waits for one. Answer: `Effects`.
+    Effects {
+        /// The height.
+        from: Height,
+    },
+    /// The same blocks in short; unlike `Effects` it does not wait. Answer: `Blocks`.
+    Blocks {
+        /// The height.
+        from: Height,
+    },
+    /// What became of a transaction of a remembered block. Answer: `Tx`.
+    Tx(TxId),
 }
 
 impl Record for LedgerRequest {
     const KIND: RecordKind = RecordKind::LedgerRequest;
     const VERSION: u8 = 1;
-    const BYTES_MAX: usize = 64 + <Signed<Tx> as Record>::BYTES_MAX + WITNESS_BYTES_MAX;
+    const BYTES_MAX: usize = 128 + <Signed<Tx> as Record>::BYTES_MAX + WITNESS_BYTES_MAX;
 
     fn is_well_formed(&self) -> bool {
         match self {
             Self::Submit(tx) | Self::Prove { tx, .. } => tx.is_well_formed(),
-            Self::Account(_)
-            | Self::Node(_)
-            | Self::Group(_)
-            | Self::Slots { .. }
-            | Self::Status
-            | Self::Effects { .. }
-            | Self::Challenge { .. }
-            | Self::View(_) => true,
+            Self::Ask { .. } | Self::Effects { .. } | Self::Blocks { .. } | Self::Tx(_) => true,
         }
     }
 }
 
-/// What the ledger answers, and the ledger and height of the state that the answer is of.
+/// What the ledger answers.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct LedgerResponse {
     /// Which ledger answers.
     pub ledger: LedgerId,
-    /// Height of the last final block when it was answered.
-    pub height: Height,
     /// The answer.
     pub answer: Answer,
 }
 
-/// An answer.
+/// An answer. All but a failure shows that it is the ledger's, whoever gives it.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Answer {
     /// The transaction is final.
-    Done(TxOutcome),
-    /// The account.
-    Account(Account),
-    /// The node.
-    Node(Option<NodeEntry>),
-    /// The group.
-    Group(Option<Group>),
-    /// A page of slots, rising; at most [`SLOTS_PAGE_MAX`]. Fewer mean that it is the last.
-    Slots(Vec<SlotRef>),
-    /// How the ledger stands.
-    Status(LedgerStatus),
+    Done(Box<TxEvidence>),
+    /// What the question's answer follows from.
+    Evidence(Box<Evidence>),
     /// Blocks in order, possibly none.
-    Effects(Vec<BlockEffects>),
-    /// Refused or failed.
+    Effects(Box<Chained<BlockEffects>>),
+    /// Blocks in order, possibly none.
+    Blocks(Box<Chained<BlockSummary>>),
+    /// What became of a transaction.
+    Tx {
+        /// The oldest height that is remembered: an older block's transactions are not found.
+        oldest: Height,
+        /// `None` when no remembered block has it.
+        found: Option<Box<TxEvidence>>,
+    },
+    /// Refused or failed, by the word of whoever answers.
     Error(LedgerError),
-    /// The page; none when there is nothing to prove (yet).
-    Challenge(Option<Box<ChallengePage>>),
-    /// What is seen.
-    View(View),
+}
+
+/// What became of a transaction: of its one block the part of the trie that has it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct TxEvidence(pub(crate) Chained<TxsPart>);
+
+impl TxEvidence {
+    /// Of its block alone.
+    #[must_use]
+    pub const fn of(block: Chained<TxsPart>) -> Self {
+        Self(block)
+    }
 }
 
 impl Record for LedgerResponse {
@@ -128,29 +124,12 @@ impl Record for LedgerResponse {
     const BYTES_MAX: usize = LEDGER_MESSAGE_BYTES_MAX;
 
     fn is_well_formed(&self) -> bool {
-        match &self.answer {
-            Answer::Group(Some(group)) => group.is_well_formed(),
-            Answer::Slots(slots) => {
-                slots.len() <= SLOTS_PAGE_MAX && slots.is_sorted_by(|a, b| a < b)
-            }
-            Answer::Effects(blocks) => {
-                blocks.is_sorted_by(|a, b| a.height.next() == Some(b.height))
-            }
-            Answer::Done(_)
-            | Answer::Account(_)
-            | Answer::Node(_)
-            | Answer::Group(None)
-            | Answer::Status(_)
-            | Answer::Error(_)
-            | Answer::Challenge(None) => true,
-            Answer::Challenge(Some(page)) => {
-                page.slots.is_sorted_by(|a, b| a.slot_ref() < b.slot_ref())
-            }
-            Answer::View(view) => view.is_well_formed(),
-        }
+        true
     }
 }
 
 const _: () = assert!(<LedgerRequest as Record>::BYTES_MAX <= LEDGER_MESSAGE_BYTES_MAX);
-const _: () = assert!(SLOTS_PAGE_MAX * 33 + 128 <= LEDGER_MESSAGE_BYTES_MAX);
-const _: () = assert!(FROZEN_PAGE_MAX * 86 + 256 <= LEDGER_MESSAGE_BYTES_MAX);
+// The evidence of a page of slots: leaves with what a branch and what was left out beside it take.
+const _: () = assert!(SLOTS_PAGE_MAX * (7 + 65 + 3 + 33) + 65_536 <= LEDGER_MESSAGE_BYTES_MAX);
+// A block's transactions in short, with its seal.
+const _: () = assert!(TXS_MAX * 512 + SEAL_BYTES <= EFFECTS_BYTES_MAX);

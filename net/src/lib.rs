@@ -5,6 +5,7 @@
 //! [`NodeId`], and every request and stream is authenticated as coming from one.
 
 pub mod data;
+pub mod ledger_peers;
 pub mod pool;
 pub mod real;
 pub mod sim;
@@ -13,8 +14,10 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+use cairn_core::message::LEDGER_MESSAGE_BYTES_MAX;
 use cairn_core::{AccountId, Blame, Digest, GroupId, NodeId, Retry};
 pub use data::{DataConn, DataError, Pace, ServerConn, ShardGot, ShardWanted};
+pub use ledger_peers::LedgerPeers;
 pub use pool::{DataPool, PoolLimits, Pooled};
 pub use real::{
     DhtMode, PeerAddress, RealConfig, RealLimits, RealNetwork, RelayServer, StartError,
@@ -23,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
 /// Most bytes of a control request or response.
-pub const CONTROL_BYTES_MAX: usize = (1 << 20) + 128;
+pub const CONTROL_BYTES_MAX: usize = LEDGER_MESSAGE_BYTES_MAX + 128;
 /// Most bytes of a DHT record.
 pub const RECORD_BYTES_MAX: usize = 12 << 10;
 

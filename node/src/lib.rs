@@ -11,7 +11,6 @@
 //! it. Start reading at [`store`] for what is on the disk, and at `follow` for what a node does.
 
 pub mod config;
-pub mod ledger_transport;
 pub mod store;
 
 mod access;
@@ -31,7 +30,6 @@ mod status;
 mod tests;
 
 pub use config::{LedgerServer, NodeConfig, Pacing};
-pub use ledger_transport::NetLedger;
 pub use maintain::ScrubReport;
 pub use node::{NodeError, NodeHandle, start};
 pub use status::{NodeStatus, SlotLag};

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_client::ledger_transport::{ControlTransport, remote_ledger};
 use cairn_client::{Client, ClientConfig, Owner, OwnerConfig, OwnerKeys};
 use cairn_consensus::{Config, Sequencer};
 use cairn_core::message::{ControlRequest, ControlResponse};
@@ -14,9 +13,9 @@ use cairn_core::{
 };
 use cairn_ledger::genesis::{Genesis, Parameters};
 use cairn_ledger::tx::NodeTerms;
-use cairn_ledger::{Ledger, RemoteLedger, TxBody, submit_body};
+use cairn_ledger::{Ledger, LedgerKey, RemoteLedger, TxBody, submit_body};
 use cairn_net::sim::{SimNet, SimPeer};
-use cairn_net::{DhtMode, Network};
+use cairn_net::{DhtMode, LedgerPeers, Network};
 use cairn_node::store::{NoCache, StoreConfig};
 use cairn_node::{NodeConfig, NodeHandle, Pacing};
 use cairn_runtime::{Machine, Runtime, Sim, SimRuntime, Task};
@@ -25,9 +24,9 @@ use crate::adversary::{Face, LyingNode, Mask};
 use crate::watch::{Seat, Trouble, Watch};
 
 /// The ledger as clients of a cluster reach it: over the network.
-pub type ClusterLedger = RemoteLedger<ControlTransport<SimPeer>>;
+pub type ClusterLedger = RemoteLedger<LedgerPeers<SimPeer>>;
 /// A node of a cluster, behind the face that it may turn into a liar's.
-pub type ClusterNode = NodeHandle<SimRuntime, Face, RemoteLedger<ControlTransport<Face>>>;
+pub type ClusterNode = NodeHandle<SimRuntime, Face, RemoteLedger<LedgerPeers<Face>>>;
 /// A client of a cluster.
 pub type ClusterClient = Client<SimRuntime, SimPeer, ClusterLedger>;
 /// An owner on a cluster.
@@ -116,6 +115,8 @@ pub struct World {
     pub ledger_peer: NodeId,
     /// The ledger.
     pub ledger: LedgerId,
+    /// By which its answers are checked.
+    pub ledger_key: LedgerKey,
 }
 
 /// A network in a simulated world.
@@ -215,6 +216,8 @@ impl Cluster {
             net,
             ledger_peer,
             ledger: genesis.ledger_id(),
+            // Of nobody's answers before it runs.
+            ledger_key: LedgerKey::Sequencer(ledger_peer.key()),
         };
         let mut cluster = Self {
             world,
@@ -266,7 +269,7 @@ impl Cluster {
         let runtime = world.sim.machine("watch").runtime();
         let id = NodeId::new(key_of("watch").public());
         let peer = world.net.join(&runtime, id, DhtMode::Client);
-        let ledger = remote_ledger(peer, &[world.ledger_peer], world.ledger);
+        let ledger = world.ledger_through(peer);
         let following = self.watch.clone().follow(ledger, self.seat.clone());
         self.watching = Some(runtime.spawn("watch", following));
     }
@@ -278,6 +281,7 @@ impl Cluster {
         let sequencer = Sequencer::open(runtime.clone(), config)
             .await
             .expect("the ledger opens");
+        self.world.ledger_key = sequencer.key();
         let peer = self
             .world
             .net
@@ -326,7 +330,6 @@ impl Cluster {
     ///
     /// When it does not start.
     pub async fn start_node(&mut self, index: usize) {
-        let ledger_peer = self.world.ledger_peer;
         let config = self.config;
         let member = &mut self.members[index];
         let runtime = member.machine.runtime();
@@ -335,10 +338,11 @@ impl Cluster {
         let peer = Face::new(
             peer,
             runtime.clone(),
-            (key, self.world.ledger),
+            key,
+            (self.world.ledger, self.world.ledger_key),
             member.mask.clone(),
         );
-        let ledger = remote_ledger(peer.clone(), &[ledger_peer], self.world.ledger);
+        let ledger = self.world.ledger_through(peer.clone());
         let mut store = StoreConfig::new("/node".into(), config.capacity);
         store.floor = ByteCount::new(1 << 20);
         let node_config = NodeConfig {
@@ -443,6 +447,12 @@ impl Cluster {
 }
 
 impl World {
+    /// The ledger, as its peer shows it.
+    pub fn ledger_through<N: Network>(&self, net: N) -> RemoteLedger<LedgerPeers<N>> {
+        let peers = LedgerPeers::new(net, &[self.ledger_peer]);
+        RemoteLedger::new(peers, self.ledger, self.ledger_key)
+    }
+
     /// A client on its own machine.
     #[must_use]
     pub fn client(&self, name: &str) -> (Machine, ClusterClient) {
@@ -457,7 +467,7 @@ impl World {
         let runtime = machine.runtime();
         let id = NodeId::new(key_of(name).public());
         let peer = self.net.join(&runtime, id, DhtMode::Client);
-        let ledger = remote_ledger(peer.clone(), &[self.ledger_peer], self.ledger);
+        let ledger = self.ledger_through(peer.clone());
         Client::new(runtime, peer, ledger, ClientConfig::default())
     }
 

@@ -320,7 +320,7 @@ impl Court {
         self.block(1, Vec::new(), Vec::new());
         let challenge = self.state.challenge(self.node_id());
         let challenge = challenge.expect("the seed is known");
-        let frozen = self.state.frozen_slots(self.node_id(), None, usize::MAX);
+        let frozen = self.state.frozen_slots(self.node_id());
         let frozen: Vec<SlotRef> = frozen.iter().map(FrozenSlot::slot_ref).collect();
         assert!(
             frozen.iter().eq(self.keeper.slots.keys()),

@@ -8,10 +8,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use cairn_client::ledger_transport::remote_ledger;
 use cairn_core::{AccountId, Amount, LedgerId, NodeId, SecretKey};
-use cairn_ledger::{Ledger, TxBody, submit_body};
-use cairn_net::{DhtMode, Network, PeerAddress, RealConfig, RealNetwork};
+use cairn_ledger::{Ledger, LedgerKey, RemoteLedger, TxBody, submit_body};
+use cairn_net::{DhtMode, LedgerPeers, Network, PeerAddress, RealConfig, RealNetwork};
 use cairn_runtime::RealRuntime;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -40,6 +39,7 @@ pub struct ValidatorNetwork {
     wires: BTreeMap<(usize, usize), Wire>,
     nodes: Vec<Child>,
     ledger: LedgerId,
+    ledger_key: Option<LedgerKey>,
     /// The block that a validator was seen with, by height.
     tips: BTreeMap<u64, String>,
 }
@@ -112,6 +112,7 @@ impl ValidatorNetwork {
             wires: BTreeMap::new(),
             nodes: Vec::new(),
             ledger: LedgerId::new(cairn_core::Digest::default()),
+            ledger_key: None,
             tips: BTreeMap::new(),
         };
         let ports = free_ports(2 * count);
@@ -151,6 +152,13 @@ impl ValidatorNetwork {
         let made: Value = serde_json::from_str(&self.run(&args).text()).expect("it prints JSON");
         let ledger = made["ledger"].as_str().expect("the ledger's id");
         self.ledger = ledger.parse().expect("the ledger's id");
+        let network = std::fs::read_to_string(self.path("genesis/network.toml"));
+        let network = network.expect("the network file is there");
+        let key = network
+            .lines()
+            .find_map(|it| it.strip_prefix("ledger_key = "));
+        let key = key.expect("the ledger's key").trim_matches('"');
+        self.ledger_key = Some(key.parse().expect("the ledger's key"));
     }
 
     /// Gives each validator a genesis in which the others are at the ends of its wires.
@@ -452,8 +460,10 @@ impl ValidatorNetwork {
     /// Does something with the ledger that some of the validators answer for.
     fn with_ledger<T>(&self, members: &[&Member], what: impl AsyncFnOnce(NetLedger) -> T) -> T {
         let peers: Vec<NodeId> = members.iter().map(|member| member.identity).collect();
-        let key = SecretKey::from_bytes(blake3::hash(format!("{peers:?}").as_bytes()).as_bytes());
-        let mut config = RealConfig::new(key, DhtMode::Client);
+        let secret = blake3::hash(format!("{peers:?}").as_bytes());
+        let key = self.ledger_key.expect("the genesis was made");
+        let secret = SecretKey::from_bytes(secret.as_bytes());
+        let mut config = RealConfig::new(secret, DhtMode::Client);
         let address = |member: &&Member| PeerAddress {
             node: member.identity,
             address: member.peer.clone(),
@@ -462,7 +472,9 @@ impl ValidatorNetwork {
         RealRuntime::run(async |runtime: RealRuntime| {
             let net = RealNetwork::start(config, runtime).await;
             let net = net.expect("a client's network");
-            let done = what(remote_ledger(net.clone(), &peers, self.ledger)).await;
+            let through = LedgerPeers::new(net.clone(), &peers);
+            let ledger = RemoteLedger::new(through, self.ledger, key);
+            let done = what(ledger).await;
             net.shutdown().await;
             done
         })
@@ -471,8 +483,7 @@ impl ValidatorNetwork {
 }
 
 /// The ledger as a client knows it.
-type NetLedger =
-    cairn_ledger::RemoteLedger<cairn_client::ledger_transport::ControlTransport<RealNetwork>>;
+type NetLedger = RemoteLedger<LedgerPeers<RealNetwork>>;
 
 fn home(number: usize) -> String {
     format!("validator-{number}")

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use cairn_client::index::EntryPath;
-use cairn_client::ledger_transport::{ControlTransport, remote_ledger};
 use cairn_client::read::TreeItem;
 use cairn_client::upload::{
     EntryMeta, EntryMetaKind, Source, SourceError, Tree, TreeEntry, TreeSource, reader_source,
@@ -23,17 +22,17 @@ use cairn_client::{
 };
 use cairn_core::{ByteCount, Profile};
 use cairn_ledger::RemoteLedger;
-use cairn_net::{DhtMode, Network, PeerAddress, RealConfig, RealNetwork};
+use cairn_net::{DhtMode, LedgerPeers, Network, PeerAddress, RealConfig, RealNetwork};
 use cairn_runtime::{RealRuntime, Runtime};
 
 use super::counted::{Counted, Traffic};
 use super::figures::{Figures, wall_time};
 use super::member::{Address, Answer, Moved, Order, Uploaded, obey};
-use super::sequencer::{fresh_key, ledger_id};
+use super::sequencer::{fresh_key, ledger_at};
 use crate::cpu_time::thread_cpu_time;
 
 type Net = Counted<RealNetwork>;
-type BenchClient = Client<RealRuntime, Net, RemoteLedger<ControlTransport<Net>>>;
+type BenchClient = Client<RealRuntime, Net, RemoteLedger<LedgerPeers<Net>>>;
 
 /// A client and what it is asked to work with.
 struct Worker {
@@ -58,7 +57,7 @@ pub(super) async fn run(
         address: sequencer.address.clone(),
     }];
     let net = Counted::new(RealNetwork::start(config, runtime.clone()).await?);
-    let ledger = remote_ledger(net.clone(), &[node], ledger_id());
+    let ledger = ledger_at(net.clone(), sequencer)?;
     let client = Client::new(
         runtime.clone(),
         net.clone(),

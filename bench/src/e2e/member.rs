@@ -46,6 +46,8 @@ pub(super) struct Setup {
 pub(super) struct Address {
     pub(super) node: String,
     pub(super) address: String,
+    /// By which the answers of the ledger are checked, where one answers for it.
+    pub(super) ledger_key: Option<String>,
 }
 
 /// What a member is told to do.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use cairn_core::{Amount, ByteCount, Text};
-use cairn_ledger::{NodeTerms, RemoteLedger};
+use cairn_ledger::NodeTerms;
 use cairn_net::{DhtMode, Network, PeerAddress, RealConfig, RealNetwork};
 use cairn_node::store::{IndexCache, NoCache, SledCache, StoreConfig};
-use cairn_node::{NetLedger, NodeConfig, Pacing};
+use cairn_node::{NodeConfig, Pacing};
 use cairn_runtime::{RealRuntime, Runtime};
 
 use super::member::{Order, Role, Setup, obey};
-use super::sequencer::{address_of, fresh_key, ledger_id};
+use super::sequencer::{address_of, fresh_key, ledger_at};
 
 /// Runs it until its orders end.
 pub(super) async fn run(runtime: &RealRuntime, setup: &Setup) -> Result<()> {
@@ -32,7 +32,7 @@ pub(super) async fn run(runtime: &RealRuntime, setup: &Setup) -> Result<()> {
     }];
     let net = RealNetwork::start(config, runtime.clone()).await?;
     let address = address_of(&net)?;
-    let ledger = RemoteLedger::new(NetLedger::new(net.clone(), &[node]), ledger_id());
+    let ledger = ledger_at(net.clone(), sequencer)?;
     let capacity = ByteCount::new(*capacity_bytes);
     let folder = setup.folder.join("store");
     let opening = (runtime.disk().clone(), folder.clone());

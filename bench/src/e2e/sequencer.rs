@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use cairn_consensus::{Config, Sequencer};
 use cairn_core::message::{ControlRequest, ControlResponse};
 use cairn_core::{Bounded, ErrorCode, GroupId, LedgerId, Record, SecretKey, Text, UnixMillis};
-use cairn_ledger::{Genesis, Ledger, Parameters};
-use cairn_net::{DhtMode, InboundRequest, Network, RealConfig, RealNetwork};
+use cairn_ledger::{Genesis, Ledger, Parameters, RemoteLedger};
+use cairn_net::{DhtMode, InboundRequest, LedgerPeers, Network, RealConfig, RealNetwork};
 use cairn_runtime::{RealRuntime, Runtime};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -31,7 +31,7 @@ fn genesis() -> Genesis {
 }
 
 /// Which ledger it is.
-pub(super) fn ledger_id() -> LedgerId {
+fn ledger_id() -> LedgerId {
     genesis().ledger_id()
 }
 
@@ -42,7 +42,10 @@ pub(super) async fn run(runtime: &RealRuntime, folder: &Path) -> Result<()> {
     let sequencer = Sequencer::open(runtime.clone(), Config::new(ledger_folder)).await?;
     let config = RealConfig::loopback(fresh_key(runtime), DhtMode::Server);
     let net = RealNetwork::start(config, runtime.clone()).await?;
-    let address = address_of(&net)?;
+    let address = Address {
+        ledger_key: Some(sequencer.key().to_string()),
+        ..address_of(&net)?
+    };
     let _serving = runtime.spawn("answers", serve(net.clone(), sequencer.clone()));
     obey(runtime, Some(address), |order| {
         act(runtime, &sequencer, order)
@@ -60,12 +63,26 @@ pub(super) fn fresh_key(runtime: &RealRuntime) -> SecretKey {
     SecretKey::from_bytes(&secret)
 }
 
+/// The ledger as a member reaches it.
+pub(super) fn ledger_at<N: Network>(
+    net: N,
+    sequencer: &Address,
+) -> Result<RemoteLedger<LedgerPeers<N>>> {
+    let peers = LedgerPeers::new(net, &[sequencer.node.parse()?]);
+    let key = sequencer
+        .ledger_key
+        .as_deref()
+        .context("the ledger's key")?;
+    Ok(RemoteLedger::new(peers, ledger_id(), key.parse()?))
+}
+
 /// Where a peer's control plane answers.
 pub(super) fn address_of(net: &RealNetwork) -> Result<Address> {
     let address = net.listen_addresses().into_iter().next();
     Ok(Address {
         node: net.local().to_string(),
         address: address.context("it listens")?,
+        ledger_key: None,
     })
 }
 

@@ -38,8 +38,6 @@ impl Sequencer {
         let key = node::node_key(app, &home)?;
         let account = AccountId::new(key.public());
         let order = open(app, &folder.join("ledger"), plan.epoch, account).await?;
-        // The key that clients know from the network file.
-        order.sign_receipts_with(key.clone());
         let peer = LedgerPeer::start(app, &home, &plan.listen, Vec::new(), order.clone()).await?;
         Ok(Self {
             order,

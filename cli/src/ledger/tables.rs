@@ -54,7 +54,7 @@ pub(crate) async fn groups_of(session: &Session, owner: AccountId) -> Result<Gro
         let after = groups.last().map(|group| group.id);
         let page = session.ledger.groups_page(Some(owner), after).await?;
         let is_last = page.len() < GROUPS_PAGE_MAX;
-        groups.extend(page.into_vec());
+        groups.extend(page);
         if is_last {
             break;
         }
@@ -104,7 +104,7 @@ pub(super) async fn groups(app: &App, session: &Session, args: &GroupsArgs) -> R
         let after = groups.last().map_or(args.after, |group| Some(group.id));
         let page = session.ledger.groups_page(args.owner, after).await?;
         has_more = page.len() == GROUPS_PAGE_MAX;
-        groups.extend(page.into_vec());
+        groups.extend(page);
     }
     let next = (has_more || groups.len() > args.page.limit())
         .then(|| groups.get(args.page.limit().saturating_sub(1)))
@@ -132,7 +132,7 @@ pub(super) async fn nodes(app: &App, session: &Session, args: &NodesArgs) -> Res
         let after = nodes.last().map_or(args.after, |entry| Some(entry.node));
         let page = session.ledger.nodes_page(after).await?;
         has_more = page.len() == NODES_PAGE_MAX;
-        nodes.extend(page.into_vec());
+        nodes.extend(page);
     }
     let next = (has_more || nodes.len() > args.page.limit())
         .then(|| nodes.get(args.page.limit().saturating_sub(1)))

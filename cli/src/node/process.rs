@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use cairn_core::{AccountId, Amount, ByteCount, NodeId};
 use cairn_ledger::{NodeEntry, NodeTerms, RemoteLedger, Verdict};
-use cairn_net::{DhtMode, Network, RealConfig, RealNetwork, RelayServer};
+use cairn_net::{DhtMode, LedgerPeers, Network, RealConfig, RealNetwork, RelayServer};
 use cairn_node::store::{IndexCache, NoCache, PACK_BYTES, SledCache, StoreConfig};
-use cairn_node::{NetLedger, NodeConfig, NodeError, NodeHandle, NodeStatus, Pacing, SlotLag};
+use cairn_node::{NodeConfig, NodeError, NodeHandle, NodeStatus, Pacing, SlotLag};
 use cairn_runtime::Runtime;
 use cairn_runtime::real::RealRuntime;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ use crate::network_file::NetworkFile;
 const OWN_SHARE: u64 = 8;
 
 /// The node's handle as this program uses it.
-type Handle = NodeHandle<RealRuntime, RealNetwork, RemoteLedger<NetLedger<RealNetwork>>>;
+type Handle = NodeHandle<RealRuntime, RealNetwork, RemoteLedger<LedgerPeers<RealNetwork>>>;
 
 /// A running node.
 #[derive(Debug)]
@@ -66,8 +66,7 @@ impl NodeProcess {
         let net = RealNetwork::start(net, app.runtime.clone())
             .await
             .or_fail(FailureKind::Network, "the node can't join the network")?;
-        let transport = NetLedger::new(net.clone(), &network.ledger_peers);
-        let ledger = RemoteLedger::new(transport, network.ledger);
+        let ledger = network.ledger(net.clone());
         match cairn_node::start(app.runtime.clone(), net.clone(), ledger, config).await {
             Ok(handle) => Ok(Self {
                 net,

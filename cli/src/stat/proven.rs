@@ -1,15 +1,13 @@
 //! What the ledger says of the proofs of an upload's groups.
 
 use cairn_client::stat::{GroupStat, Stat};
-use cairn_core::{NodeId, SegmentNumber, Signed, UnixMillis};
-use cairn_ledger::{GroupProof, Ledger, LedgerError};
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use cairn_core::{SegmentNumber, UnixMillis};
+use cairn_ledger::{Evidence, GroupProof, Ledger, Question, Seen};
 
 use super::{ProvenStanding, Standing};
 use crate::failure::{Failure, FailureKind};
 use crate::output::count;
-use crate::receipt::{Receipt, SignedGroup, is_durable, proven_count, signers_needed};
+use crate::receipt::{About, GroupReceipt, Receipt, is_durable, proven_count};
 use crate::session::Session;
 
 /// For when too little is proven for a receipt.
@@ -31,13 +29,12 @@ pub(super) async fn proofs(session: &Session, stat: &Stat) -> Result<Vec<GroupPr
     Ok(proofs)
 }
 
-/// The signed receipt of all groups.
+/// The receipt of all groups.
 ///
 /// # Errors
 ///
 /// As [`proofs`]; of kind not-so too when the list of files can't be read, so that it is not known
-/// which segments are meant, and when too few of those who answer for the ledger say that as many
-/// slots are proven as give every byte back.
+/// which segments are meant, and when not as many slots are proven as give every byte back.
 pub(super) async fn receipt(session: &Session, stat: &Stat) -> Result<Receipt, Failure> {
     check_epochs(session).await?;
     if stat.contents.is_err() {
@@ -50,70 +47,42 @@ pub(super) async fn receipt(session: &Session, stat: &Stat) -> Result<Receipt, F
             // None of the upload's segments are in it.
             continue;
         };
-        groups.push(SignedGroup {
+        groups.push(GroupReceipt {
+            group: group.group,
             last_segment,
-            proofs: signed(session, group, last_segment).await?,
+            evidence: evidence(session, group, last_segment).await?,
         });
     }
     Ok(Receipt {
         ledger: session.ledger.id(),
-        groups,
+        about: About::Groups(groups),
     })
 }
 
-/// What those who answer for the ledger say of a group and sign, of as many as are needed.
-async fn signed(
+/// What shows that a group is durable.
+async fn evidence(
     session: &Session,
     group: &GroupStat,
     last: SegmentNumber,
-) -> Result<Vec<Signed<GroupProof>>, Failure> {
-    let peers = &session.ledger_peers;
-    let needed = signers_needed(peers.len());
-    let ask = |&peer: &NodeId| async move {
-        let ledger = session.ledger_of(peer);
-        ledger.group_receipt(group.group, peer).await
+) -> Result<Evidence, Failure> {
+    let question = Question::Proven(group.group);
+    let (evidence, seen) = session.ledger.evidence(question).await?;
+    let Seen::Proven(Some(proof)) = seen else {
+        return Err(unknown(group));
     };
-    let mut answers: FuturesUnordered<_> = peers.iter().map(ask).collect();
-    let mut proofs = Vec::new();
-    let mut refusal = None;
-    while proofs.len() < needed {
-        let Some(answer) = answers.next().await else {
-            break;
-        };
-        match judge(group, last, answer) {
-            Ok(proof) => proofs.push(proof),
-            Err(failure) => refusal = Some(failure),
-        }
-    }
-    match refusal {
-        Some(failure) if proofs.len() < needed => Err(failure.while_doing(format!(
-            "there is no receipt yet: {} of {} signed, {needed} needed",
-            proofs.len(),
-            peers.len()
-        ))),
-        Some(_) | None => Ok(proofs),
-    }
-}
-
-/// A signed proof that says enough.
-fn judge(
-    group: &GroupStat,
-    last: SegmentNumber,
-    answer: Result<Option<Signed<GroupProof>>, LedgerError>,
-) -> Result<Signed<GroupProof>, Failure> {
-    let signed = answer?.ok_or_else(|| unknown(group))?;
-    let proof = signed.unverified();
-    if is_durable(proof, last) {
-        return Ok(signed);
+    if is_durable(&proof, last) {
+        return Ok(evidence);
     }
     let text = format!(
         "group {}: {} proven as of epoch {}, {} needed",
         group.group,
-        count(proven_count(proof, last), "slot", "slots"),
+        count(proven_count(&proof, last), "slot", "slots"),
         proof.as_of(),
         group.code.k()
     );
-    Err(Failure::say(FailureKind::NotSo, text).hint(WAIT_HINT))
+    Err(Failure::say(FailureKind::NotSo, text)
+        .while_doing("there is no receipt yet")
+        .hint(WAIT_HINT))
 }
 
 async fn check_epochs(session: &Session) -> Result<(), Failure> {

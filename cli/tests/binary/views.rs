@@ -264,33 +264,92 @@ fn a_durability_receipt_is_checked_without_the_network() {
 
     let checked = cairn.run(&["--json", "verify", receipt]).done().json();
     assert_eq!(checked["durable"], true);
-    assert_eq!(checked["signers_from"], "network file");
+    assert_eq!(checked["key_from"], "network file");
+    assert_eq!(checked["attested_by"], "sequencer");
     assert_eq!(checked["groups"][0]["slots_needed"], 2);
     let said = cairn.run(&["verify", receipt]).done().out;
-    assert!(said.contains("that one party's word"), "{said}");
-    let signer = id(&checked["groups"][0]["signers"][0]);
+    assert!(
+        said.contains("the word of the one that orders it"),
+        "{said}"
+    );
+    let key = ledger_key(&cairn);
     // On a machine that knows no network it takes the key.
     let elsewhere = Cairn::new();
     elsewhere
         .run(&["verify", receipt])
-        .failed(2, "give --signer ID");
+        .failed(2, "give --ledger-key KEY");
     elsewhere
-        .run(&["verify", receipt, "--signer", signer])
+        .run(&["verify", receipt, "--ledger-key", &key])
         .done();
-    let node = "01".repeat(32);
+    let other = "01".repeat(32);
     elsewhere
-        .run(&["verify", receipt, "--signer", &node])
-        .failed(1, "0 signed this");
+        .run(&["verify", receipt, "--ledger-key", &other])
+        .failed(
+            1,
+            "its attestation is not signed by those who order the ledger",
+        );
     let ledger = id(&checked["ledger"]);
     let forged = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, forged.replace(ledger, &node)).unwrap();
+    std::fs::write(&path, forged.replace(ledger, &other)).unwrap();
     elsewhere
-        .run(&["verify", receipt, "--signer", signer])
-        .failed(1, "0 signed this");
+        .run(&["verify", receipt, "--ledger-key", &key])
+        .failed(
+            1,
+            "its attestation is not signed by those who order the ledger",
+        );
     std::fs::write(&path, "nothing").unwrap();
+    cairn.run(&["verify", receipt]).failed(2, "is no receipt");
+}
+
+/// The `ledger_key` of the network file.
+fn ledger_key(cairn: &Cairn) -> String {
+    let file = std::fs::read_to_string(cairn.path("network.toml")).unwrap();
+    let key = file
+        .lines()
+        .find_map(|line| line.strip_prefix("ledger_key = "));
+    key.expect("the ledger's key").trim_matches('"').to_owned()
+}
+
+#[test]
+fn a_notarised_file_is_shown_as_it_was_without_the_network() {
+    let cairn = Cairn::new();
+    cairn.run(&["init", "--no-passphrase"]).done();
+    let network = Network::start(&cairn, &["--nodes", "2", "--profile", "dev4"]);
+    let files: Vec<_> = ["contract", "annex"].map(|name| cairn.path(name)).into();
+    for file in &files {
+        std::fs::write(file, file.display().to_string()).unwrap();
+    }
+    let (contract, annex) = (text(&files[0]), text(&files[1]));
+    let made = network
+        .run(&["--json", "notarise", contract, annex])
+        .done()
+        .json();
+    assert_eq!(made["receipts"].as_array().unwrap().len(), 2, "{made}");
+    // Once more is the same digest, recorded anew.
+    network.run(&["notarise", contract, annex]).done();
+    network
+        .run(&["notarise", text(&cairn.path("missing"))])
+        .failed(2, "missing can't be read");
+    network.stop();
+    let receipt = format!("{contract}.notarised.json");
+    let said = cairn.run(&["verify", &receipt, contract]).done().out;
+    assert!(said.contains("was there as it is on"), "{said}");
     cairn
-        .run(&["verify", receipt])
-        .failed(2, "is no durability receipt");
+        .run(&["verify", &receipt, annex])
+        .failed(1, "the receipt is not of these bytes");
+    cairn
+        .run(&["verify", &receipt])
+        .failed(2, "cairn verify RECEIPT FILE");
+    std::fs::write(&files[0], "changed").unwrap();
+    cairn
+        .run(&["verify", &receipt, contract])
+        .failed(1, "the receipt is not of these bytes");
+    let own = format!("{annex}.notarised.json");
+    let key = ledger_key(&cairn);
+    let elsewhere = Cairn::new();
+    elsewhere
+        .run(&["verify", &own, annex, "--ledger-key", &key])
+        .done();
 }
 
 #[test]

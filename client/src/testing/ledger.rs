@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cairn_core::{
     AccountId, Amount, Bounded, ByteCount, GroupId, Height, LedgerId, NodeId, SecretKey, Signed,
-    UnixMillis, ViewNumber,
+    TransportError, UnixMillis, ViewNumber,
 };
 use cairn_ledger::block::SEEDS_MAX;
 use cairn_ledger::{
     Account, Block, BlockEffects, ChallengePage, Effect, Genesis, Group, Ledger, LedgerError,
-    LedgerStatus, NodeEntry, NodeTerms, Parameters, SlotRef, State, TransportError, Tx, TxBody,
-    TxOutcome, ViewSeed, Witness, operator_consent, tx_id,
+    LedgerStatus, NodeEntry, NodeTerms, Parameters, SlotRef, State, Tx, TxBody, TxOutcome,
+    ViewSeed, Witness, operator_consent, tx_id,
 };
 
 #[derive(Clone, Debug)]

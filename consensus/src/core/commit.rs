@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 
 use cairn_core::{Height, Record, Signed};
-use cairn_ledger::{Block, Effect, LedgerError, State, Tx, TxBody, TxOutcome, Verdict, Witness};
+use cairn_ledger::{
+    Attested, Block, Effect, LedgerError, State, StateTrie, Tx, TxBody, TxOutcome, Verdict, Witness,
+};
 use cairn_runtime::{DiskError, Runtime};
 
 use super::Core;
+use super::attest::outline;
 
 /// Why a block did not become final.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +43,13 @@ impl<R: Runtime> Core<R> {
             let mut store = self.store.lock().expect("no holder panics");
             store.as_mut().ok_or(CommitError::Stopped)?.append(block)?;
         }
-        self.apply(block);
+        let (attested, trie) = self.apply(block);
+        self.attest(attested, trie);
         self.write_state_if_due()?;
         Ok(())
     }
 
-    fn apply(&self, block: &Block) {
+    fn apply(&self, block: &Block) -> (Attested, StateTrie) {
         let height = block.height;
         let mut mempool = self.mempool();
         let mut view = self.view.write().expect("no holder panics");
@@ -71,6 +75,7 @@ impl<R: Runtime> Core<R> {
         view.history.push(block, effects);
         self.progress
             .send_modify(|progress| progress.height = height);
+        outline(&view.state)
     }
 
     fn write_state_if_due(&self) -> Result<(), DiskError> {

@@ -1,7 +1,7 @@
 //! What is remembered, and for how long.
 
-use cairn_core::{AccountId, Amount, Digest, SecretKey, Signed, UnixMillis, ViewNumber};
-use cairn_ledger::{Tx, TxBody, TxKind, tx_id};
+use cairn_core::{AccountId, Amount, Bounded, LedgerId, SecretKey, Signed, UnixMillis, ViewNumber};
+use cairn_ledger::{Attested, LedgerKey, Tx, TxBody, tx_id};
 
 use super::*;
 
@@ -43,7 +43,10 @@ fn transfer(height: u64) -> Block {
 }
 
 fn remember(history: &mut History, block: BlockEffects) {
-    let summary = BlockSummary::of(&transfer(block.height.get()), 0, [].into_iter());
+    let summary = BlockSummary {
+        effect_count: u32::try_from(block.effects.len()).unwrap(),
+        ..BlockSummary::of(&transfer(block.height.get()), 0, [].into_iter())
+    };
     history.remember(block, summary);
 }
 
@@ -56,7 +59,7 @@ fn done(number: u64) -> Effect {
 
 #[test]
 fn blocks_are_given_from_any_height_that_is_remembered() {
-    let mut history = History::after(Height::new(4));
+    let mut history = History::after(Height::new(4), Digest::default());
     assert_eq!(history.from(Height::new(5)), Ok(vec![]));
     assert_eq!(
         history.from(Height::new(4)),
@@ -81,7 +84,7 @@ fn blocks_are_given_from_any_height_that_is_remembered() {
 
 #[test]
 fn the_oldest_is_forgotten_at_the_bound() {
-    let mut history = History::after(Height::ZERO);
+    let mut history = History::after(Height::ZERO, Digest::default());
     let most = u64::try_from(BLOCKS_MAX).unwrap();
     for height in 1..=most {
         remember(&mut history, block(height, vec![done(height)]));
@@ -100,7 +103,7 @@ fn the_oldest_is_forgotten_at_the_bound() {
 
 #[test]
 fn bytes_are_bounded_and_an_answer_takes_what_fits() {
-    let mut history = History::after(Height::ZERO);
+    let mut history = History::after(Height::ZERO, Digest::default());
     let effects = vec![done(1); 10_000];
     let bytes = borsh::object_length(&block(1, effects.clone())).unwrap();
     let fitting = EFFECTS_BYTES_MAX / bytes;
@@ -110,7 +113,8 @@ fn bytes_are_bounded_and_an_answer_takes_what_fits() {
     assert!(history.bytes <= BYTES_MAX);
     let memory = {
         let summary = BlockSummary::of(&transfer(1), 0, [].into_iter());
-        Remembered::new(block(1, effects), summary).memory
+        let seal = BlockSeal::of(&summary, &effects);
+        Remembered::new(block(1, effects), summary, seal, Digest::default()).memory
     };
     assert!(memory >= bytes);
     assert_eq!(history.blocks.len(), BYTES_MAX / memory);
@@ -120,7 +124,7 @@ fn bytes_are_bounded_and_an_answer_takes_what_fits() {
 
 #[test]
 fn blocks_and_transactions_are_found_while_they_are_remembered() {
-    let mut history = History::after(Height::new(2));
+    let mut history = History::after(Height::new(2), Digest::default());
     let blocks: Vec<Block> = (3..600).map(transfer).collect();
     let id_of = |block: &Block| tx_id(&block.txs[0]);
     for block in &blocks {
@@ -129,29 +133,74 @@ fn blocks_and_transactions_are_found_while_they_are_remembered() {
         let result = Err(refused);
         history.push(block, vec![Effect::TxDone { id, result }]);
     }
-    let page = history.summaries(Height::new(5)).unwrap();
-    assert_eq!(page.len(), BLOCKS_PAGE_MAX);
-    assert_eq!(
-        page[0].digest,
-        cairn_core::Record::record_digest(&blocks[2])
-    );
-    assert_eq!(page[0].effect_count, 1);
-    assert_eq!(history.summaries(Height::new(600)).unwrap().len(), 0);
+    // Nothing is shown before something is attested, and nothing beyond that.
+    assert_eq!(history.shown_summaries(Height::new(5)), Ok(None));
+    assert_eq!(history.shown_tx(id_of(&blocks[7])), None);
+    let (attestation, key) = attested(&history, Height::new(580));
+    history.attest(&attestation);
+    let page = history.shown_summaries(Height::new(5)).unwrap().unwrap();
+    assert_eq!(page.blocks.len(), BLOCKS_PAGE_MAX);
+    let (seal, summary) = &page.blocks[0];
+    let digest = cairn_core::Record::record_digest(&blocks[2]);
+    assert_eq!((seal.block, summary.digest), (digest, digest));
+    assert_eq!(summary.effect_count, 1);
+    let attested = page.attestation.verify(ledger(), &key).unwrap();
+    assert!(page.leads_to(attested, BlockSeal::has_summary));
+    let last = history.shown_effects(Height::new(579)).unwrap().unwrap();
+    assert_eq!(last.blocks.len(), 2);
+    assert!(last.leads_to(attested, BlockSeal::has_effects));
+    for beyond in [581, 599, 600, 700] {
+        assert_eq!(history.shown_summaries(Height::new(beyond)), Ok(None));
+    }
     let oldest = Height::new(3);
-    let older = history.summaries(Height::new(2));
+    let older = history.shown_summaries(Height::new(2));
     assert_eq!(older, Err(Forgotten { oldest }));
+    assert_eq!(history.oldest(), oldest);
+    assert!(history.shown_tx(id_of(&blocks[7])).is_some());
+    assert_eq!(history.shown_tx(id(1)), None);
+}
 
-    let (height, time, tx) = history.tx(id_of(&blocks[7])).found.unwrap();
-    assert_eq!((height.get(), time.get(), tx.nonce), (10, 10, 10));
-    assert_eq!((tx.kind, tx.fee.micro()), (TxKind::Transfer, 2));
-    assert_eq!(tx.result, Err(TxError::AmountZero));
-    let unknown = history.tx(id(1));
-    assert_eq!((unknown.oldest, unknown.found), (oldest, None));
+/// A blocks' page costs no more links than there are blocks between its last and the next that is
+/// attested.
+#[test]
+fn links_are_no_longer_than_to_the_next_that_is_attested() {
+    let mut history = History::after(Height::ZERO, Digest::default());
+    for height in 1..=30 {
+        history.push(&transfer(height), Vec::new());
+    }
+    let (attestation, _) = attested(&history, Height::new(30));
+    history.attest(&attestation);
+    let mut one = history.shown(Height::new(4), |_| ((), EFFECTS_BYTES_MAX / 2));
+    assert_eq!(one.unwrap().unwrap().after.len(), 26);
+    let (attestation, _) = attested(&history, Height::new(6));
+    history.attest(&attestation);
+    one = history.shown(Height::new(4), |_| ((), EFFECTS_BYTES_MAX / 2));
+    assert_eq!(one.unwrap().unwrap().after.len(), 2);
+}
+
+fn ledger() -> LedgerId {
+    LedgerId::default()
+}
+
+/// The attestation of a remembered height, and its key.
+fn attested(history: &History, height: Height) -> (Attestation, LedgerKey) {
+    let index = history.count_below(height).unwrap();
+    let remembered = &history.blocks[index];
+    let attested = Attested {
+        ledger: ledger(),
+        height,
+        time: remembered.block.time,
+        root: Digest::default(),
+        chain: remembered.seal.follow(remembered.before),
+    };
+    let key = SecretKey::from_bytes(&[7; 32]);
+    let attestation = Attestation::sign(attested, &key);
+    (attestation, LedgerKey::Sequencer(key.public()))
 }
 
 #[test]
 fn a_page_of_full_blocks_fits_an_answer() {
-    let mut history = History::after(Height::ZERO);
+    let mut history = History::after(Height::ZERO, Digest::default());
     for height in 1..40 {
         let tx = transfer(height).txs[0].clone();
         let full = Block {
@@ -164,12 +213,19 @@ fn a_page_of_full_blocks_fits_an_answer() {
         };
         history.push(&full, vec![done; cairn_ledger::block::TXS_MAX]);
     }
-    let page = history.summaries(Height::new(1)).unwrap();
-    assert!((1..39).contains(&page.len()), "{}", page.len());
+    let (attestation, _) = attested(&history, Height::new(39));
+    history.attest(&attestation);
+    let page = history.shown_summaries(Height::new(1)).unwrap().unwrap();
     assert!(
-        page.iter()
-            .all(|block| block.txs.len() == cairn_ledger::block::TXS_MAX)
+        (1..39).contains(&page.blocks.len()),
+        "{}",
+        page.blocks.len()
     );
-    let bytes = borsh::object_length(&page).unwrap();
-    assert!(bytes <= BLOCKS_PAGE_BYTES_MAX + 4, "{bytes}");
+    assert!(
+        page.blocks
+            .iter()
+            .all(|(_, block)| block.txs.len() == cairn_ledger::block::TXS_MAX)
+    );
+    let bytes = borsh::object_length(&page.blocks).unwrap();
+    assert!(bytes <= EFFECTS_BYTES_MAX + 4, "{bytes}");
 }

@@ -15,6 +15,7 @@ use cairn_ledger::ViewSeed;
 use cairn_ledger::block::SEEDS_MAX;
 use cairn_runtime::Runtime;
 
+use super::attest::{AttestationPart, Attesting};
 use super::open_blocks::{OpenBlocks, Place};
 use super::proposal::Proposal;
 use crate::core::Core;
@@ -51,6 +52,7 @@ pub(super) struct Seat<R: Runtime> {
 
 struct Shared<R: Runtime> {
     core: Arc<Core<R>>,
+    attesting: Arc<Attesting>,
     rules: Rules,
     open: Mutex<OpenBlocks>,
 }
@@ -64,10 +66,11 @@ impl<R: Runtime> fmt::Debug for Seat<R> {
 }
 
 impl<R: Runtime> Seat<R> {
-    pub(super) fn new(core: Arc<Core<R>>, rules: Rules) -> Self {
+    pub(super) fn new(core: Arc<Core<R>>, attesting: Arc<Attesting>, rules: Rules) -> Self {
         Self {
             shared: Arc::new(Shared {
                 core,
+                attesting,
                 rules,
                 open: Mutex::default(),
             }),
@@ -158,8 +161,11 @@ impl<R: Runtime> Application for Seat<R> {
         Box::pin(self.take(block))
     }
 
-    fn receive(&self, _from: [u8; 32], message: Vec<u8>) {
-        super::forward::receive(self.core(), &message);
+    fn receive(&self, from: [u8; 32], message: Vec<u8>) {
+        match AttestationPart::decode(&message) {
+            Ok(part) => self.shared.attesting.receive(self.core(), from, part),
+            Err(_) => super::forward::receive(self.core(), &message),
+        }
     }
 }
 

@@ -1,15 +1,21 @@
-//! Answers that a remote end should not give.
+//! Answers that a remote end should not give, and those that it should.
 
-mod registry;
+mod chains;
+mod lies;
 
-use std::sync::{Arc, Mutex};
+use std::future::Future;
+use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
-use cairn_core::{Amount, GroupId, SlotIndex};
+use cairn_core::{Amount, Digest, Right, TransportError, UnixMillis};
 
 use super::*;
-use crate::group::DealState;
-use crate::sample::{OWNER, World, account, ledger, node, slot};
+use crate::genesis::Parameters;
+use crate::registry::{RegistryTx, volume_id};
+use crate::sample::shown::{Shown, evidence, questions};
+use crate::sample::{
+    OWNER, World, account, acknowledge, attest, key, ledger, ledger_key, node, revise, slot,
+};
 use crate::state::State;
 use crate::tx::{TxBody, tx_id};
 use crate::tx_error::TxError;
@@ -18,10 +24,12 @@ use crate::tx_error::TxError;
 type Reply = Result<Vec<u8>, TransportError>;
 
 /// Answers each request from a script, or with a failure.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Scripted {
     requests: Arc<Mutex<Vec<LedgerRequest>>>,
     answers: Arc<Mutex<Vec<Reply>>>,
+    /// How often whoever answers was turned away.
+    turned: Arc<Mutex<usize>>,
 }
 
 impl LedgerTransport for Scripted {
@@ -30,27 +38,32 @@ impl LedgerTransport for Scripted {
         self.requests.lock().unwrap().push(request);
         self.answers.lock().unwrap().remove(0)
     }
+
+    fn turn_away(&self) {
+        *self.turned.lock().unwrap() += 1;
+    }
+}
+
+fn scripted_of(id: LedgerId, answers: Vec<Reply>) -> RemoteLedger<Scripted> {
+    let transport = Scripted {
+        answers: Arc::new(Mutex::new(answers)),
+        ..Scripted::default()
+    };
+    RemoteLedger::new(transport, id, ledger_key())
 }
 
 fn scripted(answers: Vec<Reply>) -> RemoteLedger<Scripted> {
-    let transport = Scripted {
-        requests: Arc::default(),
-        answers: Arc::new(Mutex::new(answers)),
-    };
-    RemoteLedger::new(transport, ledger())
+    scripted_of(ledger(), answers)
 }
 
-fn answering(answers: Vec<Answer>) -> RemoteLedger<Scripted> {
-    let encode = |answer| {
-        let height = Height::new(9);
-        let response = LedgerResponse {
-            ledger: ledger(),
-            height,
-            answer,
-        };
-        Ok(response.encode())
-    };
-    scripted(answers.into_iter().map(encode).collect())
+fn encoded(ledger: LedgerId, answer: Answer) -> Vec<u8> {
+    LedgerResponse { ledger, answer }.encode()
+}
+
+/// A ledger's client whose other end gives these answers.
+fn answering(id: LedgerId, answers: impl IntoIterator<Item = Answer>) -> RemoteLedger<Scripted> {
+    let answers = answers.into_iter();
+    scripted_of(id, answers.map(|answer| Ok(encoded(id, answer))).collect())
 }
 
 /// The output of a future that has nothing to wait for.
@@ -65,111 +78,149 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn world() -> (World, GroupId) {
-    let mut world = World::with_nodes(8, &[(1, 1, 1); 4]);
+/// A ledger with epochs on which every question has something to see.
+fn world() -> World {
+    let parameters = Parameters {
+        epoch_millis: 20,
+        ..Parameters::default()
+    };
+    let places = [(1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 4, 4), (5, 5, 5)];
+    let mut world = World::with_nodes_on(parameters, 8, &places);
     let id = world.place(2, 4);
-    (world, id)
+    let other = world.place(2, 4);
+    world.accept(OWNER, revise(id, 1, 5));
+    for place in (0..4).map(|index| slot(id, index)) {
+        world.accept(world.holder(place), acknowledge(place, 1));
+    }
+    world.accept(OWNER, revise(other, 1, 5));
+    let registration = RegistryTx::VolumeRegister {
+        descriptor: Default::default(),
+    };
+    let tx = world.signed(OWNER, TxBody::Registry(registration));
+    let volume = volume_id(tx_id(&tx));
+    world.submit(tx).1.unwrap();
+    let grant = RegistryTx::GrantMake {
+        volume,
+        holder: account(9).key(),
+        right: Right::Read,
+        expires_at: UnixMillis::new(5_000),
+    };
+    let digest = Digest::of(b"a file");
+    for asked in [grant, RegistryTx::Notarise { digest }] {
+        world.accept(OWNER, TxBody::Registry(asked));
+    }
+    while world.state.epoch().number.get() < 3 || world.state.epoch().seed.is_none() {
+        world.pass();
+    }
+    let place = slot(other, 0);
+    world.accept(world.holder(place), acknowledge(place, 1));
+    world
+}
+
+/// Every kind of question, some of which see nothing.
+fn every_question(state: &State) -> Vec<Question> {
+    let mut all = questions(state, |_| 0);
+    all.extend(questions(state, |count| count - 1));
+    all
+}
+
+fn evidence_of(state: &State, question: Question) -> Answer {
+    Answer::Evidence(Box::new(evidence(state, question)))
 }
 
 #[test]
-fn an_answer_to_another_question_breaks_the_protocol() {
-    let (world, id) = world();
-    let group = world.group(id).clone();
-    let entry = world.state.node(node(10)).cloned();
-    let amount = Amount::from_micro(1);
-    let to = account(2);
-    let tx = world.signed(OWNER, TxBody::Transfer { to, amount });
-    let outcome = |tx| TxOutcome {
-        id: tx_id(tx),
-        height: Height::new(3),
-    };
-    let other = world.signed(OWNER, TxBody::NodeDrain);
-    let broken = LedgerError::Answer;
+fn what_is_shown_is_seen_as_the_ledger_sees_it() {
+    let world = world();
+    let state = &world.state;
+    for question in every_question(state) {
+        let remote = answering(state.ledger_id(), [evidence_of(state, question)]);
+        assert_eq!(now(remote.ask(question)), Ok(state.ask(question)));
+        let asked = remote.transport.requests.lock().unwrap().clone();
+        let at_least = Height::ZERO;
+        assert_eq!(asked, [LedgerRequest::Ask { question, at_least }]);
+    }
+    // And by the methods that people call.
+    let holder = state.nodes().next().unwrap().node;
+    let answers = [
+        evidence_of(state, Question::Status),
+        evidence_of(state, Question::Account(account(OWNER))),
+        evidence_of(state, Question::Node(holder)),
+        evidence_of(state, Question::Epoch),
+    ];
+    let remote = answering(state.ledger_id(), answers);
+    assert_eq!(now(remote.status()), Ok(state.status()));
+    let owner = state.account(account(OWNER));
+    assert_eq!(now(remote.account(account(OWNER))), Ok(owner));
+    assert_eq!(now(remote.node(holder)), Ok(state.node(holder).cloned()));
+    assert_eq!(now(remote.epoch_view()).unwrap().epoch, *state.epoch());
+    assert_eq!(*remote.transport.turned.lock().unwrap(), 0);
+}
 
-    let ledger = answering(vec![
-        Answer::Done(outcome(&tx)),
-        Answer::Done(outcome(&other)),
-    ]);
-    assert_eq!(now(ledger.submit(tx.clone())), Ok(outcome(&tx)));
-    assert_eq!(now(ledger.submit(tx)), Err(broken.clone()));
-
-    let ledger = answering(vec![
-        Answer::Group(Some(group.clone())),
-        Answer::Group(Some(group.clone())),
-        Answer::Group(None),
-        Answer::Node(None),
-    ]);
-    assert_eq!(now(ledger.group(id)), Ok(Some(group)));
-    assert_eq!(now(ledger.group(GroupId::default())), Err(broken.clone()));
-    assert_eq!(now(ledger.group(id)), Ok(None));
-    assert_eq!(now(ledger.group(id)), Err(broken.clone()));
-
-    let ledger = answering(vec![
-        Answer::Node(entry.clone()),
-        Answer::Node(entry.clone()),
-    ]);
-    assert_eq!(now(ledger.node(node(10))), Ok(entry));
-    assert_eq!(now(ledger.node(node(11))), Err(broken.clone()));
-
-    let block = |height| BlockEffects {
-        height: Height::new(height),
-        time: world.state.time(),
-        effects: Vec::new(),
-    };
-    let ledger = answering(vec![
-        Answer::Effects(vec![block(4), block(5)]),
-        Answer::Effects(vec![block(5)]),
-        Answer::Effects(Vec::new()),
-        Answer::Effects(vec![block(4), block(6)]),
-    ]);
-    assert_eq!(
-        now(ledger.effects(Height::new(4))).map(|blocks| blocks.len()),
-        Ok(2)
+#[test]
+fn what_was_seen_is_asked_for_again_or_later() {
+    let world = world();
+    let shown = Shown::of(&world);
+    let last = shown.last();
+    let question = Question::Status;
+    let at = |height: u64| Answer::Evidence(Box::new(shown.evidence(height, question)));
+    let remote = answering(
+        world.state.ledger_id(),
+        [at(last - 2), at(last - 2), at(last), at(last - 1)],
     );
-    assert_eq!(now(ledger.effects(Height::new(4))), Err(broken.clone()));
-    assert_eq!(now(ledger.effects(Height::new(4))), Ok(Vec::new()));
-    assert_eq!(now(ledger.effects(Height::new(4))), Err(broken), "a gap");
+    for _ in 0..3 {
+        now(remote.status()).unwrap();
+    }
+    let asked = remote.transport.requests.lock().unwrap().clone();
+    let heights = [0, last - 2, last - 2].map(|height| LedgerRequest::Ask {
+        question,
+        at_least: Height::new(height),
+    });
+    assert_eq!(asked, heights);
+    let behind = LedgerError::Behind {
+        expected: Height::new(last),
+        found: Height::new(last - 1),
+    };
+    assert_eq!(now(remote.status()), Err(behind));
+    assert_eq!(*remote.transport.turned.lock().unwrap(), 1);
 }
 
 #[test]
 fn failures_say_what_to_do_and_whose_they_are() {
     use cairn_core::{Blame, ErrorCode, Retry};
     let refused = LedgerError::Refused(TxError::AmountZero);
-    let answered = LedgerResponse {
-        ledger: ledger(),
-        height: Height::ZERO,
-        answer: Answer::Error(refused.clone()),
+    let behind = LedgerError::Behind {
+        expected: Height::new(2),
+        found: Height::new(1),
     };
-    let ledger = scripted(vec![
+    let remote = scripted(vec![
         Err(TransportError::TimedOut),
         Err(TransportError::Refused(ErrorCode::Unsupported)),
         Ok(vec![1, 2, 3]),
-        Ok(answered.encode()),
+        Ok(encoded(ledger(), Answer::Error(refused))),
+        Ok(encoded(ledger(), Answer::Error(behind))),
     ]);
     let expected = [
         (Retry::Later, Blame::World),
         (Retry::Never, Blame::Us),
         (Retry::Elsewhere, Blame::Peer),
         (Retry::Never, Blame::Caller),
+        (Retry::Elsewhere, Blame::World),
     ];
     for (retry, blame) in expected {
-        let error = now(ledger.status()).unwrap_err();
+        let error = now(remote.status()).unwrap_err();
         assert_eq!((error.retry(), error.blame()), (retry, blame), "{error}");
     }
+    // Only whoever gave an answer that is no good, or has nothing, is turned away.
+    assert_eq!(*remote.transport.turned.lock().unwrap(), 2);
 }
 
 #[test]
 fn the_answers_of_another_ledger_are_refused() {
-    let other = LedgerId::new(cairn_core::Digest::of(b"another"));
-    let (world, _) = world();
-    let status = world.state.status();
-    for answer in [Answer::Status(status), Answer::Error(LedgerError::Stopped)] {
-        let response = LedgerResponse {
-            ledger: other,
-            height: Height::ZERO,
-            answer,
-        };
-        let remote = scripted(vec![Ok(response.encode())]);
+    let other = LedgerId::new(Digest::of(b"another"));
+    let world = World::new(Parameters::default());
+    let status = evidence_of(&world.state, Question::Status);
+    for answer in [status, Answer::Error(LedgerError::Stopped)] {
+        let remote = scripted(vec![Ok(encoded(other, answer))]);
         let error = LedgerError::OtherLedger {
             expected: ledger(),
             found: other,
@@ -179,88 +230,68 @@ fn the_answers_of_another_ledger_are_refused() {
     }
 }
 
+/// A ledger on which one node holds more slots than fit a page.
+fn crowded() -> (World, usize) {
+    let places = [(1, 1, 1), (2, 2, 2)];
+    let count = SLOTS_PAGE_MAX + 5;
+    let mut world = World::with_nodes(u64::try_from(count).unwrap(), &places);
+    let body = |nonce: u64| Tx {
+        account: account(OWNER),
+        nonce,
+        fee: Amount::ZERO,
+        body: TxBody::GroupOpen {
+            code: cairn_core::Code::new(1, 2).unwrap(),
+            slot_capacity: cairn_core::ByteCount::new(1 << 20),
+            price_max: Amount::from_micro(10),
+            term_epochs: 1,
+            escrow: Amount::ZERO,
+        },
+    };
+    let mut opened = 0_u64;
+    while opened < u64::try_from(count).unwrap() {
+        let end = u64::try_from(count).unwrap().min(opened + 1_000);
+        let txs = (opened..end)
+            .map(|nonce| world.sign(body(nonce), OWNER))
+            .collect();
+        let block = world.next_block(&[], txs);
+        world.state.apply_checked(&block).unwrap();
+        opened = end;
+    }
+    while world.state.has_draws() {
+        let block = world.next_block(&[], Vec::new());
+        world.state.apply_checked(&block).unwrap();
+    }
+    (world, count)
+}
+
 #[test]
-fn pages_of_slots_are_put_together_and_must_rise() {
-    let id = |number: u32| {
-        let mut bytes = [0; 32];
-        bytes[..4].copy_from_slice(&number.to_be_bytes());
-        GroupId::new(cairn_core::Digest::new(bytes))
-    };
-    let most = u32::try_from(SLOTS_PAGE_MAX).unwrap();
-    let page = |from: u32, count: u32| {
-        Answer::Slots(
-            (from..from + count)
-                .map(|number| slot(id(number), 3))
-                .collect(),
-        )
-    };
-    let ledger = answering(vec![page(0, most), page(most, 5)]);
-    let slots = now(ledger.slots_of(node(10))).unwrap();
-    assert_eq!(slots.len(), SLOTS_PAGE_MAX + 5);
-    assert!(slots.is_sorted());
-    assert_eq!(slots[7].slot, SlotIndex::new(3));
+fn pages_of_slots_are_put_together() {
+    let (world, count) = crowded();
+    let (state, node) = (&world.state, node(10));
+    let all: Vec<SlotRef> = state.slots_of(node, None).collect();
+    assert_eq!(all.len(), count);
+    let page = |after| Question::Slots { node, after };
+    let after = all.get(SLOTS_PAGE_MAX - 1).copied();
+    let pages = [page(None), page(after)];
+    let ledger = answering(ledger(), pages.map(|page| evidence_of(state, page)));
+    assert_eq!(now(ledger.slots_of(node)), Ok(all));
     let asked = ledger.transport.requests.lock().unwrap().clone();
-    let after = slots.get(SLOTS_PAGE_MAX - 1).copied();
-    let node = node(10);
-    let first = LedgerRequest::Slots { node, after: None };
-    assert_eq!(asked, [first, LedgerRequest::Slots { node, after }]);
-    // A last page that is empty will do; one that goes back won't.
-    let ledger = answering(vec![page(0, most), page(0, 0)]);
-    assert_eq!(
-        now(ledger.slots_of(node)).map(|slots| slots.len()),
-        Ok(SLOTS_PAGE_MAX)
+    let asked: Vec<Question> = asked
+        .into_iter()
+        .map(|request| match request {
+            LedgerRequest::Ask { question, .. } => question,
+            other => panic!("expected a question, found {other:?}"),
+        })
+        .collect();
+    assert_eq!(asked, pages);
+    // A page of something else in between is none.
+    let ledger = answering(
+        ledger_of(state),
+        [page(None), page(None)].map(|page| evidence_of(state, page)),
     );
-    let ledger = answering(vec![page(0, most), page(most - 1, 5)]);
-    assert_eq!(now(ledger.slots_of(node)), Err(LedgerError::Answer));
-    // One that never ends is ended.
-    let endless = (0..1024).map(|number| page(number * most, most)).collect();
-    let ledger = answering(endless);
     assert_eq!(now(ledger.slots_of(node)), Err(LedgerError::Answer));
 }
 
-#[test]
-fn a_group_whose_deals_are_not_n_is_refused() {
-    let (world, id) = world();
-    let mut group = world.group(id).clone();
-    assert!(group.deals.iter().all(|deal| deal.state == DealState::Held));
-    group.deals.pop();
-    let ledger = answering(vec![Answer::Group(Some(group))]);
-    assert_eq!(now(ledger.group(id)), Err(LedgerError::Answer));
-    let status = State::status(&world.state);
-    let ledger = answering(vec![Answer::Status(status)]);
-    assert_eq!(now(ledger.status()), Ok(status));
-}
-
-#[test]
-fn a_view_of_something_else_breaks_the_protocol() {
-    use crate::view::{View, ViewRequest};
-
-    let (world, id) = world();
-    let state = &world.state;
-    let group_proof = state.group_proof(id).map(Box::new);
-    let mut lying = state.earnings_view(node(10)).unwrap();
-    lying.balance = Amount::from_micro(1);
-    let ask = |view: View| answering(vec![Answer::View(view)]);
-    let broken = LedgerError::Answer;
-
-    let ledger = ask(View::Earnings(state.earnings_view(node(11)).map(Box::new)));
-    assert_eq!(now(ledger.earnings(node(10))), Err(broken.clone()));
-    let ledger = ask(View::Earnings(Some(Box::new(lying))));
-    assert_eq!(now(ledger.earnings(node(10))), Err(broken.clone()));
-    let ledger = ask(View::Proven(group_proof));
-    let other = now(ledger.group_proof(GroupId::default()));
-    assert_eq!(other, Err(broken.clone()));
-    let all = state.nodes_page(None);
-    let ledger = ask(View::Nodes(all.clone()));
-    let page = now(ledger.nodes_page(Some(all[1].node)));
-    assert_eq!(page, Err(broken.clone()));
-    let ledger = ask(View::Groups(state.groups_page(None, None)));
-    let page = now(ledger.groups_page(Some(account(3)), None));
-    assert_eq!(page, Err(broken.clone()));
-    let ledger = ask(View::Epoch(state.epoch_view()));
-    assert_eq!(now(ledger.blocks(Height::new(3))), Err(broken.clone()));
-    let ledger = answering(vec![Answer::Group(None)]);
-    assert_eq!(now(ledger.epoch_view()), Err(broken));
-    let asked = ledger.transport.requests.lock().unwrap().pop();
-    assert_eq!(asked, Some(LedgerRequest::View(ViewRequest::Epoch)));
+fn ledger_of(state: &State) -> LedgerId {
+    state.ledger_id()
 }

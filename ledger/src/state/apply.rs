@@ -6,6 +6,7 @@ use cairn_core::{
 };
 
 use super::check::Signatures;
+use super::table::OwnGroup;
 use super::{Account, PendingDraw, State};
 use crate::block::{Block, BlockError, Verdict};
 use crate::effect::Effect;
@@ -13,8 +14,10 @@ use crate::epoch::{Frozen, REVISIONS_KEPT, Standing};
 use crate::group::{DealState, Due, Ending, Group, empty_revision};
 use crate::movement::Cause;
 use crate::node::{NodeEntry, NodeStatus};
+use crate::seal::{BlockSeal, results};
 use crate::tx::{NodeTerms, SlotRevision, Tx, TxBody, group_id, tx_id};
 use crate::tx_error::TxError;
+use crate::view::BlockSummary;
 
 /// Most slots that one block draws: bounds the bytes of its effects. What is left is drawn by the
 /// next blocks.
@@ -108,6 +111,9 @@ impl State {
         self.look_at_groups(&mut effects);
         self.enter_earnings(effects.get(told..).unwrap_or_default());
         self.assert_conserved();
+        let summary = BlockSummary::of(block, effects.len(), results(&effects));
+        self.chain = BlockSeal::of(&summary, &effects).follow(self.chain);
+        self.note_changes();
         Ok(effects)
     }
 
@@ -272,7 +278,7 @@ impl State {
     /// Counts the transaction and takes its fee and `outgoing` out of the balance.
     fn charge(&mut self, tx: &Tx, outgoing: Amount, effects: &mut Vec<Effect>) {
         let taken = tx.fee.checked_add(outgoing).expect("the sum was checked");
-        let account = self.accounts.entry(tx.account).or_default();
+        let account = self.accounts.or_default(tx.account);
         account.balance = account
             .balance
             .checked_sub(taken)
@@ -294,7 +300,7 @@ impl State {
     }
 
     pub(super) fn credit(&mut self, to: AccountId, amount: Amount) {
-        let account: &mut Account = self.accounts.entry(to).or_default();
+        let account: &mut Account = self.accounts.or_default(to);
         account.balance = account
             .balance
             .checked_add(amount)
@@ -380,7 +386,7 @@ impl State {
             is_marked: false,
         };
         self.groups.insert(id, group);
-        self.index.add_group(tx.account, id);
+        self.index.groups.insert((tx.account, id), OwnGroup);
         self.index.slot_count = self
             .index
             .slot_count

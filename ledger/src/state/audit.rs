@@ -9,10 +9,12 @@ use cairn_core::{
 
 use super::check::segment_bytes_max;
 use super::lapse::Sweep;
+use super::table::{BoundSlot, OwnGroup};
 use super::{Index, PendingDraw, State};
 use crate::epoch::{Departed, Epoch, Frozen, KeptRevision};
 use crate::group::{Deal, DealState, Due, Ending, Group};
 use crate::node::{NodeEntry, NodeStatus};
+use crate::trie::Trie;
 use crate::tx::SlotRef;
 
 /// What does not hold of a state: it was not made by applying blocks.
@@ -39,6 +41,9 @@ pub enum Unsound {
     /// A sum kept beside the tables differs from them.
     #[error("the index does not follow from the tables")]
     Index,
+    /// The trie is not that of the tables.
+    #[error("the trie does not follow from the tables")]
+    Trie,
     /// A node's used capacity is not that of its slots, or is above what it offers.
     #[error("node {node}: expected {expected} in use, found {found}")]
     Used {
@@ -108,6 +113,17 @@ impl State {
     ///
     /// [`Unsound`] names the first that does not hold.
     pub fn audit(&self) -> Result<(), Unsound> {
+        self.audit_tables()?;
+        if self.trie == self.computed_trie() {
+            Ok(())
+        } else {
+            Err(Unsound::Trie)
+        }
+    }
+
+    /// Everything but whether the trie follows from the tables, which is most of the work and not in
+    /// doubt when it was just made from them.
+    pub(super) fn audit_tables(&self) -> Result<(), Unsound> {
         self.audit_conservation()?;
         self.audit_balances()?;
         if self.index != self.computed_index() {
@@ -227,7 +243,7 @@ impl State {
                 }
             }
         }
-        for (id, entry) in &self.nodes {
+        for (id, entry) in self.nodes.iter() {
             let expected = used.get(id).copied().unwrap_or(0);
             let agrees = expected == u128::from(entry.used.get());
             if !agrees || entry.used > entry.terms.capacity {
@@ -251,7 +267,7 @@ impl State {
                 *sum = sum.saturating_add(u128::from(collateral.micro()));
             }
         }
-        for (id, entry) in &self.nodes {
+        for (id, entry) in self.nodes.iter() {
             let expected = locked.get(id).copied().unwrap_or(0);
             let agrees = expected == u128::from(entry.locked.micro());
             if !agrees || entry.locked > entry.collateral {
@@ -270,7 +286,7 @@ impl State {
             .draws
             .iter()
             .map(|queued| queued.draw)
-            .chain(self.waiting.iter().copied().map(PendingDraw::Slot))
+            .chain(self.waiting.keys().copied().map(PendingDraw::Slot))
             .collect();
         let listed = self.draws.len().saturating_add(self.waiting.len());
         let is_released = |group: &Group| matches!(group.ending, Some(Ending::Released(_)));
@@ -353,6 +369,8 @@ impl State {
     /// Fills in what is not part of the encoding.
     pub(super) fn rebuild_index(&mut self) {
         self.index = self.computed_index();
+        self.trie = Trie::default();
+        self.note_changes();
     }
 
     fn computed_index(&self) -> Index {
@@ -372,12 +390,12 @@ impl State {
             if group.is_marked {
                 index.marked.insert(group.id);
             }
-            index.add_group(group.owner, group.id);
+            index.groups.insert((group.owner, group.id), OwnGroup);
             for (slot, deal) in slots(group) {
                 let bounty = u128::from(deal.bounty.micro());
                 index.escrows = index.escrows.saturating_add(bounty);
                 for node in bound_nodes(deal) {
-                    index.slots.entry(node).or_default().insert(slot);
+                    index.slots.insert((node, slot), BoundSlot);
                 }
             }
         }

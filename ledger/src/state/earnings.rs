@@ -69,7 +69,7 @@ impl State {
         if !self.earnings.keys().eq(self.nodes.keys()) {
             return Err(Unsound::Key);
         }
-        for (node, earnings) in &self.earnings {
+        for (node, earnings) in self.earnings.iter() {
             let found = self.account(AccountId::new(node.key())).balance;
             let expected = earnings.closing().filter(|_| earnings.is_well_formed());
             if expected != Some(found) {

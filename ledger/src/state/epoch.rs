@@ -1,10 +1,9 @@
 //! Epochs in the state: when one begins, what it froze, and what must be kept for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
-use std::ops::Bound;
 
-use cairn_core::{Digest, EpochNumber, GroupId, NodeId, RevisionNumber, UnixMillis};
+use cairn_core::{EpochNumber, GroupId, NodeId, RevisionNumber, UnixMillis};
 
 use super::State;
 use crate::block::ViewSeed;
@@ -125,38 +124,6 @@ impl State {
         group.frozen(slot.slot, node, self.epoch.number)
     }
 
-    /// The first `count_max` slots above `after` of which a node had acknowledged something when
-    /// the epoch began, rising. The same from the epoch's first block to its last.
-    #[must_use]
-    pub fn frozen_slots(
-        &self,
-        node: NodeId,
-        after: Option<SlotRef>,
-        count_max: usize,
-    ) -> Vec<FrozenSlot> {
-        if !self.has_epochs() {
-            return Vec::new();
-        }
-        let departed_after = after.map_or_else(
-            || Bound::Included((node, FIRST_SLOT)),
-            |slot| Bound::Excluded((node, slot)),
-        );
-        let departed = self
-            .departed
-            .range((departed_after, Bound::Unbounded))
-            .take_while(|((by, _), _)| *by == node)
-            .map(|((_, slot), departed)| (*slot, departed.frozen(*slot)));
-        let bound = self
-            .slots_of(node, after)
-            .filter_map(|slot| Some((slot, self.frozen_slot(slot, node)?)));
-        // A node that left a slot and was drawn for it again had nothing of it after that.
-        let slots: BTreeMap<SlotRef, FrozenSlot> = departed
-            .take(count_max)
-            .chain(bound.take(count_max))
-            .collect();
-        slots.into_values().take(count_max).collect()
-    }
-
     /// Keeps the current revision of a group, which is about to be another, as long as someone
     /// refers to it; drops those that nobody refers to any more.
     pub(super) fn keep_revision(&mut self, group: GroupId) {
@@ -182,12 +149,6 @@ impl State {
             .retain(|kept| kept.number.get() > recent || needed.contains(&kept.number));
     }
 }
-
-/// Before any slot.
-const FIRST_SLOT: SlotRef = SlotRef {
-    group: GroupId::new(Digest::new([0; 32])),
-    slot: cairn_core::SlotIndex::new(0),
-};
 
 /// Longest pause between blocks that counts in full as time in which the ledger worked.
 fn pause_max(length: NonZeroU64) -> u64 {

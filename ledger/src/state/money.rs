@@ -128,7 +128,7 @@ impl State {
     pub(super) fn slash(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
         let percent = u64::from(self.parameters.slash_percent).min(100);
         let mut slashed = Amount::ZERO;
-        for frozen in self.frozen_slots(node, None, usize::MAX) {
+        for frozen in self.frozen_slots(node) {
             let slot = frozen.slot_ref();
             let taken = self
                 .deal_mut(slot)

@@ -60,7 +60,7 @@ impl State {
             let earned = epoch_price(frozen.revision.slot_bytes, price);
             Some((frozen, earned.unwrap_or(Amount::from_micro(u64::MAX))))
         };
-        let slots = self.frozen_slots(node, None, usize::MAX);
+        let slots = self.frozen_slots(node);
         slots.into_iter().filter_map(earned).collect()
     }
 

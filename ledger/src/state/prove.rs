@@ -9,13 +9,13 @@ use std::collections::BTreeSet;
 
 use cairn_core::{Digest, EpochNumber, NodeId, Record, TxId};
 use cairn_proofs::challenge::SAMPLES_MAX;
-use cairn_proofs::{AcknowledgedSlot, Challenge, Draw, Proof, verify};
+use cairn_proofs::{AcknowledgedSlot, Challenge, Proof, verify};
 
 use super::State;
 use crate::block::{Block, Verdict};
 use crate::effect::Effect;
-use crate::epoch::{ChallengePage, FROZEN_PAGE_MAX};
-use crate::tx::{SlotRef, Tx, TxBody, tx_id};
+use crate::query;
+use crate::tx::{Tx, TxBody, tx_id};
 use crate::tx_error::TxError;
 
 /// Why a block's verdicts are not to be agreed to.
@@ -55,38 +55,12 @@ impl State {
     /// judged.
     #[must_use]
     pub fn challenge(&self, node: NodeId) -> Option<Challenge> {
-        let draw = self.draw_for(node)?;
-        let slots = self.frozen_slots(node, None, usize::MAX);
+        let Ok(draw) = query::draw_for(self, node);
+        let draw = draw?;
+        let slots = self.frozen_slots(node);
         let slots: Vec<AcknowledgedSlot> = slots.into_iter().map(AcknowledgedSlot::from).collect();
         // The list is in order, and its revisions were checked when they were published.
         Challenge::draw(&draw, &slots).ok()
-    }
-
-    /// A page of what [`Self::challenge`] is drawn from: the slots above `after`.
-    #[must_use]
-    pub fn challenge_page(&self, node: NodeId, after: Option<SlotRef>) -> Option<ChallengePage> {
-        let draw = self.draw_for(node)?;
-        let slots = self.frozen_slots(node, after, FROZEN_PAGE_MAX);
-        Some(ChallengePage {
-            epoch: draw.epoch,
-            seed: draw.seed,
-            sample_count: draw.sample_count,
-            slots: cairn_core::Bounded::new(slots).ok()?,
-        })
-    }
-
-    fn draw_for(&self, node: NodeId) -> Option<Draw> {
-        let epoch = &self.epoch;
-        let standing = &self.nodes.get(&node)?.standing;
-        if standing.verdict_of(epoch.number).is_some() {
-            return None;
-        }
-        Some(Draw {
-            seed: epoch.seed?,
-            node,
-            epoch: epoch.number,
-            sample_count: standing.sample_count(epoch),
-        })
     }
 
     /// What the proof says that a `ProofSubmit` stands for, if it came in the next block: `witness`

@@ -1,6 +1,6 @@
 //! Volumes, leases, grants and notarisations in the state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{
@@ -9,12 +9,13 @@ use cairn_core::{
 
 use super::State;
 use super::audit::Unsound;
+use super::entries::List;
+use super::table::{OwnVolume, Table};
 use crate::effect::Effect;
 use crate::registry::{
     Access, Anchor, GRANT_MILLIS_MAX, GRANTS_PER_VOLUME_MAX, Grant, Lease, Notarisation,
     RegistryTx, VOLUMES_PER_ACCOUNT_MAX, Volume, Writer, volume_id,
 };
-use crate::view::{GrantView, VolumeView};
 
 /// Most transactions of a block, each of which can begin one lease.
 const TXS_MAX: u64 = 1_024;
@@ -23,16 +24,16 @@ const _: () = assert!(crate::block::TXS_MAX == 1_024);
 /// The tables. Bounded by the [`crate::Parameters`].
 #[derive(Clone, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
 pub(super) struct Registry {
-    pub(super) volumes: BTreeMap<VolumeId, Volume>,
-    pub(super) grants: BTreeMap<(VolumeId, PublicKey), Grant>,
-    pub(super) notarisations: BTreeMap<Digest, Notarisation>,
+    pub(super) volumes: Table<VolumeId, Volume>,
+    pub(super) grants: Table<(VolumeId, PublicKey), Grant>,
+    pub(super) notarisations: Table<Digest, Notarisation>,
 }
 
 /// What follows from the tables.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(super) struct RegistryIndex {
     /// Volumes of each owner.
-    pub(super) volumes: BTreeMap<AccountId, BTreeSet<VolumeId>>,
+    pub(super) volumes: Table<(AccountId, VolumeId), OwnVolume>,
     /// Notarisations, the oldest first.
     pub(super) notarised: BTreeSet<(Height, Digest)>,
 }
@@ -63,8 +64,7 @@ impl Registry {
     pub(super) fn index(&self) -> RegistryIndex {
         let mut index = RegistryIndex::default();
         for volume in self.volumes.values() {
-            let of_owner = index.volumes.entry(volume.owner).or_default();
-            of_owner.insert(volume.id);
+            index.volumes.insert((volume.owner, volume.id), OwnVolume);
         }
         for kept in self.notarisations.values() {
             index.notarised.insert((kept.height, kept.digest));
@@ -92,56 +92,10 @@ impl State {
         self.registry.notarisations.get(&digest)
     }
 
-    /// A volume with the time by which its lease is judged; `None` when it is unknown.
-    #[must_use]
-    pub fn volume_view(&self, id: VolumeId) -> Option<VolumeView> {
-        Some(VolumeView {
-            height: self.height,
-            time: self.time,
-            volume: self.volume(id)?.clone(),
-        })
-    }
-
-    /// The volumes of an account, rising.
-    ///
-    /// # Panics
-    ///
-    /// Never: an account has no more.
-    #[must_use]
-    pub fn volumes_of(&self, owner: AccountId) -> Bounded<Volume, VOLUMES_PER_ACCOUNT_MAX> {
-        let ids = self
-            .index
-            .registry
-            .volumes
-            .get(&owner)
-            .into_iter()
-            .flatten();
-        let volumes = ids.filter_map(|id| self.volume(*id).cloned());
-        Bounded::new(volumes.collect()).expect("an account has no more")
-    }
-
-    /// The grants of a volume and its revocations, rising by holder.
-    ///
-    /// # Panics
-    ///
-    /// Never: a volume has no more.
-    #[must_use]
-    pub fn grants_of(&self, volume: VolumeId) -> Bounded<Grant, GRANTS_PER_VOLUME_MAX> {
-        let grants = self.registry.grants_of(volume).copied();
-        Bounded::new(grants.collect()).expect("a volume has no more")
-    }
-
-    /// What a node or a client checks of a key's right; `None` when the volume is unknown.
-    #[must_use]
-    pub fn grant_view(&self, volume: VolumeId, holder: PublicKey) -> Option<GrantView> {
-        Some(GrantView {
-            height: self.height,
-            time: self.time,
-            volume,
-            owner: self.volume(volume)?.owner,
-            holder,
-            grant: self.grant(volume, holder).copied(),
-        })
+    /// Volumes of an account.
+    pub(super) fn volume_count_of(&self, owner: AccountId) -> usize {
+        let own = List::of(owner, None);
+        self.index.registry.volumes.range(own.range()).count()
     }
 
     /// Until when a lease lasts that the account has from now on; `None` when it may not write.
@@ -294,8 +248,8 @@ impl State {
     }
 
     fn register_volume(&mut self, volume: Volume, effects: &mut Vec<Effect>) {
-        let own = self.index.registry.volumes.entry(volume.owner).or_default();
-        own.insert(volume.id);
+        let own = (volume.owner, volume.id);
+        self.index.registry.volumes.insert(own, OwnVolume);
         effects.push(Effect::VolumeChanged(volume.id));
         self.registry.volumes.insert(volume.id, volume);
     }
@@ -308,13 +262,7 @@ impl State {
         let Some(volume) = self.registry.volumes.remove(&id) else {
             return;
         };
-        let volumes = &mut self.index.registry.volumes;
-        if let Some(of_owner) = volumes.get_mut(&volume.owner) {
-            of_owner.remove(&id);
-            if of_owner.is_empty() {
-                volumes.remove(&volume.owner);
-            }
-        }
+        self.index.registry.volumes.remove(&(volume.owner, id));
         effects.push(Effect::VolumeClosed(id));
     }
 
@@ -411,14 +359,14 @@ impl State {
 
     /// The registry's part of [`Self::audit`].
     pub(super) fn audit_registry(&self) -> Result<(), Unsound> {
-        for (id, volume) in &self.registry.volumes {
+        for (id, volume) in self.registry.volumes.iter() {
             if *id != volume.id || !self.is_volume_sound(volume) {
                 return Err(Unsound::Volume { volume: *id });
             }
         }
         let grants_max = UnixMillis::new(self.time.get().saturating_add(GRANT_MILLIS_MAX));
         let mut last = None;
-        for ((volume, holder), grant) in &self.registry.grants {
+        for ((volume, holder), grant) in self.registry.grants.iter() {
             let is_sound = (*volume, *holder) == (grant.volume, grant.holder)
                 && grant.expires_at <= grants_max
                 && grant.since <= self.height
@@ -448,7 +396,6 @@ impl State {
             let may_until = self.registry.may_write_until(volume, account, now);
             lease.until <= lease_max && may_until.is_some_and(|until| lease.until <= until)
         });
-        let own = self.index.registry.volumes.get(&volume.owner);
         let txs = self.height.get().saturating_mul(TXS_MAX);
         volume.is_well_formed()
             && volume.fencing.get() <= txs
@@ -458,6 +405,6 @@ impl State {
                 .anchors
                 .iter()
                 .all(|anchor| anchor.height <= self.height)
-            && own.is_some_and(|own| own.len() <= VOLUMES_PER_ACCOUNT_MAX)
+            && self.volume_count_of(volume.owner) <= VOLUMES_PER_ACCOUNT_MAX
     }
 }

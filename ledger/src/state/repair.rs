@@ -357,7 +357,7 @@ impl State {
     pub(super) fn forget_group(&mut self, id: GroupId) -> Option<Group> {
         let group = self.groups.remove(&id)?;
         self.index.marked.remove(&id);
-        self.index.remove_group(group.owner, id);
+        self.index.groups.remove(&(group.owner, id));
         self.index.slot_count = self
             .index
             .slot_count

@@ -9,6 +9,7 @@ use cairn_core::{
 };
 
 use super::apply::{NODES_DRAWN_FROM_MAX, SLOTS_DRAWN_MAX};
+use super::table::{BoundSlot, WaitingSlot};
 use super::{PendingDraw, QueuedDraw, State, count};
 use crate::block::ViewSeed;
 use crate::effect::Effect;
@@ -51,8 +52,8 @@ impl State {
     /// Counts the slot towards the node.
     fn bind(&mut self, slot: SlotRef, node: NodeId) {
         let capacity = self.slot_capacity(slot);
-        let is_new = self.index.slots.entry(node).or_default().insert(slot);
-        assert!(is_new, "a node holds a slot once");
+        let before = self.index.slots.insert((node, slot), BoundSlot);
+        assert!(before.is_none(), "a node holds a slot once");
         let entry = self.nodes.get_mut(&node).expect("a drawn node is known");
         entry.used = entry
             .used
@@ -66,12 +67,8 @@ impl State {
         self.depart(slot, node);
         self.unlock_collateral(slot, node);
         let capacity = self.slot_capacity(slot);
-        if let Some(slots) = self.index.slots.get_mut(&node) {
-            assert!(slots.remove(&slot), "a node gives up what it holds");
-            if slots.is_empty() {
-                self.index.slots.remove(&node);
-            }
-        }
+        let before = self.index.slots.remove(&(node, slot));
+        assert!(before.is_some(), "a node gives up what it holds");
         let entry = self.nodes.get_mut(&node).expect("a holding node is known");
         entry.used = entry
             .used
@@ -190,7 +187,8 @@ impl State {
         self.retry.left = self.retry.left.checked_sub(1)?;
         let after = self.retry.after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut behind = self.waiting.range((after, Bound::Unbounded));
-        let next = behind.next().or_else(|| self.waiting.first()).copied();
+        let next = behind.next().or_else(|| self.waiting.first_key_value());
+        let next = next.map(|(slot, _)| *slot);
         if next.is_none() {
             self.retry.left = 0;
         }
@@ -363,7 +361,7 @@ impl State {
                 self.hand_over(slot, *to, effects);
             }
             Ok(_) | Err(TooFew { .. }) => {
-                self.waiting.insert(slot);
+                self.waiting.insert(slot, WaitingSlot);
                 effects.push(Effect::SlotWaiting(slot));
             }
         }

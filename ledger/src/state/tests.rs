@@ -5,6 +5,7 @@ mod epochs;
 mod exhaustive;
 mod model;
 mod money;
+mod pages;
 mod pay;
 mod prover;
 mod races;

@@ -1,17 +1,20 @@
 //! Vectors of volumes, leases, grants and notarisations.
 
-use cairn_core::{Bounded, Digest, FencingNumber, HeadNumber, Right, Signed, UnixMillis, VolumeId};
+use borsh::BorshSerialize;
+use cairn_core::{Bounded, Digest, FencingNumber, HeadNumber, Right, UnixMillis, VolumeId};
+use data_encoding::HEXLOWER;
 
-use super::{hex, signed};
+use super::{hex, response, signed};
 use crate::effect::{BlockEffects, Effect};
 use crate::genesis::Parameters;
 use crate::port::LedgerError;
+use crate::query::Question;
 use crate::registry::{RegistryError, RegistryTx, Writer, volume_id};
-use crate::sample::{OWNER, World, account, key, ledger};
+use crate::sample::shown::evidence;
+use crate::sample::{OWNER, World, account};
 use crate::tx::{Tx, TxBody, tx_id};
 use crate::tx_error::TxError;
-use crate::view::{View, ViewRequest};
-use crate::wire::{Answer, LedgerRequest, LedgerResponse};
+use crate::wire::Answer;
 
 fn registration() -> RegistryTx {
     RegistryTx::VolumeRegister {
@@ -165,7 +168,10 @@ fn effects(world: &World, volume: VolumeId) -> Vec<Effect> {
     ]
 }
 
-#[expect(clippy::too_many_lines, reason = "a table of cases")]
+fn encoded<T: BorshSerialize>(value: &T) -> String {
+    HEXLOWER.encode(&borsh::to_vec(value).expect("memory takes it"))
+}
+
 pub(super) fn vectors() -> Vec<(String, String)> {
     let (world, id) = chain();
     let txs = asked(id).into_iter().map(|(name, asked)| {
@@ -174,54 +180,10 @@ pub(super) fn vectors() -> Vec<(String, String)> {
     });
     let mut all: Vec<(String, String)> = txs.collect();
     let state = &world.state;
-    let height = state.height();
-    let response = |answer| {
-        hex(&LedgerResponse {
-            ledger: ledger(),
-            height,
-            answer,
-        })
-    };
-    let (digest, holder) = (Digest::of(b"a file"), account(9).key());
-    let kept = *state.notarisation(digest).expect("it was notarised");
-    let receipt = Signed::sign_for(kept, ledger(), &key(9));
-    let requests = [
-        ("volumes", ViewRequest::Volumes(account(OWNER))),
-        ("volume", ViewRequest::Volume(id)),
-        ("grants", ViewRequest::Grants(id)),
-        ("grant", ViewRequest::Grant { volume: id, holder }),
-        ("notarisation", ViewRequest::Notarisation(digest)),
-        (
-            "notarisation receipt",
-            ViewRequest::NotarisationReceipt(digest),
-        ),
-    ];
-    let answers = [
-        ("volumes", View::Volumes(state.volumes_of(account(OWNER)))),
-        ("volume", View::Volume(state.volume_view(id).map(Box::new))),
-        ("grants", View::Grants(state.grants_of(id))),
-        (
-            "grant",
-            View::Grant(state.grant_view(id, holder).map(Box::new)),
-        ),
-        ("notarisation", View::Notarisation(Some(kept))),
-        (
-            "notarisation receipt",
-            View::NotarisationReceipt(Some(Box::new(receipt.clone()))),
-        ),
-    ];
-    all.extend(requests.into_iter().map(|(name, asked)| {
-        let request = LedgerRequest::View(asked);
-        (format!("request view {name}"), hex(&request))
-    }));
-    all.extend(answers.into_iter().map(|(name, view)| {
-        (
-            format!("response view {name}"),
-            response(Answer::View(view)),
-        )
-    }));
-    let block = BlockEffects {
-        height,
+    let kept = state.notarisation(Digest::of(b"a file"));
+    let kept = kept.expect("it was notarised");
+    let effects = BlockEffects {
+        height: state.height(),
         time: state.time(),
         effects: effects(&world, id),
     };
@@ -232,13 +194,13 @@ pub(super) fn vectors() -> Vec<(String, String)> {
     });
     let refused = Answer::Error(LedgerError::Refused(fenced));
     all.extend([
-        ("notarisation".to_owned(), hex(&kept)),
-        ("notarisation receipt".to_owned(), hex(&receipt)),
+        ("notarisation".to_owned(), hex(kept)),
         ("state with a volume".to_owned(), hex(state)),
         (
-            "response effects of a volume".to_owned(),
-            response(Answer::Effects(vec![block])),
+            "evidence of grants".to_owned(),
+            hex(&evidence(state, Question::Grants(id))),
         ),
+        ("effects of a volume".to_owned(), encoded(&effects)),
         ("response error fenced".to_owned(), response(refused)),
     ]);
     all

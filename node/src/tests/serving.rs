@@ -9,12 +9,12 @@ use cairn_core::{Bounded, ErrorCode, NodeId, Record, Right, Signed, SlotIndex, U
 use cairn_ledger::{Ledger, RemoteLedger};
 use cairn_net::data::{DataConn, DataError};
 use cairn_net::pool::{DataPool, PoolLimits};
-use cairn_net::{DhtMode, Network, RecordKey};
+use cairn_net::{DhtMode, LedgerPeers, Network, RecordKey};
 use cairn_runtime::SimRuntime;
 use futures::future::BoxFuture;
 
 use super::cluster::{Cluster, PACE, dev4, encode, key, payload, run};
-use crate::{LedgerServer, NetLedger, start};
+use crate::{LedgerServer, start};
 
 fn code_of<T: std::fmt::Debug>(result: Result<T, DataError>) -> ErrorCode {
     match result.unwrap_err() {
@@ -290,8 +290,8 @@ fn nodes_follow_a_ledger_that_another_node_serves() {
         cluster.nodes[1].handle = None;
         let runtime = cluster.nodes[1].machine.restart();
         let peer = cluster.net.join(&runtime, slow, DhtMode::Server);
-        let ledger =
-            RemoteLedger::new(NetLedger::new(peer.clone(), &[server]), cluster.ledger.id());
+        let through = LedgerPeers::new(peer.clone(), &[server]);
+        let ledger = RemoteLedger::new(through, cluster.ledger.id(), cluster.ledger.key());
         let config = cluster.config(&cluster.nodes[1]);
         let handle = start(runtime, peer, ledger, config).await.unwrap();
         let slot = u8::try_from(slot.unwrap()).unwrap();

@@ -10,17 +10,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use cairn_client::ledger_transport::remote_ledger;
 use cairn_core::message::{ControlRequest, ControlResponse, DataRequest, DataResponse};
 use cairn_core::{
     Bounded, EpochNumber, ErrorCode, LedgerId, NodeId, Receipt, Record, SecretKey, SegmentRecord,
     Signed, SlotIndex,
 };
-use cairn_ledger::{LedgerRequest, TxBody, challenge_of, submit_proof_of};
+use cairn_ledger::{LedgerKey, LedgerRequest, RemoteLedger, TxBody, challenge_of, submit_proof_of};
 use cairn_net::sim::{SimPeer, SimStream};
 use cairn_net::{
-    DataConn, DataError, InboundRequest, NetError, Network, Pace, RecordKey, ServerConn,
-    ShardWanted,
+    DataConn, DataError, InboundRequest, LedgerPeers, NetError, Network, Pace, RecordKey,
+    ServerConn, ShardWanted,
 };
 use cairn_proofs::Proof;
 use cairn_runtime::{Runtime, SimRuntime, Task};
@@ -73,7 +72,7 @@ pub struct Face {
     peer: SimPeer,
     runtime: SimRuntime,
     key: SecretKey,
-    ledger: LedgerId,
+    ledger: (LedgerId, LedgerKey),
     mask: Mask,
     answers: Arc<Mutex<Vec<Task<()>>>>,
 }
@@ -84,7 +83,8 @@ impl Face {
     pub fn new(
         peer: SimPeer,
         runtime: SimRuntime,
-        (key, ledger): (SecretKey, LedgerId),
+        key: SecretKey,
+        ledger: (LedgerId, LedgerKey),
         mask: Mask,
     ) -> Self {
         Self {
@@ -137,7 +137,8 @@ impl Face {
 
     /// Sends the proof that the liar sends for an honest one.
     async fn prove(&self, liar: &dyn LyingNode, peer: NodeId, (of, proof): (EpochNumber, Proof)) {
-        let ledger = remote_ledger(self.peer.clone(), &[peer], self.ledger);
+        let (id, key) = self.ledger;
+        let ledger = RemoteLedger::new(LedgerPeers::new(self.peer.clone(), &[peer]), id, key);
         let us = NodeId::new(self.key.public());
         let Ok(Some((epoch, challenge))) = challenge_of(&ledger, us).await else {
             return;

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::BytesMut;
-use cairn_client::ledger_transport::ControlTransport;
 use cairn_coding::Coder;
 use cairn_core::message::{ShardRange, WithRecord};
 use cairn_core::{
@@ -14,7 +13,7 @@ use cairn_core::{
 use cairn_ledger::tx::{SlotRef, TxBody};
 use cairn_ledger::{Group, Ledger, RemoteLedger, submit_body};
 use cairn_net::sim::SimPeer;
-use cairn_net::{DataConn, Network, Pace, ShardWanted};
+use cairn_net::{DataConn, LedgerPeers, Network, Pace, ShardWanted};
 use cairn_proofs::proof::{Block, BlockProof, SegmentProof, SlotProof};
 use cairn_proofs::slot_tree::open_path;
 use cairn_proofs::{Challenge, Proof, SampledSlot, widen_to_blocks};
@@ -34,7 +33,7 @@ pub struct Proving {
     pub key: SecretKey,
     pub(super) peer: SimPeer,
     pub(super) runtime: SimRuntime,
-    pub(super) ledger: RemoteLedger<ControlTransport<SimPeer>>,
+    pub(super) ledger: RemoteLedger<LedgerPeers<SimPeer>>,
 }
 
 impl fmt::Debug for Proving {

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use cairn_core::{
-    Amount, Bounded, ByteCount, GroupId, GroupRevision, GroupRoot, Height, NodeId, Record,
-    RevisionNumber, Signed, SlotIndex, TxId,
+    Amount, Bounded, ByteCount, GroupId, GroupRevision, GroupRoot, Height, LedgerTransport, NodeId,
+    Record, RevisionNumber, Signed, SlotIndex, TransportError, TxId,
 };
 use cairn_ledger::tx::{group_id, tx_id};
 use cairn_ledger::{
-    Answer, Effect, Ledger, LedgerError, LedgerRequest, LedgerResponse, LedgerTransport,
-    RemoteLedger, SlotRef, SlotRevision, TransportError, Tx, TxBody, TxError, TxKind, submit_body,
+    Answer, Effect, EvidenceError, Ledger, LedgerError, LedgerKey, LedgerRequest, LedgerResponse,
+    Question, RemoteLedger, SlotRef, SlotRevision, Tx, TxBody, TxError, TxKind, submit_body,
 };
 use cairn_runtime::real::RealRuntime;
 
@@ -46,6 +46,14 @@ impl LedgerTransport for Direct {
     async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, TransportError> {
         Ok(self.0.answer(asker(), &request).await)
     }
+
+    fn turn_away(&self) {}
+}
+
+/// The ledger over a transport.
+fn remote(sequencer: &Sequencer<RealRuntime>) -> RemoteLedger<Direct> {
+    let key = sequencer.key();
+    RemoteLedger::new(Direct(sequencer.clone()), genesis().ledger_id(), key)
 }
 
 /// Registers four nodes, opens a group and gives its id once it is placed.
@@ -72,7 +80,7 @@ async fn placed<L: Ledger>(ledger: &L) -> GroupId {
 async fn a_group_is_opened_placed_revised_and_acknowledged_over_a_transport() {
     let folder = tempfile::tempdir().unwrap();
     let sequencer = opened(folder.path()).await;
-    let ledger = RemoteLedger::new(Direct(sequencer.clone()), genesis().ledger_id());
+    let ledger = remote(&sequencer);
     let id = placed(&ledger).await;
     let group = ledger.group(id).await.unwrap().unwrap();
     assert_eq!(group.deals.len(), 4);
@@ -221,7 +229,6 @@ async fn effects_wait_for_a_block_and_not_for_ever() {
 async fn garbage_is_answered() {
     let folder = tempfile::tempdir().unwrap();
     let sequencer = opened(folder.path()).await;
-    let height = Height::ZERO;
     let mut forged = signed(1, 0, transfer(5)).encode();
     if let Some(last) = forged.last_mut() {
         *last ^= 1;
@@ -241,7 +248,6 @@ async fn garbage_is_answered() {
         let answer = Answer::Error(error);
         let expected = LedgerResponse {
             ledger: genesis().ledger_id(),
-            height,
             answer,
         };
         assert_eq!(response, expected);
@@ -305,10 +311,10 @@ async fn many_at_once_share_blocks_and_keep_their_order() {
 }
 
 #[tokio::test]
-async fn what_people_look_at_is_answered_over_a_transport_and_receipts_are_signed() {
+async fn what_people_look_at_is_answered_over_a_transport_and_shown_to_others() {
     let folder = tempfile::tempdir().unwrap();
     let sequencer = opened(folder.path()).await;
-    let ledger = RemoteLedger::new(Direct(sequencer.clone()), genesis().ledger_id());
+    let ledger = remote(&sequencer);
     let id = placed(&ledger).await;
     let last = ledger.status().await.unwrap().height;
     let blocks = ledger.blocks(Height::new(1)).await.unwrap();
@@ -336,17 +342,15 @@ async fn what_people_look_at_is_answered_over_a_transport_and_receipts_are_signe
     assert_eq!(ledger.earnings(asker()).await, Ok(None));
     assert_eq!(ledger.epoch_view().await.unwrap().active_node_count, 4);
 
-    // Without a key there are no receipts; with one they are its own.
-    let signer = NodeId::new(key(7).public());
-    let refused = ledger.group_receipt(id, signer).await;
-    assert_eq!(refused, Err(LedgerError::Request));
-    sequencer.sign_receipts_with(key(7));
-    let receipt = ledger.group_receipt(id, signer).await.unwrap().unwrap();
-    let proof = ledger.group_proof(id).await.unwrap().unwrap();
-    assert_eq!(receipt.unverified(), &proof);
-    let other = ledger.group_receipt(id, asker()).await;
-    assert_eq!(other, Err(LedgerError::Answer));
-    let unknown = GroupId::default();
-    assert_eq!(ledger.group_receipt(unknown, signer).await, Ok(None));
+    // What was shown is shown to others, who have the ledger's key alone.
+    let question = Question::Proven(id);
+    let (evidence, seen) = ledger.evidence(question).await.unwrap();
+    let (shown, attested) = evidence
+        .check(question, genesis().ledger_id(), &sequencer.key())
+        .unwrap();
+    assert_eq!((&shown, attested.height), (&seen, last));
+    let stranger = LedgerKey::Sequencer(key(7).public());
+    let refused = evidence.check(question, genesis().ledger_id(), &stranger);
+    assert_eq!(refused, Err(EvidenceError::Attestation));
     sequencer.close().await;
 }

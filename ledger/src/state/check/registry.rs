@@ -103,8 +103,7 @@ impl State {
     }
 
     fn check_volume_register(&self, account: AccountId) -> Result<(), TxError> {
-        let own = self.index.registry.volumes.get(&account);
-        if own.is_some_and(|own| own.len() >= VOLUMES_PER_ACCOUNT_MAX) {
+        if self.volume_count_of(account) >= VOLUMES_PER_ACCOUNT_MAX {
             return Err(TxError::Registry(RegistryError::VolumeCount {
                 account,
                 max: bound(VOLUMES_PER_ACCOUNT_MAX),

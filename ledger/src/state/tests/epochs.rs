@@ -13,6 +13,7 @@ use crate::effect::Effect;
 use crate::epoch::{REVISIONS_KEPT, REVISIONS_PER_EPOCH_MIN};
 use crate::genesis::Parameters;
 use crate::node::NodeStatus;
+use crate::query;
 use crate::sample::{
     OWNER, World, acknowledge, declare_loss, node, open, party, revise, slot, terms,
 };
@@ -45,7 +46,7 @@ fn all() -> Vec<u8> {
 }
 
 fn numbers(world: &World, number: u8) -> Vec<u64> {
-    let slots = world.state.frozen_slots(node(number), None, usize::MAX);
+    let slots = world.state.frozen_slots(node(number));
     slots
         .iter()
         .map(|slot| slot.revision.number.get())
@@ -81,7 +82,7 @@ fn without_epochs_nothing_is_frozen_judged_or_lapses() {
     for entry in world.state.nodes() {
         assert_eq!(entry.standing.lapses(world.state.epoch()), 0);
         assert_eq!(world.state.challenge(entry.node), None);
-        assert_eq!(world.state.frozen_slots(entry.node, None, 9), vec![]);
+        assert_eq!(world.state.frozen_slots(entry.node), vec![]);
     }
 }
 
@@ -527,18 +528,23 @@ fn the_pages_of_a_challenge_give_the_whole() {
     }
     pass_epoch(&mut world);
     let number = world.holder(slot(id, 0));
-    let whole = world.state.frozen_slots(node(number), None, usize::MAX);
+    let whole = world.state.frozen_slots(node(number));
     assert_eq!(whole.len(), 2);
     assert!(whole.is_sorted_by(|a, b| a.slot_ref() < b.slot_ref()));
-    let first = world.state.frozen_slots(node(number), None, 1);
-    let after = first[0].slot_ref();
-    let rest = world.state.frozen_slots(node(number), Some(after), 1);
+    let page = |after| {
+        let Ok(page) = query::frozen_page(&world.state, node(number), after, 1);
+        page
+    };
+    let (first, after) = page(None);
+    let (rest, last) = page(after);
     assert_eq!([first, rest].concat(), whole);
-    let page = world
-        .state
-        .challenge_page(node(number), Some(after))
-        .unwrap();
-    assert_eq!(page.slots.to_vec(), whole[1..]);
+    assert_eq!(
+        (after, last),
+        (Some(whole[0].slot_ref()), Some(whole[1].slot_ref()))
+    );
+    assert_eq!(page(last), (vec![], None));
+    let page = world.state.challenge_page(node(number), after).unwrap();
+    assert_eq!((&page.slots[..], page.next), (&whole[1..], None));
     assert_eq!(Some(page.seed), world.state.epoch().seed);
 }
 

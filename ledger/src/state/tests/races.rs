@@ -182,10 +182,7 @@ impl Race {
     /// What is frozen lazily is the copy, and no challenge changes.
     fn compare(&mut self) -> Result<(), TestCaseError> {
         for number in PARTIES {
-            let frozen = self
-                .world
-                .state
-                .frozen_slots(node(number), None, usize::MAX);
+            let frozen = self.world.state.frozen_slots(node(number));
             let first = (
                 node(number),
                 SlotRef {

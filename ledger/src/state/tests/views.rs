@@ -7,7 +7,9 @@ use super::prover::{judged, pass_epoch, proof, prove_all, submission, written};
 use crate::effect::Effect;
 use crate::genesis::Parameters;
 use crate::movement::Cause;
-use crate::sample::{OWNER, World, account, acknowledge, declare_loss, node, open, slot, terms};
+use crate::sample::{
+    OWNER, World, account, acknowledge, ask, declare_loss, node, open, slot, terms,
+};
 use crate::state::State;
 use crate::tx::TxBody;
 use crate::view::GroupProof;
@@ -91,7 +93,10 @@ fn i4_fees_and_what_was_there_before_the_node_are_told_apart() {
     world.apply(world.next_block(&[], vec![open, drain]));
     let locked = [(0, Cause::Fee, 9), (0, Cause::EscrowLocked, 100)];
     assert_eq!(lines(&world, 20), locked);
-    let own = |world: &World| world.state.groups_page(Some(account(20)), None).len();
+    let own = |world: &World| {
+        let (owner, after) = (Some(account(20)), None);
+        ask!(world.state, Groups { owner, after }).len()
+    };
     assert_eq!(own(&world), 1);
     world.pass();
     assert_eq!(lines(&world, 20)[..2], locked);
@@ -209,10 +214,10 @@ fn i5_an_invalid_proof_proves_nothing_and_counts_apart() {
     );
     prove_all(&mut world, &holders[1..2]);
     assert_eq!(proven(&world, id, 0), [1, 2, 3]);
-    let view = world.state.epoch_view();
+    let view = ask!(world.state, Epoch);
     assert_eq!((view.valid_count, view.invalid_count), (1, 1));
     pass_epoch(&mut world);
-    let view = world.state.epoch_view();
+    let view = ask!(world.state, Epoch);
     assert_eq!((view.valid_count, view.invalid_count), (0, 0));
     assert_eq!(
         view.began.get() % view.epoch_millis,
@@ -223,9 +228,10 @@ fn i5_an_invalid_proof_proves_nothing_and_counts_apart() {
 #[test]
 fn pages_go_on_after_the_last_and_an_owner_sees_its_own() {
     let (mut world, id) = paid_world(PRICE, 1_000);
-    let nodes = world.state.nodes_page(None);
+    let nodes = ask!(world.state, Nodes { after: None });
     assert_eq!(nodes.len(), NODES.len());
-    let rest = world.state.nodes_page(Some(nodes[1].node));
+    let after = Some(nodes[1].node);
+    let rest = ask!(world.state, Nodes { after });
     assert_eq!(rest[..], nodes[2..]);
     let mut all = vec![id];
     let open = TxBody::GroupOpen {
@@ -243,7 +249,7 @@ fn pages_go_on_after_the_last_and_an_owner_sees_its_own() {
     world.pass();
     all.sort_unstable();
     let ids = |owner, after| -> Vec<GroupId> {
-        let page = world.state.groups_page(owner, after);
+        let page = ask!(world.state, Groups { owner, after });
         page.iter().map(|group| group.id).collect()
     };
     assert_eq!(ids(None, None), all);

@@ -7,7 +7,7 @@ use proptest::prelude::{Just, Strategy, prop_assert, prop_assert_eq, prop_oneof}
 use proptest::test_runner::TestCaseError;
 
 use crate::registry::{Access, RegistryTx, volume_id};
-use crate::sample::{World, account};
+use crate::sample::{World, account, ask};
 use crate::state::tests::registry::{
     anchor, ask, grant, hand_over, notarise, note, public, release, renew, revoke, take, writer,
 };
@@ -472,7 +472,7 @@ impl Model {
                     prop_assert_eq!(right, None);
                 }
             }
-            prop_assert!(state.grants_of(volume.id).len() <= volume.grants.len());
+            prop_assert!(ask!(state, Grants(volume.id)).len() <= volume.grants.len());
         }
         prop_assert_eq!(state.registry.notarisations.len(), self.notarised.len());
         for (text, by) in &self.notarised {

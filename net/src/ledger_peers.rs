@@ -1,29 +1,29 @@
-//! The ledger over the control plane: a thin adapter, since `ledger` knows no network.
+//! The way to a ledger over control messages: through the peers that answer for it, one after the
+//! other until one does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cairn_core::message::{ControlRequest, ControlResponse};
-use cairn_core::{Bounded, NodeId, Record};
-use cairn_ledger::port::TransportError;
-use cairn_ledger::remote::LedgerTransport;
-use cairn_net::{NetError, Network};
+use cairn_core::{Bounded, LedgerTransport, NodeId, Record, TransportError};
 
-/// A request to the ledger is given up after this: the longest poll for effects and some.
-pub const LEDGER_LIMIT: Duration = Duration::from_secs(60);
+use crate::{NetError, Network};
 
-/// Carries ledger requests to the peers that serve the ledger, each in its turn until one answers.
+/// Longest wait for an answer: finality takes a second or so, and a poll for effects some more.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// Carries requests to peers that answer for a ledger. A clone asks the same one first.
 #[derive(Clone, Debug)]
-pub struct NetLedger<N> {
+pub struct LedgerPeers<N> {
     network: N,
     peers: Arc<[NodeId]>,
-    /// The peer that answered last.
+    /// The peer that is asked first: the one that answered last.
     present: Arc<AtomicUsize>,
 }
 
-impl<N: Network> NetLedger<N> {
-    /// To the ledger that each of `peers` serves, the first first.
+impl<N: Network> LedgerPeers<N> {
+    /// The way through `peers`, the first first.
     #[must_use]
     pub fn new(network: N, peers: &[NodeId]) -> Self {
         Self {
@@ -34,10 +34,10 @@ impl<N: Network> NetLedger<N> {
     }
 
     async fn ask(&self, peer: NodeId, message: Vec<u8>) -> Result<Vec<u8>, TransportError> {
-        let answer = self.network.request(peer, message, LEDGER_LIMIT).await;
+        let answer = self.network.request(peer, message, ANSWER_LIMIT).await;
         let answer = answer.map_err(|error| transport_error(&error))?;
         match ControlResponse::decode(&answer) {
-            Ok(ControlResponse::Ledger(answer)) => Ok(answer.into_vec()),
+            Ok(ControlResponse::Ledger(bytes)) => Ok(bytes.into_vec()),
             Ok(ControlResponse::Error { code, .. }) => Err(TransportError::Refused(code)),
             Ok(ControlResponse::Slot(_) | ControlResponse::Detail(_)) | Err(_) => {
                 Err(TransportError::Protocol)
@@ -46,18 +46,15 @@ impl<N: Network> NetLedger<N> {
     }
 }
 
-impl<N: Network> LedgerTransport for NetLedger<N> {
+impl<N: Network> LedgerTransport for LedgerPeers<N> {
     async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, TransportError> {
         let request = Bounded::new(request).map_err(|_| TransportError::Protocol)?;
         let message = ControlRequest::Ledger(request).encode();
         let first = self.present.load(Ordering::Relaxed);
         let mut last = TransportError::Unreachable;
-        for at in (0..self.peers.len())
-            .cycle()
-            .skip(first)
-            .take(self.peers.len())
-        {
-            match self.ask(self.peers[at], message.clone()).await {
+        let peers = self.peers.iter().enumerate().cycle();
+        for (at, peer) in peers.skip(first).take(self.peers.len()) {
+            match self.ask(*peer, message.clone()).await {
                 Ok(answer) => {
                     self.present.store(at, Ordering::Relaxed);
                     return Ok(answer);
@@ -67,13 +64,23 @@ impl<N: Network> LedgerTransport for NetLedger<N> {
         }
         Err(last)
     }
+
+    fn turn_away(&self) {
+        let count = self.peers.len();
+        let next = |at: usize| at.checked_add(1).filter(|next| *next < count).or(Some(0));
+        let order = Ordering::Relaxed;
+        // It always gives one.
+        self.present.fetch_update(order, order, next).ok();
+    }
 }
 
 const fn transport_error(error: &NetError) -> TransportError {
     match error {
-        NetError::UnknownPeer { .. } | NetError::Unreachable { .. } => TransportError::Unreachable,
+        NetError::UnknownPeer { .. } | NetError::Unreachable { .. } | NetError::Dht { .. } => {
+            TransportError::Unreachable
+        }
         NetError::Timeout { .. } => TransportError::TimedOut,
-        NetError::Disconnected { .. } | NetError::Dht { .. } => TransportError::Disconnected,
+        NetError::Disconnected { .. } => TransportError::Disconnected,
         NetError::Protocol { .. } | NetError::TooLarge { .. } => TransportError::Protocol,
         NetError::Closed => TransportError::Closed,
     }

@@ -1,0 +1,111 @@
+//! `cairn notarise`: has the ledger record that files are there, as they are.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use cairn_core::Digest;
+use cairn_ledger::{DigestSet, Ledger, Question, RegistryTx, Seen, TxBody, submit_body};
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::args::NotariseArgs;
+use crate::failure::{Failure, FailureKind, OrFail};
+use crate::output::count;
+use crate::receipt::{About, Receipt};
+use crate::session::Session;
+
+/// Bytes of a file that are read at once.
+const CHUNK_BYTES: usize = 1 << 20;
+/// What a receipt's name ends with.
+const ENDING: &str = ".notarised.json";
+
+/// Records all files by one digest and writes each one's receipt beside it.
+pub(crate) async fn run(app: &App, args: &NotariseArgs) -> Result<(), Failure> {
+    let mut digests = BTreeMap::new();
+    for file in &args.files {
+        let file_digest = digest_of(file)?;
+        digests.insert(file.clone(), file_digest);
+    }
+    let set: DigestSet = digests.values().copied().collect();
+    let root = set.root();
+    let keys = app.owner()?;
+    let session = Session::open(app).await?;
+    let body = TxBody::Registry(RegistryTx::Notarise { digest: root });
+    let done = submit_body(&session.ledger, keys.identity(), body).await;
+    let question = Question::Notarisation(root);
+    let evidence = session.ledger.evidence(question).await;
+    let ledger = session.ledger.id();
+    session.close().await;
+    done.or_fail(FailureKind::Network, "the ledger has not recorded it")?;
+    let (evidence, seen) = evidence.or_fail(FailureKind::Network, "there is no receipt")?;
+    let Seen::Notarisation(Some(kept)) = seen else {
+        let text = "the ledger has made room for newer ones already";
+        return Err(Failure::say(FailureKind::NotSo, text));
+    };
+    let mut receipts: Vec<PathBuf> = Vec::new();
+    for (file, digest) in &digests {
+        let mut name = file.clone().into_os_string();
+        name.push(ENDING);
+        let path = PathBuf::from(name);
+        let receipt = Receipt {
+            ledger,
+            about: About::Digest {
+                digests: set.part(*digest),
+                evidence: Box::new(evidence.clone()),
+            },
+        };
+        receipt.write(&path)?;
+        receipts.push(path);
+    }
+    let shown: Vec<Value> = receipts
+        .iter()
+        .map(|path| path.display().to_string().into())
+        .collect();
+    let json = json!({
+        "root": root.to_string(),
+        "height": kept.height.get(),
+        "time_ms": kept.time.get(),
+        "receipts": shown,
+    });
+    app.output.answer(&json, || {
+        let mut text = format!(
+            "recorded {} in block {}, {}\n",
+            count(digests.len(), "file", "files"),
+            kept.height,
+            kept.time
+        );
+        for path in &receipts {
+            text.push_str(&format!("  {}\n", path.display()));
+        }
+        text
+    })
+}
+
+/// Digest of a file's bytes.
+///
+/// # Errors
+///
+/// Of kind usage when there is no such file, storage when it can't be read.
+pub(crate) fn digest_of(path: &Path) -> Result<Digest, Failure> {
+    let shown = path.display();
+    let mut file = std::fs::File::open(path).map_err(|error| {
+        let kind = if error.kind() == std::io::ErrorKind::NotFound {
+            FailureKind::Usage
+        } else {
+            FailureKind::Storage
+        };
+        Failure::new(kind, error).while_doing(format!("{shown} can't be read"))
+    })?;
+    let mut hasher = blake3::Hasher::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let read = file
+            .read(&mut chunk)
+            .or_fail(FailureKind::Storage, format!("{shown} can't be read"))?;
+        if read == 0 {
+            return Ok(hasher.finalize().into());
+        }
+        hasher.update(chunk.get(..read).unwrap_or_default());
+    }
+}
