@@ -1,14 +1,15 @@
-//! What slots that are being caught up lack: partners may put it.
+//! What slots that are being caught up lack: partners may put it, and so may their writer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cairn_core::{SegmentNumber, SegmentRecord};
+use cairn_core::{SegmentNumber, SegmentRecord, ShardRoot};
 use cairn_ledger::tx::SlotRef;
 use tokio::sync::Notify;
 
 use super::leaves::Leaves;
+use crate::store::ShardPlace;
 
 /// What a slot lacks, in one attempt at it.
 #[derive(Debug)]
@@ -60,13 +61,7 @@ impl Lack {
         self.leaves.is_record(record)
     }
 
-    /// A partner put a shard, which is durable.
-    pub(crate) fn arrived(&self, segment: SegmentNumber) {
-        self.done(segment);
-        self.arrived.notify_one();
-    }
-
-    /// Waits for the next shard that a partner puts, or returns at once after one that nobody
+    /// Waits for the next shard that somebody puts, or returns at once after one that nobody
     /// waited for.
     ///
     /// # Cancel safety
@@ -102,6 +97,18 @@ impl Lacks {
     pub(super) fn begin(&self, slot: SlotRef, lack: Arc<Lack>) -> UnderWay<'_> {
         self.all().insert(slot, lack);
         UnderWay { all: self, slot }
+    }
+
+    /// A shard that was put is durable, or was already: whoever brought it, nobody need wait for
+    /// it any more.
+    pub(crate) fn came(&self, shard: ShardPlace, root: ShardRoot) {
+        let Some(lack) = self.of(shard.slot) else {
+            return;
+        };
+        if lack.leaves.root(shard.segment) == Some(root) {
+            lack.done(shard.segment);
+            lack.arrived.notify_one();
+        }
     }
 
     /// What a slot lacks; `None` when no attempt is under way.
