@@ -17,7 +17,7 @@ use cairn_runtime::Runtime;
 use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::leaves::Leaves;
-use super::source::{CONNECT_LIMIT, own_capability};
+use super::source::{CONNECT_LIMIT, HEDGE_DELAY, own_capability};
 use super::{Attempt, CatchUpError};
 use crate::store::{Replace, ShardPlace, ShardPut, StoreError};
 
@@ -25,8 +25,6 @@ use crate::store::{Replace, ShardPlace, ShardPut, StoreError};
 const RANGE_BYTES: u32 = 256 << 10;
 /// Segment records at hand: this page and the one before. Numbers rise, so the lowest go first.
 const RECORDS_KEPT_MAX: usize = 2 * RECORDS_PAGE_MAX;
-/// When a source has not answered after this, another one is asked beside it.
-const HEDGE_DELAY: Duration = Duration::from_secs(2);
 
 /// A partner's shard, rebuilt, with its root.
 pub(super) struct Rebuilt {
@@ -221,7 +219,8 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
     }
 
     /// The same range of k siblings' shards, each verified. Asks k at once; another one whenever
-    /// one fails or takes long.
+    /// one fails or takes long. Who was not needed in the end because it took long is asked after
+    /// the others next time: it costs us the wait once, and not at every range.
     async fn ranges(
         &self,
         record: &SegmentRecord,
@@ -230,6 +229,7 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         let k = self.group.code.data_count();
         let mut candidates = self.sources.siblings().into_iter();
         let mut asking = FuturesUnordered::new();
+        let mut asked_at: BTreeMap<NodeId, Duration> = BTreeMap::new();
         let mut ranges: BTreeMap<SlotIndex, Verified> = BTreeMap::new();
         let mut hedges = 0;
         loop {
@@ -237,16 +237,18 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
                 let Some((slot, peer)) = candidates.next() else {
                     break;
                 };
-                asking.push(Box::pin(self.range_of(peer, slot, (record, range))));
+                asked_at.insert(peer, self.core.runtime.monotonic());
+                let answer = self.range_of(peer, slot, (record, range));
+                asking.push(Box::pin(async move { (peer, answer.await) }));
             }
             tokio::select! {
                 biased;
                 answer = asking.next() => match answer {
-                    Some(verified) => {
-                        if let Some(verified) = verified {
-                            ranges.insert(verified.slot, verified);
-                        }
+                    Some((peer, verified)) => {
+                        asked_at.remove(&peer);
+                        ranges.extend(verified.map(|verified| (verified.slot, verified)));
                         if ranges.len() == k {
+                            self.rest_the_slow(&asked_at);
                             return Ok(ranges);
                         }
                     }
@@ -261,6 +263,18 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
             expected: self.group.code.k(),
             found: u8::try_from(ranges.len()).unwrap_or(u8::MAX),
         })
+    }
+
+    /// Those of whom an answer was still wanted, with the times when they were asked: who has taken
+    /// long is asked last from now on.
+    fn rest_the_slow(&self, asked_at: &BTreeMap<NodeId, Duration>) {
+        let now = self.core.runtime.monotonic();
+        for (peer, asked_at) in asked_at {
+            if now.saturating_sub(*asked_at) >= HEDGE_DELAY {
+                tracing::debug!(slot = %self.place, %peer, "a source is slow");
+                self.sources.rest(*peer);
+            }
+        }
     }
 
     /// A range of one sibling's shard, verified against its record. A wrong one is an accusation.

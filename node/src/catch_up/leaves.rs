@@ -15,7 +15,7 @@ use cairn_net::Network;
 use cairn_proofs::{Frontier, Leaf};
 use cairn_runtime::Runtime;
 
-use super::source::{CONNECT_LIMIT, own_capability};
+use super::source::{CONNECT_LIMIT, HEDGE_DELAY, own_capability};
 use super::{Attempt, CatchUpError};
 use crate::groups::has_acknowledged;
 
@@ -269,18 +269,23 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         false
     }
 
-    /// A page of entries whose numbers, group, code and signatures are right.
+    /// A page of entries whose numbers, group, code and signatures are right. Who takes long for it
+    /// is asked after the others next time.
     pub(super) async fn entries(
         &self,
         peer: NodeId,
         from: SegmentNumber,
     ) -> Option<Vec<RecordEntry>> {
+        let begun = self.core.runtime.monotonic();
         let capability = own_capability(&self.core.key, &self.group);
         let taken = self.core.pool.take(peer, &capability, CONNECT_LIMIT).await;
         let mut conn = taken.inspect_err(|error| self.note(peer, error)).ok()?;
         let count = u32::try_from(RECORDS_PAGE_MAX).expect("64");
         let page = conn.records(self.group.id, from, count).await;
         let (entries, _) = page.inspect_err(|error| self.note(peer, error)).ok()?;
+        if self.core.runtime.monotonic().saturating_sub(begun) >= HEDGE_DELAY {
+            self.sources.rest(peer);
+        }
         let numbers = (from.get()..).map(SegmentNumber::new);
         for (number, entry) in numbers.zip(entries.iter()) {
             let right = match entry {

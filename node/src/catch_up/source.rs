@@ -14,6 +14,8 @@ use cairn_ledger::group::Group;
 pub(super) const CONTROL_LIMIT: Duration = Duration::from_secs(10);
 /// Getting a stream to a sibling is given up after this; streams themselves have their pace.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// When a source has not answered after this, another one is asked beside it or, next time, before.
+pub(super) const HEDGE_DELAY: Duration = Duration::from_secs(2);
 /// A source that has failed so often is asked last.
 const FAILURES_MAX: u32 = 3;
 
@@ -96,7 +98,7 @@ impl Sources {
         all
     }
 
-    /// A source failed as honest ones do.
+    /// A source failed, or took long, as honest ones do.
     pub(super) fn rest(&self, node: NodeId) {
         *self.state().failures.entry(node).or_default() += 1;
     }
