@@ -1,6 +1,7 @@
 //! One shard: from who has had the slot, or rebuilt from any k siblings.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,6 +18,7 @@ use cairn_runtime::Runtime;
 use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::leaves::Leaves;
+use super::pass_on::{Place, Rebuilt};
 use super::source::{CONNECT_LIMIT, HEDGE_DELAY, own_capability};
 use super::{Attempt, CatchUpError};
 use crate::store::{Replace, ShardPlace, ShardPut, StoreError};
@@ -26,11 +28,11 @@ const RANGE_BYTES: u32 = 256 << 10;
 /// Segment records at hand: this page and the one before. Numbers rise, so the lowest go first.
 const RECORDS_KEPT_MAX: usize = 2 * RECORDS_PAGE_MAX;
 
-/// A partner's shard, rebuilt, with its root.
-pub(super) struct Rebuilt {
-    pub(super) slot: SlotIndex,
-    pub(super) node: NodeId,
-    pub(super) bytes: BytesMut,
+/// What there is when our shard is durable.
+pub(super) struct Fetched<'a> {
+    pub(super) record: Arc<Signed<SegmentRecord>>,
+    /// The shards of partners.
+    pub(super) theirs: Vec<Rebuilt<'a>>,
 }
 
 /// A range of a sibling's shard, verified.
@@ -40,40 +42,41 @@ struct Verified {
 }
 
 impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
-    /// Makes one shard durable here.
-    pub(super) async fn fetch(
+    /// Makes one shard durable here, and rebuilds those of the partners that have a place.
+    pub(super) async fn fetch<'a>(
         &self,
         leaves: &Leaves,
         number: SegmentNumber,
-    ) -> Result<(), CatchUpError> {
-        let record = self.record(leaves, number).await?;
+        places: Vec<Place<'a>>,
+    ) -> Result<Fetched<'a>, CatchUpError> {
+        let record = Arc::new(self.record(leaves, number).await?);
         let shard_bytes = record.unverified().shard_bytes();
         for peer in self.sources.holders() {
             let lent = self.core.memory.take(shard_bytes).await;
             if let Some(bytes) = self.whole_from(peer, &record).await {
-                let kept = self.keep(&record, bytes).await;
+                self.keep(&record, bytes).await?;
                 drop(lent);
-                return kept;
+                let theirs = Vec::new();
+                return Ok(Fetched { record, theirs });
             }
         }
-        let others = self.partners.others();
         // Before the memory that serving uses too: who has that must not wait for a partner.
-        let passing = self
-            .core
-            .memory
-            .take_to_pass(shard_bytes, others.len())
-            .await;
+        let room = self.room_to_pass(shard_bytes, places).await;
         let k = u32::from(self.group.code.k());
         let range = shard_bytes.min(RANGE_BYTES);
         let needed = shard_bytes.saturating_add(range.saturating_mul(k));
         let lent = self.core.memory.take(needed).await;
-        let (bytes, rebuilt) = self.rebuild(&record, &others).await?;
-        let kept = self.keep(&record, bytes).await;
+        let others: Vec<_> = room.iter().map(|(place, _)| place.partner().0).collect();
+        let (ours, theirs) = self.rebuild(&record, &others).await?;
+        self.keep(&record, ours).await?;
         drop(lent);
-        kept?;
-        self.pass_on(&record, rebuilt).await;
-        drop(passing);
-        Ok(())
+        let theirs = room.into_iter().zip(theirs);
+        let theirs = theirs.filter_map(|((place, lent), bytes)| {
+            let bytes = bytes?;
+            Some(Rebuilt { place, lent, bytes })
+        });
+        let theirs = theirs.collect();
+        Ok(Fetched { record, theirs })
     }
 
     /// The segment's record: one that [`Leaves`] knows. The first who needs one of a page gets the
@@ -125,16 +128,17 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         Some(verified.bytes)
     }
 
-    /// The shard, and those of partners, from the same ranges of any k siblings.
+    /// Our shard, and those of other slots that have the root they must have, from the same ranges
+    /// of any k siblings.
     async fn rebuild(
         &self,
         record: &Signed<SegmentRecord>,
-        others: &[(SlotIndex, NodeId)],
-    ) -> Result<(BytesMut, Vec<Rebuilt>), CatchUpError> {
+        others: &[SlotIndex],
+    ) -> Result<(BytesMut, Vec<Option<BytesMut>>), CatchUpError> {
         let record = record.unverified();
         let shard_bytes = record.shard_bytes();
         let mut slots = vec![self.place.slot];
-        slots.extend(others.iter().map(|(slot, _)| *slot));
+        slots.extend(others);
         let mut shards: Vec<BytesMut> = slots
             .iter()
             .map(|_| {
@@ -170,14 +174,7 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
                 segment: record.number,
             });
         };
-        let rebuilt = others
-            .iter()
-            .zip(shards)
-            .filter_map(|(&(slot, node), bytes)| {
-                let bytes = bytes?;
-                Some(Rebuilt { slot, node, bytes })
-            });
-        Ok((ours, rebuilt.collect()))
+        Ok((ours, shards.collect()))
     }
 
     /// Those of the shards that have the root they must have.

@@ -64,6 +64,11 @@ impl Leaves {
         self.at(number).map(|leaf| leaf.root)
     }
 
+    /// Bytes of our shard; 0 for an emptied leaf.
+    pub(super) fn shard_bytes(&self, number: SegmentNumber) -> u32 {
+        self.at(number).map_or(0, |leaf| leaf.bytes)
+    }
+
     /// Whether this is the segment's record.
     pub(super) fn is_record(&self, record: &SegmentRecord) -> bool {
         self.at(record.number)

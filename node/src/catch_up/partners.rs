@@ -10,33 +10,25 @@
 //! Shards that are passed on are taken only where an attempt wants them, and only if they have the
 //! root that the owner committed to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use cairn_core::{
-    ErrorCode, NodeId, RevisionNumber, SegmentNumber, SegmentRecord, Signed, SlotIndex,
-};
+use cairn_core::{NodeId, RevisionNumber, SegmentNumber, SlotIndex};
 use cairn_ledger::group::Group;
 use cairn_ledger::port::Ledger;
 use cairn_net::Network;
-use cairn_net::data::DataError;
 use cairn_runtime::Runtime;
-use futures::future::join_all;
+use futures::stream::StreamExt;
 
 use super::Attempt;
-use super::fetch::Rebuilt;
 use super::lacking::Lack;
-use super::source::{CONNECT_LIMIT, own_capability};
+use super::pass_on::{Passing, Taker};
 use crate::groups::Age;
 
 /// Most partners besides ourselves, so that their shards of a segment fit in
 /// [`crate::config::PASSING_MEMORY_KIB`]: seven of at most 4 MiB. More are divided, by slot, into several such companies.
-const OTHERS_MAX: usize = 7;
-/// A partner that does not want shards yet may begin as much later than we do.
-const JOIN_LIMIT: Duration = Duration::from_secs(60);
-/// It is asked again after this.
-const JOIN_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const OTHERS_MAX: u32 = 7;
 /// When no shard has come for so long, none will. More than it takes a partner to find that the
 /// former holders of its slot are gone, and to read a segment over a slow line.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -44,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK_GAP: Duration = Duration::from_secs(5);
 
 /// A slot of the group, and the node that rebuilds it.
-type Partner = (SlotIndex, NodeId);
+pub(super) type Partner = (SlotIndex, NodeId);
 
 /// The nodes that rebuild slots of a group as we do.
 #[derive(Debug)]
@@ -54,10 +46,12 @@ pub(super) struct Partners {
 }
 
 #[derive(Debug, Default)]
-struct PartnersState {
+pub(super) struct PartnersState {
     /// With ourselves, by slot.
     all: Vec<Partner>,
     left_out: BTreeSet<Partner>,
+    /// How those take shards that we rebuilt any for.
+    pub(super) takers: BTreeMap<Partner, Taker>,
 }
 
 impl PartnersState {
@@ -81,7 +75,8 @@ fn company(group: &Group, ours: SlotIndex) -> Vec<Partner> {
         })
     };
     let all: Vec<SlotIndex> = group.code.slots().filter(rebuilds).collect();
-    let mut companies = all.chunks(OTHERS_MAX + 1);
+    let size = usize::try_from(OTHERS_MAX + 1).expect("8");
+    let mut companies = all.chunks(size);
     let slots = companies.find(|slots| slots.contains(&ours));
     let slots = slots.unwrap_or(std::slice::from_ref(&ours));
     let node = |slot: &SlotIndex| group.deal(*slot).map(|deal| (*slot, deal.node));
@@ -92,7 +87,7 @@ impl Partners {
     pub(super) fn new(group: &Group, ours: SlotIndex) -> Self {
         let state = PartnersState {
             all: company(group, ours),
-            left_out: BTreeSet::new(),
+            ..PartnersState::default()
         };
         Self {
             ours,
@@ -100,7 +95,7 @@ impl Partners {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, PartnersState> {
+    pub(super) fn state(&self) -> MutexGuard<'_, PartnersState> {
         self.state.lock().expect("nothing panics while it is held")
     }
 
@@ -131,11 +126,17 @@ impl Partners {
     }
 
     /// It does not take its shards, or does not bring ours.
-    fn leave_out(&self, partner: Partner) {
+    pub(super) fn leave_out(&self, partner: Partner) {
         if partner.0 != self.ours {
             self.state().left_out.insert(partner);
         }
     }
+}
+
+/// Goes on giving partners their shards, without an end.
+async fn keep_passing(passing: &mut Passing<'_>) {
+    while passing.next().await.is_some() {}
+    std::future::pending().await
 }
 
 impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
@@ -153,14 +154,24 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
     ///
     /// Waits as long again as our own part took, and no longer, so that a partner that brings one
     /// now and then can't keep us from the others.
-    pub(super) async fn wait_for_partners(&self, lack: &Lack, own_part: Duration) {
+    pub(super) async fn wait_for_partners(
+        &self,
+        lack: &Lack,
+        own_part: Duration,
+        passing: &mut Passing<'_>,
+    ) {
         let runtime = &self.core.runtime;
         let until = runtime.monotonic() + own_part + PATIENCE;
         let mut heard_at = runtime.monotonic();
         while !lack.is_complete() {
-            let arrival = runtime.timeout(LOOK_GAP, lack.arrival()).await;
+            let has_arrived = tokio::select! {
+                biased;
+                () = lack.arrival() => true,
+                () = keep_passing(passing) => true,
+                () = runtime.sleep(LOOK_GAP) => false,
+            };
             let now = runtime.monotonic();
-            if arrival.is_ok() {
+            if has_arrived {
                 heard_at = now;
                 if now < until {
                     continue;
@@ -183,58 +194,5 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
             }
             return;
         }
-    }
-
-    /// Gives partners their shards of a segment.
-    pub(super) async fn pass_on(&self, record: &Signed<SegmentRecord>, rebuilt: Vec<Rebuilt>) {
-        let passing = rebuilt.into_iter().map(|rebuilt| async move {
-            let Rebuilt { slot, node, bytes } = rebuilt;
-            if let Err(error) = self.pass_to((slot, node), record, &bytes).await {
-                tracing::debug!(slot = %self.place, partner = %slot, %error, "it takes no shards");
-                self.partners.leave_out((slot, node));
-            }
-            self.core.memory.give_back(bytes.freeze());
-        });
-        join_all(passing).await;
-    }
-
-    /// Gives one partner its shard; waits until it is there and has begun.
-    async fn pass_to(
-        &self,
-        (slot, node): Partner,
-        record: &Signed<SegmentRecord>,
-        bytes: &[u8],
-    ) -> Result<(), DataError> {
-        loop {
-            let error = match self.put_at((slot, node), record, bytes).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            let is_early = matches!(
-                error,
-                DataError::Remote {
-                    code: ErrorCode::Busy,
-                    ..
-                }
-            );
-            let waited = self.core.runtime.monotonic().saturating_sub(self.begun);
-            if !is_early || waited > JOIN_LIMIT {
-                return Err(error);
-            }
-            self.core.runtime.sleep(JOIN_PAUSE).await;
-        }
-    }
-
-    async fn put_at(
-        &self,
-        (slot, node): Partner,
-        record: &Signed<SegmentRecord>,
-        bytes: &[u8],
-    ) -> Result<(), DataError> {
-        let capability = own_capability(&self.core.key, &self.group);
-        let taken = self.core.pool.take(node, &capability, CONNECT_LIMIT);
-        // Whether it is durable there is the partner's concern: its receipt is of no use to us.
-        let _receipt = taken.await?.put(slot, record, bytes).await?;
-        Ok(())
     }
 }
