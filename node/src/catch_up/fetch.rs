@@ -27,12 +27,40 @@ use crate::store::{Replace, ShardPlace, ShardPut, StoreError};
 const RANGE_BYTES: u32 = 256 << 10;
 /// Segment records at hand: this page and the one before. Numbers rise, so the lowest go first.
 const RECORDS_KEPT_MAX: usize = 2 * RECORDS_PAGE_MAX;
+/// Above what the pace of streams lets the largest shard take, five and a half minutes.
+const COPY_LIMIT: Duration = Duration::from_secs(400);
 
 /// What there is when our shard is durable.
 pub(super) struct Fetched<'a> {
     pub(super) record: Arc<Signed<SegmentRecord>>,
     /// The shards of partners.
     pub(super) theirs: Vec<Rebuilt<'a>>,
+}
+
+impl Fetched<'_> {
+    const fn alone(record: Arc<Signed<SegmentRecord>>) -> Self {
+        let theirs = Vec::new();
+        Self { record, theirs }
+    }
+}
+
+/// How a shard is copied from who has had the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copying {
+    /// Siblings can give it too: they are asked when it takes longer than they may.
+    Hurried,
+    /// Nobody else can give it.
+    Patient,
+}
+
+impl Copying {
+    /// How long one shard may take.
+    fn limit(self, shard_bytes: u32) -> Duration {
+        match self {
+            Self::Hurried => HEDGE_DELAY.saturating_mul(shard_bytes.div_ceil(RANGE_BYTES)),
+            Self::Patient => COPY_LIMIT,
+        }
+    }
 }
 
 /// A range of a sibling's shard, verified.
@@ -51,14 +79,9 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
     ) -> Result<Fetched<'a>, CatchUpError> {
         let record = Arc::new(self.record(leaves, number).await?);
         let shard_bytes = record.unverified().shard_bytes();
-        for peer in self.sources.holders() {
-            let lent = self.core.memory.take(shard_bytes).await;
-            if let Some(bytes) = self.whole_from(peer, &record).await {
-                self.keep(&record, bytes).await?;
-                drop(lent);
-                let theirs = Vec::new();
-                return Ok(Fetched { record, theirs });
-            }
+        // The ranges from which partners' shards are rebuilt will do for ours.
+        if places.is_empty() && self.copy(&record, Copying::Hurried).await? {
+            return Ok(Fetched::alone(record));
         }
         // Before the memory that serving uses too: who has that must not wait for a partner.
         let room = self.room_to_pass(shard_bytes, places).await;
@@ -67,7 +90,16 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         let needed = shard_bytes.saturating_add(range.saturating_mul(k));
         let lent = self.core.memory.take(needed).await;
         let others: Vec<_> = room.iter().map(|(place, _)| place.partner().0).collect();
-        let (ours, theirs) = self.rebuild(&record, &others).await?;
+        let (ours, theirs) = match self.rebuild(&record, &others).await {
+            Err(error @ CatchUpError::NoSources { .. }) => {
+                drop((lent, room));
+                if self.copy(&record, Copying::Patient).await? {
+                    return Ok(Fetched::alone(record));
+                }
+                return Err(error);
+            }
+            rebuilt => rebuilt?,
+        };
         self.keep(&record, ours).await?;
         drop(lent);
         let theirs = room.into_iter().zip(theirs);
@@ -77,6 +109,34 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         });
         let theirs = theirs.collect();
         Ok(Fetched { record, theirs })
+    }
+
+    /// Makes our shard durable as one that has had the slot has it; whether one did.
+    async fn copy(
+        &self,
+        record: &Signed<SegmentRecord>,
+        copying: Copying,
+    ) -> Result<bool, CatchUpError> {
+        let shard_bytes = record.unverified().shard_bytes();
+        let holders = match copying {
+            Copying::Hurried => self.sources.good_holders(),
+            Copying::Patient => self.sources.holders(),
+        };
+        for peer in holders {
+            let lent = self.core.memory.take(shard_bytes).await;
+            let whole = self.whole_from(peer, record);
+            let limit = copying.limit(shard_bytes);
+            match self.core.runtime.timeout(limit, whole).await {
+                Ok(Some(bytes)) => {
+                    self.keep(record, bytes).await?;
+                    drop(lent);
+                    return Ok(true);
+                }
+                Ok(None) => {}
+                Err(slow) => self.note(peer, &slow),
+            }
+        }
+        Ok(false)
     }
 
     /// The segment's record: one that [`Leaves`] knows. The first who needs one of a page gets the

@@ -242,7 +242,8 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         })
     }
 
-    /// Takes entries from `leader`, or from others where it has none; whether there were any.
+    /// Takes entries from `leader`, or from others where it has none or has failed too often; whether
+    /// there were any.
     async fn page(
         &self,
         leader: NodeId,
@@ -254,7 +255,10 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
             .all()
             .into_iter()
             .filter(|peer| *peer != leader);
-        for peer in std::iter::once(leader).chain(others) {
+        let is_bad = self.sources.is_bad(leader);
+        let first = Some(leader).filter(|_| !is_bad);
+        let last = Some(leader).filter(|_| is_bad);
+        for peer in first.into_iter().chain(others).chain(last) {
             let from = builder.next();
             let Some(entries) = self.entries(peer, from).await else {
                 continue;
