@@ -36,12 +36,12 @@ use cairn_ledger::tx::SlotRef;
 use cairn_net::Network;
 use cairn_runtime::Runtime;
 pub(crate) use error::CatchUpError;
-use fetch::Fetched;
+use fetch::{Fetched, Ours};
 use futures::stream::{FuturesUnordered, StreamExt};
 use lacking::Lack;
 pub(crate) use lacking::Lacks;
 use leaves::Leaves;
-use partners::Partners;
+use partners::{Partners, Turn};
 use pass_on::{HeldUp, Passing};
 use source::{CONTROL_LIMIT, Sources};
 
@@ -181,6 +181,7 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         let mut unrebuildable: Option<CatchUpError> = None;
         let mut passing = Passing::new();
         // A turn ends when what we lead is here, and the rest is too or won't come from who leads it.
+        let mut turn = Turn::First;
         while !lack.is_complete() {
             let begun = self.core.runtime.monotonic();
             for error in self.fetch_led(&lack, &mut passing).await? {
@@ -188,7 +189,8 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
                 unrebuildable = Some(error);
             }
             let own_part = self.core.runtime.monotonic().saturating_sub(begun);
-            self.wait_for_partners(&lack, own_part, &mut passing).await;
+            let stands = (turn, own_part);
+            turn = self.wait_for_partners(&lack, stands, &mut passing).await;
         }
         self.finish_passing(&mut passing).await;
         unrebuildable.map_or(Ok(u32::try_from(missing).unwrap_or(u32::MAX)), Err)
@@ -214,7 +216,10 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
                 let Some(number) = led.peek().copied() else {
                     break;
                 };
-                let places = match self.partners.places(lack.leaves().shard_bytes(number)) {
+                let places = match self
+                    .partners
+                    .places(number, lack.leaves().shard_bytes(number))
+                {
                     Ok(places) => places,
                     Err(by) => {
                         held_up = by;
@@ -240,16 +245,28 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
                 None => {}
                 Some((number, Ok(fetched))) => {
                     lack.done(number);
-                    let Fetched { record, theirs } = fetched;
+                    if fetched.ours == Ours::Unrebuildable {
+                        unrebuildable.push(self.unrebuildable(number));
+                    }
+                    let Fetched { record, theirs, .. } = fetched;
                     let theirs = theirs.into_iter();
                     passing.extend(theirs.map(|theirs| self.pass_on(Arc::clone(&record), theirs)));
                 }
-                Some((number, Err(error @ CatchUpError::Unrebuildable { .. }))) => {
-                    lack.done(number);
-                    unrebuildable.push(error);
-                }
                 Some((_, Err(error))) => return Err(error),
             }
+        }
+    }
+
+    /// The writer got our shard of a segment wrong.
+    fn unrebuildable(&self, segment: SegmentNumber) -> CatchUpError {
+        self.core.lags.change(self.place, |seen| {
+            if !seen.unrebuildable.contains(&segment) {
+                seen.unrebuildable.push(segment);
+            }
+        });
+        CatchUpError::Unrebuildable {
+            slot: self.place,
+            segment,
         }
     }
 

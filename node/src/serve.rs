@@ -234,7 +234,7 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
             && Some(*root) == expected
         {
             // Durable already: the bytes need not come again.
-            self.core.lacks.came(place, *root);
+            self.core.lacks.came(place, *root, self.conn.peer());
             let receipt = self.core.receipt(place, *root, allowed.shard_bytes);
             return self.conn.respond(&DataResponse::Receipt(receipt)).await;
         }
@@ -265,7 +265,7 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
         drop(lent);
         match done {
             Ok(_) => {
-                self.core.lacks.came(place, root);
+                self.core.lacks.came(place, root, self.conn.peer());
                 let receipt = self.core.receipt(place, root, allowed.shard_bytes);
                 self.conn.respond(&DataResponse::Receipt(receipt)).await
             }

@@ -30,17 +30,30 @@ const RECORDS_KEPT_MAX: usize = 2 * RECORDS_PAGE_MAX;
 /// Above what the pace of streams lets the largest shard take, five and a half minutes.
 const COPY_LIMIT: Duration = Duration::from_secs(400);
 
-/// What there is when our shard is durable.
+/// What has become of a segment.
 pub(super) struct Fetched<'a> {
     pub(super) record: Arc<Signed<SegmentRecord>>,
+    pub(super) ours: Ours,
     /// The shards of partners.
     pub(super) theirs: Vec<Rebuilt<'a>>,
 }
 
+/// What has become of our shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ours {
+    /// It is durable.
+    Durable,
+    /// The writer encoded it wrongly. The segment's other shards may be right.
+    Unrebuildable,
+}
+
 impl Fetched<'_> {
     const fn alone(record: Arc<Signed<SegmentRecord>>) -> Self {
-        let theirs = Vec::new();
-        Self { record, theirs }
+        Self {
+            record,
+            ours: Ours::Durable,
+            theirs: Vec::new(),
+        }
     }
 }
 
@@ -100,15 +113,24 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
             }
             rebuilt => rebuilt?,
         };
-        self.keep(&record, ours).await?;
+        let ours = match ours {
+            Some(bytes) => {
+                self.keep(&record, bytes).await?;
+                Ours::Durable
+            }
+            None => Ours::Unrebuildable,
+        };
         drop(lent);
         let theirs = room.into_iter().zip(theirs);
         let theirs = theirs.filter_map(|((place, lent), bytes)| {
             let bytes = bytes?;
             Some(Rebuilt { place, lent, bytes })
         });
-        let theirs = theirs.collect();
-        Ok(Fetched { record, theirs })
+        Ok(Fetched {
+            record,
+            ours,
+            theirs: theirs.collect(),
+        })
     }
 
     /// Makes our shard durable as one that has had the slot has it; whether one did.
@@ -188,13 +210,14 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         Some(verified.bytes)
     }
 
-    /// Our shard, and those of other slots that have the root they must have, from the same ranges
-    /// of any k siblings.
+    /// Our shard and those of other slots, from the same ranges of any k siblings. `None` for one
+    /// that has not the root it must have: every range had its root, so the code's output is what
+    /// the writer should have sent.
     async fn rebuild(
         &self,
         record: &Signed<SegmentRecord>,
         others: &[SlotIndex],
-    ) -> Result<(BytesMut, Vec<Option<BytesMut>>), CatchUpError> {
+    ) -> Result<(Option<BytesMut>, Vec<Option<BytesMut>>), CatchUpError> {
         let record = record.unverified();
         let shard_bytes = record.shard_bytes();
         let mut slots = vec![self.place.slot];
@@ -222,18 +245,7 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         }
         let expected: Vec<_> = slots.iter().map(|slot| record.shard_root(*slot)).collect();
         let mut shards = self.right_ones(shards, expected).await.into_iter();
-        let Some(Some(ours)) = shards.next() else {
-            // Every range had its root, so the code's output is what the writer should have sent.
-            self.core.lags.change(self.place, |seen| {
-                if !seen.unrebuildable.contains(&record.number) {
-                    seen.unrebuildable.push(record.number);
-                }
-            });
-            return Err(CatchUpError::Unrebuildable {
-                slot: self.place,
-                segment: record.number,
-            });
-        };
+        let ours = shards.next().flatten();
         Ok((ours, shards.collect()))
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cairn_core::{SegmentNumber, SegmentRecord, ShardRoot};
+use cairn_core::{NodeId, SegmentNumber, SegmentRecord, ShardRoot};
 use cairn_ledger::tx::SlotRef;
 use tokio::sync::Notify;
 
@@ -16,6 +16,8 @@ use crate::store::ShardPlace;
 pub(crate) struct Lack {
     leaves: Leaves,
     lacking: Mutex<BTreeSet<SegmentNumber>>,
+    /// The last segment that each has put: one for each shard that came, at most.
+    last: Mutex<BTreeMap<NodeId, SegmentNumber>>,
     arrived: Notify,
 }
 
@@ -24,6 +26,7 @@ impl Lack {
         Self {
             leaves,
             lacking: Mutex::new(lacking),
+            last: Mutex::default(),
             arrived: Notify::new(),
         }
     }
@@ -45,6 +48,15 @@ impl Lack {
 
     pub(super) fn lacks(&self, segment: SegmentNumber) -> bool {
         self.set().contains(&segment)
+    }
+
+    fn last(&self) -> MutexGuard<'_, BTreeMap<NodeId, SegmentNumber>> {
+        self.last.lock().expect("nothing panics while it is held")
+    }
+
+    /// The last segment, by number, of which that node put our shard.
+    pub(super) fn last_from(&self, node: NodeId) -> Option<SegmentNumber> {
+        self.last().get(&node).copied()
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -101,11 +113,14 @@ impl Lacks {
 
     /// A shard that was put is durable, or was already: whoever brought it, nobody need wait for
     /// it any more.
-    pub(crate) fn came(&self, shard: ShardPlace, root: ShardRoot) {
+    pub(crate) fn came(&self, shard: ShardPlace, root: ShardRoot, from: NodeId) {
         let Some(lack) = self.of(shard.slot) else {
             return;
         };
-        if lack.leaves.root(shard.segment) == Some(root) {
+        if lack.leaves.root(shard.segment) == Some(root) && lack.lacks(shard.segment) {
+            let mut last = lack.last();
+            let last = last.entry(from).or_default();
+            *last = shard.segment.max(*last);
             lack.done(shard.segment);
             lack.arrived.notify_one();
         }

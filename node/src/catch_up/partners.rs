@@ -5,8 +5,9 @@
 //! from it and passes them on. So L slots of a group cost k + L - 1 slots of traffic and not L k,
 //! and each partner has a share of the reading.
 //!
-//! Nobody depends on a partner. One that can't be reached, or does not want shards for long, is
-//! left out, and so is one whose shards do not come; its segments are then led by the others.
+//! Nobody depends on a partner. One that can't be reached, or does not want shards, for long is left
+//! out, and so is one whose shards do not come; its segments are then led by the others. What does
+//! not come from them either, or what one has passed over, each reads for itself.
 //! Shards that are passed on are taken only where an attempt wants them, and only if they have the
 //! root that the owner committed to.
 
@@ -35,6 +36,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// While none comes, the ledger is looked at this often: others may have joined or be done.
 const LOOK_GAP: Duration = Duration::from_secs(5);
 
+/// How often segments that do not come have been given other leaders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Never.
+    First,
+    /// Once.
+    Again,
+}
+
 /// A slot of the group, and the node that rebuilds it.
 pub(super) type Partner = (SlotIndex, NodeId);
 
@@ -50,6 +60,8 @@ pub(super) struct PartnersState {
     /// With ourselves, by slot.
     all: Vec<Partner>,
     left_out: BTreeSet<Partner>,
+    /// Segments that we fetch for ourselves, whoever leads them: they do not come.
+    claimed: BTreeSet<SegmentNumber>,
     /// How those take shards that we rebuilt any for.
     pub(super) takers: BTreeMap<Partner, Taker>,
 }
@@ -114,8 +126,33 @@ impl Partners {
 
     /// Whether the segment is ours to read.
     pub(super) fn leads(&self, segment: SegmentNumber) -> bool {
+        if self.has_claimed(segment) {
+            return true;
+        }
         let leader = self.leader(segment);
         leader.is_none_or(|(slot, _)| slot == self.ours)
+    }
+
+    /// Whether the segment is read for ourselves alone.
+    pub(super) fn has_claimed(&self, segment: SegmentNumber) -> bool {
+        self.state().claimed.contains(&segment)
+    }
+
+    /// Settles who leads segments that have not come in time. Who has brought a later one has passed
+    /// these over, for which it may have a reason: they are ours now. Who has not come so far is
+    /// left out, which gives its segments other leaders, once: what does not come from them either
+    /// is ours.
+    fn settle(&self, late: &[SegmentNumber], turn: Turn, lack: &Lack) {
+        let led = |segment: &SegmentNumber| Some((*segment, self.leader(*segment)?));
+        let late: Vec<(SegmentNumber, Partner)> = late.iter().filter_map(led).collect();
+        for (segment, partner) in late {
+            let came = lack.last_from(partner.1);
+            if turn == Turn::Again || came.is_some_and(|last| last > segment) {
+                self.state().claimed.insert(segment);
+            } else {
+                self.leave_out(partner);
+            }
+        }
     }
 
     /// The others for whom we rebuild.
@@ -150,16 +187,16 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
     }
 
     /// Waits for the segments that partners lead, until all are here or some have become ours to
-    /// lead. Who does not bring them is left out.
+    /// lead. Those that do not come are led by others from then on.
     ///
     /// Waits as long again as our own part took, and no longer, so that a partner that brings one
     /// now and then can't keep us from the others.
     pub(super) async fn wait_for_partners(
         &self,
         lack: &Lack,
-        own_part: Duration,
+        (turn, own_part): (Turn, Duration),
         passing: &mut Passing<'_>,
-    ) {
+    ) -> Turn {
         let runtime = &self.core.runtime;
         let until = runtime.monotonic() + own_part + PATIENCE;
         let mut heard_at = runtime.monotonic();
@@ -180,19 +217,15 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
             self.meet_partners().await;
             let lacking = lack.lacking();
             if lacking.iter().any(|segment| self.partners.leads(*segment)) {
-                return;
+                return turn;
             }
             if now < until && now.saturating_sub(heard_at) < PATIENCE {
                 continue;
             }
-            let late = lacking
-                .iter()
-                .filter_map(|segment| self.partners.leader(*segment));
-            for partner in late.collect::<BTreeSet<_>>() {
-                tracing::debug!(slot = %self.place, partner = %partner.0, "its shards do not come");
-                self.partners.leave_out(partner);
-            }
-            return;
+            tracing::debug!(slot = %self.place, count = lacking.len(), "shards do not come from partners");
+            self.partners.settle(&lacking, turn, lack);
+            return Turn::Again;
         }
+        turn
     }
 }

@@ -142,7 +142,14 @@ impl Partners {
 
     /// A place at every partner that a segment is rebuilt for; an error while we wait for one that
     /// has none. Those that we do not wait for are left out of this segment.
-    pub(super) fn places(&self, shard_bytes: u32) -> Result<Vec<Place<'_>>, HeldUp> {
+    pub(super) fn places(
+        &self,
+        segment: SegmentNumber,
+        shard_bytes: u32,
+    ) -> Result<Vec<Place<'_>>, HeldUp> {
+        if self.has_claimed(segment) {
+            return Ok(Vec::new());
+        }
         let most = places_of_each(shard_bytes);
         let others = self.others();
         let mut state = self.state();
