@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use cairn_core::{NodeId, RevisionNumber, SegmentNumber, SlotIndex};
-use cairn_ledger::group::Group;
+use cairn_ledger::group::{Deal, Group};
 use cairn_ledger::port::Ledger;
 use cairn_net::Network;
 use cairn_runtime::Runtime;
@@ -75,7 +75,8 @@ impl PartnersState {
 
 /// The slots of `ours`' company, itself among them, with their nodes. Those that the ledger names:
 /// drawn in place of another, with nothing acknowledged and no leaver to copy from. Not one that has
-/// declared its slot lost: it may still have to prove it, and gets nothing to do so with.
+/// declared its slot lost: it may still have to prove it, and gets nothing to do so with. Nor is
+/// there one when fewer than k slots can be read: then each must get its slot from who had it.
 fn company(group: &Group, ours: SlotIndex) -> Vec<Partner> {
     let rebuilds = |slot: &SlotIndex| {
         group.deal(*slot).is_some_and(|deal| {
@@ -86,7 +87,10 @@ fn company(group: &Group, ours: SlotIndex) -> Vec<Partner> {
                 && deal.frozen.revision == RevisionNumber::ZERO
         })
     };
-    let all: Vec<SlotIndex> = group.code.slots().filter(rebuilds).collect();
+    let has_any = |deal: &&Deal| deal.acknowledged > RevisionNumber::ZERO;
+    let can_rebuild = group.deals.iter().filter(has_any).count() >= group.code.data_count();
+    let all = group.code.slots();
+    let all: Vec<SlotIndex> = all.filter(|slot| can_rebuild && rebuilds(slot)).collect();
     let size = usize::try_from(OTHERS_MAX + 1).expect("8");
     let mut companies = all.chunks(size);
     let slots = companies.find(|slots| slots.contains(&ours));
