@@ -33,6 +33,8 @@ pub(super) const OTHERS_MAX: u32 = 7;
 /// When no shard has come for so long, none will. More than it takes a partner to find that the
 /// former holders of its slot are gone, and to read a segment over a slow line.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The same when only those lack who have held us up for too long.
+const SHORT_PATIENCE: Duration = Duration::from_secs(10);
 /// While none comes, the ledger is looked at this often: others may have joined or be done.
 const LOOK_GAP: Duration = Duration::from_secs(5);
 
@@ -62,6 +64,8 @@ pub(super) struct PartnersState {
     left_out: BTreeSet<Partner>,
     /// Segments that we fetch for ourselves, whoever leads them: they do not come.
     claimed: BTreeSet<SegmentNumber>,
+    /// How long we have read without waiting for partners.
+    pub(super) unheld: Duration,
     /// How those take shards that we rebuilt any for.
     pub(super) takers: BTreeMap<Partner, Taker>,
 }
@@ -120,11 +124,17 @@ impl Partners {
         self.state().all = company(group, self.ours);
     }
 
-    /// Whose turn a segment is.
+    /// Whose turn a segment is. Who is left out changes only its own segments' leaders: nobody else
+    /// need know of it at the same time.
     fn leader(&self, segment: SegmentNumber) -> Option<Partner> {
         let state = self.state();
         let number = usize::try_from(segment.get()).expect("u32 fits in usize on our systems");
-        let turn = number.checked_rem(state.live().count())?;
+        let turn = number.checked_rem(state.all.len())?;
+        let first = state.all.get(turn).copied();
+        if let Some(first) = first.filter(|first| !state.left_out.contains(first)) {
+            return Some(first);
+        }
+        let turn = (number / state.all.len()).checked_rem(state.live().count())?;
         state.live().nth(turn)
     }
 
@@ -159,6 +169,20 @@ impl Partners {
         }
     }
 
+    /// How long segments are waited for when nothing comes.
+    fn patience(&self, segments: &[SegmentNumber]) -> Duration {
+        let leads_slowly = |segment: &SegmentNumber| {
+            let leader = self.leader(*segment);
+            let state = self.state();
+            leader.is_none_or(|leader| state.takers.get(&leader).is_some_and(Taker::is_slow))
+        };
+        if segments.iter().all(leads_slowly) {
+            SHORT_PATIENCE
+        } else {
+            PATIENCE
+        }
+    }
+
     /// The others for whom we rebuild.
     pub(super) fn others(&self) -> Vec<Partner> {
         let state = self.state();
@@ -177,7 +201,7 @@ impl Partners {
 /// Goes on giving partners their shards, without an end.
 async fn keep_passing(passing: &mut Passing<'_>) {
     while passing.next().await.is_some() {}
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
@@ -223,7 +247,7 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
             if lacking.iter().any(|segment| self.partners.leads(*segment)) {
                 return turn;
             }
-            if now < until && now.saturating_sub(heard_at) < PATIENCE {
+            if now < until && now.saturating_sub(heard_at) < self.partners.patience(&lacking) {
                 continue;
             }
             tracing::debug!(slot = %self.place, count = lacking.len(), "shards do not come from partners");

@@ -1,9 +1,11 @@
 //! Giving partners their shards, each at its own pace.
 //!
 //! A partner has a few places for shards that are rebuilt for it or on their way to it. While all of
-//! them are taken, the segments that come next wait for it, but no longer than [`HOLD_UP_MAX`] in
-//! all: after that they are rebuilt without it, and it gets those for which it has a place. So one
-//! that is slow still gets what it can take, and costs the others a minute, not its pace.
+//! them are taken, the segments that come next wait for it, but in all no longer than
+//! [`HOLD_UP_MAX`] and the time that we have read without waiting: after that they are rebuilt
+//! without it, and it gets those for which it has a place. So one that is slow gets what it can
+//! take. And whatever L - 1 partners do, our part of an L-th takes L times as long at most, which is
+//! what reading all alone takes, and a minute for each of them.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -25,8 +27,7 @@ use super::source::{CONNECT_LIMIT, own_capability};
 use crate::config::PASSING_MEMORY_KIB;
 use crate::memory::Lent;
 
-/// We wait so long for a partner, in all: for one that begins later than we do, and for one that
-/// takes its shards more slowly than we rebuild them.
+/// We wait so much longer for a partner, in all, than we read: it may begin later than we do.
 const HOLD_UP_MAX: Duration = Duration::from_secs(60);
 /// A partner may be busy or away for so long: it may begin later than we do, and begin anew after a
 /// failure or a restart.
@@ -35,9 +36,8 @@ const REFUSAL_LIMIT: Duration = Duration::from_secs(60);
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 /// Memory for passing on is waited for so long. It may be with shards of another slot's partners.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
-/// Most places of a partner: more than segments are read at once, so that reading goes on while
-/// shards are on their way.
-const PLACES_MAX: u32 = 8;
+/// Most places of a partner: a stream to it for each.
+const PLACES_MAX: u32 = 4;
 
 const _: () = assert!(OTHERS_MAX * (SHARD_BYTES_MAX >> 10) <= PASSING_MEMORY_KIB);
 
@@ -64,12 +64,19 @@ pub(super) struct Taker {
     refuses_since: Option<Duration>,
     /// Whether it could not be reached when it was last tried.
     is_away: bool,
+    /// Whether it has held us up for as long as it may.
+    is_slow: bool,
 }
 
 impl Taker {
-    /// Whether we would wait for it.
-    fn is_waited_for(&self) -> bool {
-        !self.is_away && self.held_up < HOLD_UP_MAX
+    pub(super) const fn is_slow(&self) -> bool {
+        self.is_slow
+    }
+
+    /// How much longer we wait for it, after that time without waiting; `None` when no more.
+    fn patience(&self, unheld: Duration) -> Option<Duration> {
+        let left = (HOLD_UP_MAX + unheld).saturating_sub(self.held_up);
+        (!self.is_away && !left.is_zero()).then_some(left)
     }
 }
 
@@ -129,9 +136,9 @@ impl Default for HeldUp {
 }
 
 impl HeldUp {
-    fn by(&mut self, partner: Partner, taker: &Taker) {
+    fn by(&mut self, partner: Partner, patience: Duration) {
         self.by.push(partner);
-        self.left = self.left.min(HOLD_UP_MAX.saturating_sub(taker.held_up));
+        self.left = self.left.min(patience);
     }
 }
 
@@ -153,6 +160,7 @@ impl Partners {
         let most = places_of_each(shard_bytes);
         let others = self.others();
         let mut state = self.state();
+        let unheld = state.unheld;
         let mut held_up = HeldUp::default();
         let mut is_held_up = false;
         let mut free = Vec::new();
@@ -160,10 +168,10 @@ impl Partners {
             let taker = state.takers.entry(partner).or_default();
             if taker.taken < most {
                 free.push(partner);
-            } else if taker.is_waited_for() {
+            } else if let Some(patience) = taker.patience(unheld) {
                 is_held_up = true;
                 if taker.under_way >= most {
-                    held_up.by(partner, taker);
+                    held_up.by(partner, patience);
                 }
             }
         }
@@ -184,12 +192,28 @@ impl Partners {
     /// Those to whom shards are on their way, and whom we wait for.
     fn still_taking(&self) -> HeldUp {
         let mut held_up = HeldUp::default();
-        for (partner, taker) in &self.state().takers {
-            if taker.under_way > 0 && taker.is_waited_for() {
-                held_up.by(*partner, taker);
+        let state = self.state();
+        let under_way = state.takers.iter().filter(|(_, taker)| taker.under_way > 0);
+        for (partner, taker) in under_way {
+            if let Some(patience) = taker.patience(state.unheld) {
+                held_up.by(*partner, patience);
             }
         }
         held_up
+    }
+
+    /// Counts a wait against those who held us up, or as one that nobody caused.
+    fn count(&self, held_up: &HeldUp, waited: Duration) {
+        let mut state = self.state();
+        if held_up.by.is_empty() {
+            state.unheld += waited;
+        }
+        let most = HOLD_UP_MAX + state.unheld;
+        for partner in &held_up.by {
+            let taker = state.takers.entry(*partner).or_default();
+            taker.held_up += waited;
+            taker.is_slow |= taker.held_up >= most;
+        }
     }
 
     fn took(&self, partner: Partner) {
@@ -232,8 +256,8 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         places.into_iter().zip(lent.unwrap_or_default()).collect()
     }
 
-    /// Waits for what partners who hold us up are to do, as long as they may. `None` when that is
-    /// over first.
+    /// Waits for what is to be done, while partners hold us up as long as they may. `None` when that
+    /// is over first.
     pub(super) async fn while_held_up<T: Send>(
         &self,
         held_up: &HeldUp,
@@ -242,11 +266,8 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         let runtime = &self.core.runtime;
         let begun = runtime.monotonic();
         let done = runtime.timeout(held_up.left, until).await.ok();
-        let waited = runtime.monotonic().saturating_sub(begun);
-        for partner in &held_up.by {
-            self.partners
-                .change(*partner, |taker| taker.held_up += waited);
-        }
+        self.partners
+            .count(held_up, runtime.monotonic().saturating_sub(begun));
         done
     }
 
