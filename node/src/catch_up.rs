@@ -22,11 +22,11 @@ mod fetch;
 mod lacking;
 mod leaves;
 mod partners;
+mod pass_on;
 pub(crate) mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use cairn_core::message::{ControlRequest, ControlResponse};
 use cairn_core::{ByteCount, NodeId, Record, RevisionDetail, SegmentNumber, SegmentRecord, Signed};
@@ -36,10 +36,13 @@ use cairn_ledger::tx::SlotRef;
 use cairn_net::Network;
 use cairn_runtime::Runtime;
 pub(crate) use error::CatchUpError;
+use fetch::{Fetched, Ours};
 use futures::stream::{FuturesUnordered, StreamExt};
-pub(crate) use lacking::{Lack, Lacks};
+use lacking::Lack;
+pub(crate) use lacking::Lacks;
 use leaves::Leaves;
-use partners::Partners;
+use partners::{Partners, Turn};
+use pass_on::{HeldUp, Passing};
 use source::{CONTROL_LIMIT, Sources};
 
 use crate::control::check_detail;
@@ -60,8 +63,6 @@ struct Attempt<'a, R: Runtime, N: Network, L: Ledger> {
     place: SlotRef,
     sources: Sources,
     partners: Partners,
-    /// When it began.
-    begun: Duration,
     /// Records of the shards that are being fetched.
     records: tokio::sync::Mutex<BTreeMap<SegmentNumber, Signed<SegmentRecord>>>,
 }
@@ -84,7 +85,6 @@ pub(crate) async fn catch_up<R: Runtime, N: Network, L: Ledger>(
         place,
         sources,
         partners,
-        begun: core.runtime.monotonic(),
         records: tokio::sync::Mutex::default(),
     };
     let detail = attempt.detail().await?;
@@ -179,45 +179,94 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         let lack = Arc::new(Lack::new(leaves, lacking));
         let _under_way = self.core.lacks.begin(self.place, Arc::clone(&lack));
         let mut unrebuildable: Option<CatchUpError> = None;
+        let mut passing = Passing::new();
         // A turn ends when what we lead is here, and the rest is too or won't come from who leads it.
+        let mut turn = Turn::First;
         while !lack.is_complete() {
             let begun = self.core.runtime.monotonic();
-            for error in self.fetch_led(&lack).await? {
+            for error in self.fetch_led(&lack, &mut passing).await? {
                 missing = missing.saturating_sub(1);
                 unrebuildable = Some(error);
             }
             let own_part = self.core.runtime.monotonic().saturating_sub(begun);
-            self.wait_for_partners(&lack, own_part).await;
+            let stands = (turn, own_part);
+            turn = self.wait_for_partners(&lack, stands, &mut passing).await;
         }
+        self.finish_passing(&mut passing).await;
         unrebuildable.map_or(Ok(u32::try_from(missing).unwrap_or(u32::MAX)), Err)
     }
 
     /// Fetches or rebuilds every shard that is lacking and ours to lead. Returns an error for each
     /// segment that the writer got wrong: the others are wanted all the same.
-    async fn fetch_led(&self, lack: &Lack) -> Result<Vec<CatchUpError>, CatchUpError> {
+    async fn fetch_led<'a>(
+        &'a self,
+        lack: &Lack,
+        passing: &mut Passing<'a>,
+    ) -> Result<Vec<CatchUpError>, CatchUpError> {
         let mut unrebuildable = Vec::new();
         let mut fetching = FuturesUnordered::new();
-        let mut led = lack.lacking().into_iter();
+        let mut led = lack.lacking().into_iter().peekable();
         loop {
+            let mut held_up = HeldUp::default();
             while fetching.len() < self.core.pacing.shards_at_once {
                 self.meet_partners().await;
                 // A partner may have brought it meanwhile.
-                let mut open = led.by_ref().filter(|number| lack.lacks(*number));
-                let Some(number) = open.find(|number| self.partners.leads(*number)) else {
+                let is_open = |number| lack.lacks(number) && self.partners.leads(number);
+                while led.next_if(|number| !is_open(*number)).is_some() {}
+                let Some(number) = led.peek().copied() else {
                     break;
                 };
-                let fetch = async move { (number, self.fetch(lack.leaves(), number).await) };
-                fetching.push(Box::pin(fetch));
+                let places = match self
+                    .partners
+                    .places(number, lack.leaves().shard_bytes(number))
+                {
+                    Ok(places) => places,
+                    Err(by) => {
+                        held_up = by;
+                        break;
+                    }
+                };
+                led.next();
+                let fetch = self.fetch(lack.leaves(), number, places);
+                fetching.push(Box::pin(async move { (number, fetch.await) }));
             }
-            match fetching.next().await {
-                None => return Ok(unrebuildable),
-                Some((number, Ok(()))) => lack.done(number),
-                Some((number, Err(error @ CatchUpError::Unrebuildable { .. }))) => {
+            if fetching.is_empty() && led.peek().is_none() {
+                return Ok(unrebuildable);
+            }
+            let step = async {
+                tokio::select! {
+                    biased;
+                    Some(fetched) = fetching.next() => Some(fetched),
+                    Some(()) = passing.next() => None,
+                    else => std::future::pending().await,
+                }
+            };
+            match self.while_held_up(&held_up, step).await.flatten() {
+                None => {}
+                Some((number, Ok(fetched))) => {
                     lack.done(number);
-                    unrebuildable.push(error);
+                    if fetched.ours == Ours::Unrebuildable {
+                        unrebuildable.push(self.unrebuildable(number));
+                    }
+                    let Fetched { record, theirs, .. } = fetched;
+                    let theirs = theirs.into_iter();
+                    passing.extend(theirs.map(|theirs| self.pass_on(Arc::clone(&record), theirs)));
                 }
                 Some((_, Err(error))) => return Err(error),
             }
+        }
+    }
+
+    /// The writer got our shard of a segment wrong.
+    fn unrebuildable(&self, segment: SegmentNumber) -> CatchUpError {
+        self.core.lags.change(self.place, |seen| {
+            if !seen.unrebuildable.contains(&segment) {
+                seen.unrebuildable.push(segment);
+            }
+        });
+        CatchUpError::Unrebuildable {
+            slot: self.place,
+            segment,
         }
     }
 

@@ -124,17 +124,26 @@ impl ShardMemory {
         }
     }
 
-    /// Memory for the shards of so many partners.
+    /// Memory for a segment's shards of so many partners, for each of its own.
     ///
     /// # Cancel safety
     ///
     /// Dropping it is safe.
-    pub(crate) async fn take_to_pass(&self, bytes: u32, partners: usize) -> Lent {
-        let partners = u32::try_from(partners).unwrap_or(u32::MAX);
-        Lent {
-            _share: None,
-            _all: acquire(&self.passing, bytes.saturating_mul(partners)).await,
+    pub(crate) async fn take_to_pass(&self, bytes: u32, partners: usize) -> Vec<Lent> {
+        if partners == 0 {
+            return Vec::new();
         }
+        let each = bytes.div_ceil(1024) << 10;
+        let count = u32::try_from(partners).unwrap_or(u32::MAX);
+        let mut all = acquire(&self.passing, each.saturating_mul(count)).await;
+        let each = kib(each >> 10);
+        let lent = |_| {
+            all.split(each).map(|all| Lent {
+                _share: None,
+                _all: all,
+            })
+        };
+        (0..partners).filter_map(lent).collect()
     }
 
     /// Kibibytes that nobody has, for tests.

@@ -25,7 +25,6 @@ use cairn_runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::access::{Access, Refusal, find};
-use crate::catch_up::Lack;
 use crate::core::Core;
 use crate::groups::Age;
 use crate::memory::{Lent, User};
@@ -53,8 +52,6 @@ struct Allowed {
     record: Signed<SegmentRecord>,
     shard_bytes: u32,
     replace: Replace,
-    /// What the slot lacks when a partner puts it.
-    lack: Option<Arc<Lack>>,
 }
 
 /// Serves a stream until its peer ends it, breaks the protocol or stops, or we shut down.
@@ -198,7 +195,6 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
             shard_bytes,
             record: signed,
             replace: Replace::Unrevised,
-            lack: None,
         })
     }
 
@@ -226,7 +222,6 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
             shard_bytes: record.shard_bytes(),
             record: signed,
             replace: Replace::Unreached,
-            lack: Some(lack),
         })
     }
 
@@ -239,6 +234,7 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
             && Some(*root) == expected
         {
             // Durable already: the bytes need not come again.
+            self.core.lacks.came(place, *root, self.conn.peer());
             let receipt = self.core.receipt(place, *root, allowed.shard_bytes);
             return self.conn.respond(&DataResponse::Receipt(receipt)).await;
         }
@@ -269,9 +265,7 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
         drop(lent);
         match done {
             Ok(_) => {
-                if let Some(lack) = allowed.lack {
-                    lack.arrived(place.segment);
-                }
+                self.core.lacks.came(place, root, self.conn.peer());
                 let receipt = self.core.receipt(place, root, allowed.shard_bytes);
                 self.conn.respond(&DataResponse::Receipt(receipt)).await
             }

@@ -4,5 +4,6 @@ mod adversary;
 mod catch_up;
 mod cluster;
 mod details;
+mod partners;
 mod proving;
 mod serving;

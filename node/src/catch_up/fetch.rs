@@ -1,6 +1,7 @@
 //! One shard: from who has had the slot, or rebuilt from any k siblings.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,7 +18,8 @@ use cairn_runtime::Runtime;
 use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::leaves::Leaves;
-use super::source::{CONNECT_LIMIT, own_capability};
+use super::pass_on::{Place, Rebuilt};
+use super::source::{CONNECT_LIMIT, HEDGE_DELAY, own_capability};
 use super::{Attempt, CatchUpError};
 use crate::store::{Replace, ShardPlace, ShardPut, StoreError};
 
@@ -25,14 +27,53 @@ use crate::store::{Replace, ShardPlace, ShardPut, StoreError};
 const RANGE_BYTES: u32 = 256 << 10;
 /// Segment records at hand: this page and the one before. Numbers rise, so the lowest go first.
 const RECORDS_KEPT_MAX: usize = 2 * RECORDS_PAGE_MAX;
-/// When a source has not answered after this, another one is asked beside it.
-const HEDGE_DELAY: Duration = Duration::from_secs(2);
+/// Above what the pace of streams lets the largest shard take, five and a half minutes.
+const COPY_LIMIT: Duration = Duration::from_secs(400);
 
-/// A partner's shard, rebuilt, with its root.
-pub(super) struct Rebuilt {
-    pub(super) slot: SlotIndex,
-    pub(super) node: NodeId,
-    pub(super) bytes: BytesMut,
+/// What has become of a segment.
+pub(super) struct Fetched<'a> {
+    pub(super) record: Arc<Signed<SegmentRecord>>,
+    pub(super) ours: Ours,
+    /// The shards of partners.
+    pub(super) theirs: Vec<Rebuilt<'a>>,
+}
+
+/// What has become of our shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ours {
+    /// It is durable.
+    Durable,
+    /// The writer encoded it wrongly. The segment's other shards may be right.
+    Unrebuildable,
+}
+
+impl Fetched<'_> {
+    const fn alone(record: Arc<Signed<SegmentRecord>>) -> Self {
+        Self {
+            record,
+            ours: Ours::Durable,
+            theirs: Vec::new(),
+        }
+    }
+}
+
+/// How a shard is copied from who has had the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copying {
+    /// Siblings can give it too: they are asked when it takes longer than they may.
+    Hurried,
+    /// Nobody else can give it.
+    Patient,
+}
+
+impl Copying {
+    /// How long one shard may take.
+    fn limit(self, shard_bytes: u32) -> Duration {
+        match self {
+            Self::Hurried => HEDGE_DELAY.saturating_mul(shard_bytes.div_ceil(RANGE_BYTES)),
+            Self::Patient => COPY_LIMIT,
+        }
+    }
 }
 
 /// A range of a sibling's shard, verified.
@@ -42,40 +83,82 @@ struct Verified {
 }
 
 impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
-    /// Makes one shard durable here.
-    pub(super) async fn fetch(
+    /// Makes one shard durable here, and rebuilds those of the partners that have a place.
+    pub(super) async fn fetch<'a>(
         &self,
         leaves: &Leaves,
         number: SegmentNumber,
-    ) -> Result<(), CatchUpError> {
-        let record = self.record(leaves, number).await?;
+        places: Vec<Place<'a>>,
+    ) -> Result<Fetched<'a>, CatchUpError> {
+        let record = Arc::new(self.record(leaves, number).await?);
         let shard_bytes = record.unverified().shard_bytes();
-        for peer in self.sources.holders() {
-            let lent = self.core.memory.take(shard_bytes).await;
-            if let Some(bytes) = self.whole_from(peer, &record).await {
-                let kept = self.keep(&record, bytes).await;
-                drop(lent);
-                return kept;
-            }
+        // The ranges from which partners' shards are rebuilt will do for ours.
+        if places.is_empty() && self.copy(&record, Copying::Hurried).await? {
+            return Ok(Fetched::alone(record));
         }
-        let others = self.partners.others();
         // Before the memory that serving uses too: who has that must not wait for a partner.
-        let passing = self
-            .core
-            .memory
-            .take_to_pass(shard_bytes, others.len())
-            .await;
+        let room = self.room_to_pass(shard_bytes, places).await;
         let k = u32::from(self.group.code.k());
         let range = shard_bytes.min(RANGE_BYTES);
         let needed = shard_bytes.saturating_add(range.saturating_mul(k));
         let lent = self.core.memory.take(needed).await;
-        let (bytes, rebuilt) = self.rebuild(&record, &others).await?;
-        let kept = self.keep(&record, bytes).await;
+        let others: Vec<_> = room.iter().map(|(place, _)| place.partner().0).collect();
+        let (ours, theirs) = match self.rebuild(&record, &others).await {
+            Err(error @ CatchUpError::NoSources { .. }) => {
+                drop((lent, room));
+                if self.copy(&record, Copying::Patient).await? {
+                    return Ok(Fetched::alone(record));
+                }
+                return Err(error);
+            }
+            rebuilt => rebuilt?,
+        };
+        let ours = match ours {
+            Some(bytes) => {
+                self.keep(&record, bytes).await?;
+                Ours::Durable
+            }
+            None => Ours::Unrebuildable,
+        };
         drop(lent);
-        kept?;
-        self.pass_on(&record, rebuilt).await;
-        drop(passing);
-        Ok(())
+        let theirs = room.into_iter().zip(theirs);
+        let theirs = theirs.filter_map(|((place, lent), bytes)| {
+            let bytes = bytes?;
+            Some(Rebuilt { place, lent, bytes })
+        });
+        Ok(Fetched {
+            record,
+            ours,
+            theirs: theirs.collect(),
+        })
+    }
+
+    /// Makes our shard durable as one that has had the slot has it; whether one did.
+    async fn copy(
+        &self,
+        record: &Signed<SegmentRecord>,
+        copying: Copying,
+    ) -> Result<bool, CatchUpError> {
+        let shard_bytes = record.unverified().shard_bytes();
+        let holders = match copying {
+            Copying::Hurried => self.sources.good_holders(),
+            Copying::Patient => self.sources.holders(),
+        };
+        for peer in holders {
+            let lent = self.core.memory.take(shard_bytes).await;
+            let whole = self.whole_from(peer, record);
+            let limit = copying.limit(shard_bytes);
+            match self.core.runtime.timeout(limit, whole).await {
+                Ok(Some(bytes)) => {
+                    self.keep(record, bytes).await?;
+                    drop(lent);
+                    return Ok(true);
+                }
+                Ok(None) => {}
+                Err(slow) => self.note(peer, &slow),
+            }
+        }
+        Ok(false)
     }
 
     /// The segment's record: one that [`Leaves`] knows. The first who needs one of a page gets the
@@ -127,16 +210,18 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         Some(verified.bytes)
     }
 
-    /// The shard, and those of partners, from the same ranges of any k siblings.
+    /// Our shard and those of other slots, from the same ranges of any k siblings. `None` for one
+    /// that has not the root it must have: every range had its root, so the code's output is what
+    /// the writer should have sent.
     async fn rebuild(
         &self,
         record: &Signed<SegmentRecord>,
-        others: &[(SlotIndex, NodeId)],
-    ) -> Result<(BytesMut, Vec<Rebuilt>), CatchUpError> {
+        others: &[SlotIndex],
+    ) -> Result<(Option<BytesMut>, Vec<Option<BytesMut>>), CatchUpError> {
         let record = record.unverified();
         let shard_bytes = record.shard_bytes();
         let mut slots = vec![self.place.slot];
-        slots.extend(others.iter().map(|(slot, _)| *slot));
+        slots.extend(others);
         let mut shards: Vec<BytesMut> = slots
             .iter()
             .map(|_| {
@@ -160,26 +245,8 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         }
         let expected: Vec<_> = slots.iter().map(|slot| record.shard_root(*slot)).collect();
         let mut shards = self.right_ones(shards, expected).await.into_iter();
-        let Some(Some(ours)) = shards.next() else {
-            // Every range had its root, so the code's output is what the writer should have sent.
-            self.core.lags.change(self.place, |seen| {
-                if !seen.unrebuildable.contains(&record.number) {
-                    seen.unrebuildable.push(record.number);
-                }
-            });
-            return Err(CatchUpError::Unrebuildable {
-                slot: self.place,
-                segment: record.number,
-            });
-        };
-        let rebuilt = others
-            .iter()
-            .zip(shards)
-            .filter_map(|(&(slot, node), bytes)| {
-                let bytes = bytes?;
-                Some(Rebuilt { slot, node, bytes })
-            });
-        Ok((ours, rebuilt.collect()))
+        let ours = shards.next().flatten();
+        Ok((ours, shards.collect()))
     }
 
     /// Those of the shards that have the root they must have.
@@ -221,7 +288,8 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
     }
 
     /// The same range of k siblings' shards, each verified. Asks k at once; another one whenever
-    /// one fails or takes long.
+    /// one fails or takes long. Who was not needed in the end because it took long is asked after
+    /// the others next time: it costs us the wait once, and not at every range.
     async fn ranges(
         &self,
         record: &SegmentRecord,
@@ -230,6 +298,7 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         let k = self.group.code.data_count();
         let mut candidates = self.sources.siblings().into_iter();
         let mut asking = FuturesUnordered::new();
+        let mut asked_at: BTreeMap<NodeId, Duration> = BTreeMap::new();
         let mut ranges: BTreeMap<SlotIndex, Verified> = BTreeMap::new();
         let mut hedges = 0;
         loop {
@@ -237,16 +306,18 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
                 let Some((slot, peer)) = candidates.next() else {
                     break;
                 };
-                asking.push(Box::pin(self.range_of(peer, slot, (record, range))));
+                asked_at.insert(peer, self.core.runtime.monotonic());
+                let answer = self.range_of(peer, slot, (record, range));
+                asking.push(Box::pin(async move { (peer, answer.await) }));
             }
             tokio::select! {
                 biased;
                 answer = asking.next() => match answer {
-                    Some(verified) => {
-                        if let Some(verified) = verified {
-                            ranges.insert(verified.slot, verified);
-                        }
+                    Some((peer, verified)) => {
+                        asked_at.remove(&peer);
+                        ranges.extend(verified.map(|verified| (verified.slot, verified)));
                         if ranges.len() == k {
+                            self.rest_the_slow(&asked_at);
                             return Ok(ranges);
                         }
                     }
@@ -261,6 +332,18 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
             expected: self.group.code.k(),
             found: u8::try_from(ranges.len()).unwrap_or(u8::MAX),
         })
+    }
+
+    /// Those of whom an answer was still wanted, with the times when they were asked: who has taken
+    /// long is asked last from now on.
+    fn rest_the_slow(&self, asked_at: &BTreeMap<NodeId, Duration>) {
+        let now = self.core.runtime.monotonic();
+        for (peer, asked_at) in asked_at {
+            if now.saturating_sub(*asked_at) >= HEDGE_DELAY {
+                tracing::debug!(slot = %self.place, %peer, "a source is slow");
+                self.sources.rest(*peer);
+            }
+        }
     }
 
     /// A range of one sibling's shard, verified against its record. A wrong one is an accusation.

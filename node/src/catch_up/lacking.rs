@@ -1,20 +1,23 @@
-//! What slots that are being caught up lack: partners may put it.
+//! What slots that are being caught up lack: partners may put it, and so may their writer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cairn_core::{SegmentNumber, SegmentRecord};
+use cairn_core::{NodeId, SegmentNumber, SegmentRecord, ShardRoot};
 use cairn_ledger::tx::SlotRef;
 use tokio::sync::Notify;
 
 use super::leaves::Leaves;
+use crate::store::ShardPlace;
 
 /// What a slot lacks, in one attempt at it.
 #[derive(Debug)]
 pub(crate) struct Lack {
     leaves: Leaves,
     lacking: Mutex<BTreeSet<SegmentNumber>>,
+    /// The last segment that each has put: one for each shard that came, at most.
+    last: Mutex<BTreeMap<NodeId, SegmentNumber>>,
     arrived: Notify,
 }
 
@@ -23,6 +26,7 @@ impl Lack {
         Self {
             leaves,
             lacking: Mutex::new(lacking),
+            last: Mutex::default(),
             arrived: Notify::new(),
         }
     }
@@ -46,6 +50,15 @@ impl Lack {
         self.set().contains(&segment)
     }
 
+    fn last(&self) -> MutexGuard<'_, BTreeMap<NodeId, SegmentNumber>> {
+        self.last.lock().expect("nothing panics while it is held")
+    }
+
+    /// The last segment, by number, of which that node put our shard.
+    pub(super) fn last_from(&self, node: NodeId) -> Option<SegmentNumber> {
+        self.last().get(&node).copied()
+    }
+
     pub(super) fn is_complete(&self) -> bool {
         self.set().is_empty()
     }
@@ -60,13 +73,7 @@ impl Lack {
         self.leaves.is_record(record)
     }
 
-    /// A partner put a shard, which is durable.
-    pub(crate) fn arrived(&self, segment: SegmentNumber) {
-        self.done(segment);
-        self.arrived.notify_one();
-    }
-
-    /// Waits for the next shard that a partner puts, or returns at once after one that nobody
+    /// Waits for the next shard that somebody puts, or returns at once after one that nobody
     /// waited for.
     ///
     /// # Cancel safety
@@ -102,6 +109,21 @@ impl Lacks {
     pub(super) fn begin(&self, slot: SlotRef, lack: Arc<Lack>) -> UnderWay<'_> {
         self.all().insert(slot, lack);
         UnderWay { all: self, slot }
+    }
+
+    /// A shard that was put is durable, or was already: whoever brought it, nobody need wait for
+    /// it any more.
+    pub(crate) fn came(&self, shard: ShardPlace, root: ShardRoot, from: NodeId) {
+        let Some(lack) = self.of(shard.slot) else {
+            return;
+        };
+        if lack.leaves.root(shard.segment) == Some(root) && lack.lacks(shard.segment) {
+            let mut last = lack.last();
+            let last = last.entry(from).or_default();
+            *last = shard.segment.max(*last);
+            lack.done(shard.segment);
+            lack.arrived.notify_one();
+        }
     }
 
     /// What a slot lacks; `None` when no attempt is under way.

@@ -15,7 +15,7 @@ use cairn_net::Network;
 use cairn_proofs::{Frontier, Leaf};
 use cairn_runtime::Runtime;
 
-use super::source::{CONNECT_LIMIT, own_capability};
+use super::source::{CONNECT_LIMIT, HEDGE_DELAY, own_capability};
 use super::{Attempt, CatchUpError};
 use crate::groups::has_acknowledged;
 
@@ -62,6 +62,11 @@ impl Leaves {
     /// Root of our shard; `None` for an emptied leaf.
     pub(super) fn root(&self, number: SegmentNumber) -> Option<ShardRoot> {
         self.at(number).map(|leaf| leaf.root)
+    }
+
+    /// Bytes of our shard; 0 for an emptied leaf.
+    pub(super) fn shard_bytes(&self, number: SegmentNumber) -> u32 {
+        self.at(number).map_or(0, |leaf| leaf.bytes)
     }
 
     /// Whether this is the segment's record.
@@ -237,7 +242,8 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         })
     }
 
-    /// Takes entries from `leader`, or from others where it has none; whether there were any.
+    /// Takes entries from `leader`, or from others where it has none or has failed too often; whether
+    /// there were any.
     async fn page(
         &self,
         leader: NodeId,
@@ -249,7 +255,10 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
             .all()
             .into_iter()
             .filter(|peer| *peer != leader);
-        for peer in std::iter::once(leader).chain(others) {
+        let is_bad = self.sources.is_bad(leader);
+        let first = Some(leader).filter(|_| !is_bad);
+        let last = Some(leader).filter(|_| is_bad);
+        for peer in first.into_iter().chain(others).chain(last) {
             let from = builder.next();
             let Some(entries) = self.entries(peer, from).await else {
                 continue;
@@ -269,18 +278,23 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         false
     }
 
-    /// A page of entries whose numbers, group, code and signatures are right.
+    /// A page of entries whose numbers, group, code and signatures are right. Who takes long for it
+    /// is asked after the others next time.
     pub(super) async fn entries(
         &self,
         peer: NodeId,
         from: SegmentNumber,
     ) -> Option<Vec<RecordEntry>> {
+        let begun = self.core.runtime.monotonic();
         let capability = own_capability(&self.core.key, &self.group);
         let taken = self.core.pool.take(peer, &capability, CONNECT_LIMIT).await;
         let mut conn = taken.inspect_err(|error| self.note(peer, error)).ok()?;
         let count = u32::try_from(RECORDS_PAGE_MAX).expect("64");
         let page = conn.records(self.group.id, from, count).await;
         let (entries, _) = page.inspect_err(|error| self.note(peer, error)).ok()?;
+        if self.core.runtime.monotonic().saturating_sub(begun) >= HEDGE_DELAY {
+            self.sources.rest(peer);
+        }
         let numbers = (from.get()..).map(SegmentNumber::new);
         for (number, entry) in numbers.zip(entries.iter()) {
             let right = match entry {

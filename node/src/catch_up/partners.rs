@@ -5,46 +5,50 @@
 //! from it and passes them on. So L slots of a group cost k + L - 1 slots of traffic and not L k,
 //! and each partner has a share of the reading.
 //!
-//! Nobody depends on a partner. One that can't be reached, or does not want shards for long, is
-//! left out, and so is one whose shards do not come; its segments are then led by the others.
+//! Nobody depends on a partner. One that can't be reached, or does not want shards, for long is left
+//! out, and so is one whose shards do not come; its segments are then led by the others. What does
+//! not come from them either, or what one has passed over, each reads for itself.
 //! Shards that are passed on are taken only where an attempt wants them, and only if they have the
 //! root that the owner committed to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use cairn_core::{
-    ErrorCode, NodeId, RevisionNumber, SegmentNumber, SegmentRecord, Signed, SlotIndex,
-};
-use cairn_ledger::group::Group;
+use cairn_core::{NodeId, RevisionNumber, SegmentNumber, SlotIndex};
+use cairn_ledger::group::{Deal, Group};
 use cairn_ledger::port::Ledger;
 use cairn_net::Network;
-use cairn_net::data::DataError;
 use cairn_runtime::Runtime;
-use futures::future::join_all;
+use futures::stream::StreamExt;
 
 use super::Attempt;
-use super::fetch::Rebuilt;
 use super::lacking::Lack;
-use super::source::{CONNECT_LIMIT, own_capability};
+use super::pass_on::{Passing, Taker};
 use crate::groups::Age;
 
 /// Most partners besides ourselves, so that their shards of a segment fit in
 /// [`crate::config::PASSING_MEMORY_KIB`]: seven of at most 4 MiB. More are divided, by slot, into several such companies.
-const OTHERS_MAX: usize = 7;
-/// A partner that does not want shards yet may begin as much later than we do.
-const JOIN_LIMIT: Duration = Duration::from_secs(60);
-/// It is asked again after this.
-const JOIN_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const OTHERS_MAX: u32 = 7;
 /// When no shard has come for so long, none will. More than it takes a partner to find that the
 /// former holders of its slot are gone, and to read a segment over a slow line.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The same when only those lack who have held us up for too long.
+const SHORT_PATIENCE: Duration = Duration::from_secs(10);
 /// While none comes, the ledger is looked at this often: others may have joined or be done.
 const LOOK_GAP: Duration = Duration::from_secs(5);
 
+/// How often segments that do not come have been given other leaders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Never.
+    First,
+    /// Once.
+    Again,
+}
+
 /// A slot of the group, and the node that rebuilds it.
-type Partner = (SlotIndex, NodeId);
+pub(super) type Partner = (SlotIndex, NodeId);
 
 /// The nodes that rebuild slots of a group as we do.
 #[derive(Debug)]
@@ -54,10 +58,16 @@ pub(super) struct Partners {
 }
 
 #[derive(Debug, Default)]
-struct PartnersState {
+pub(super) struct PartnersState {
     /// With ourselves, by slot.
     all: Vec<Partner>,
     left_out: BTreeSet<Partner>,
+    /// Segments that we fetch for ourselves, whoever leads them: they do not come.
+    claimed: BTreeSet<SegmentNumber>,
+    /// How long we have read without waiting for partners.
+    pub(super) unheld: Duration,
+    /// How those take shards that we rebuilt any for.
+    pub(super) takers: BTreeMap<Partner, Taker>,
 }
 
 impl PartnersState {
@@ -69,7 +79,8 @@ impl PartnersState {
 
 /// The slots of `ours`' company, itself among them, with their nodes. Those that the ledger names:
 /// drawn in place of another, with nothing acknowledged and no leaver to copy from. Not one that has
-/// declared its slot lost: it may still have to prove it, and gets nothing to do so with.
+/// declared its slot lost: it may still have to prove it, and gets nothing to do so with. Nor is
+/// there one when fewer than k slots can be read: then each must get its slot from who had it.
 fn company(group: &Group, ours: SlotIndex) -> Vec<Partner> {
     let rebuilds = |slot: &SlotIndex| {
         group.deal(*slot).is_some_and(|deal| {
@@ -80,8 +91,12 @@ fn company(group: &Group, ours: SlotIndex) -> Vec<Partner> {
                 && deal.frozen.revision == RevisionNumber::ZERO
         })
     };
-    let all: Vec<SlotIndex> = group.code.slots().filter(rebuilds).collect();
-    let mut companies = all.chunks(OTHERS_MAX + 1);
+    let has_any = |deal: &&Deal| deal.acknowledged > RevisionNumber::ZERO;
+    let can_rebuild = group.deals.iter().filter(has_any).count() >= group.code.data_count();
+    let all = group.code.slots();
+    let all: Vec<SlotIndex> = all.filter(|slot| can_rebuild && rebuilds(slot)).collect();
+    let size = usize::try_from(OTHERS_MAX + 1).expect("8");
+    let mut companies = all.chunks(size);
     let slots = companies.find(|slots| slots.contains(&ours));
     let slots = slots.unwrap_or(std::slice::from_ref(&ours));
     let node = |slot: &SlotIndex| group.deal(*slot).map(|deal| (*slot, deal.node));
@@ -92,7 +107,7 @@ impl Partners {
     pub(super) fn new(group: &Group, ours: SlotIndex) -> Self {
         let state = PartnersState {
             all: company(group, ours),
-            left_out: BTreeSet::new(),
+            ..PartnersState::default()
         };
         Self {
             ours,
@@ -100,7 +115,7 @@ impl Partners {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, PartnersState> {
+    pub(super) fn state(&self) -> MutexGuard<'_, PartnersState> {
         self.state.lock().expect("nothing panics while it is held")
     }
 
@@ -109,18 +124,63 @@ impl Partners {
         self.state().all = company(group, self.ours);
     }
 
-    /// Whose turn a segment is.
+    /// Whose turn a segment is. Who is left out changes only its own segments' leaders: nobody else
+    /// need know of it at the same time.
     fn leader(&self, segment: SegmentNumber) -> Option<Partner> {
         let state = self.state();
         let number = usize::try_from(segment.get()).expect("u32 fits in usize on our systems");
-        let turn = number.checked_rem(state.live().count())?;
+        let turn = number.checked_rem(state.all.len())?;
+        let first = state.all.get(turn).copied();
+        if let Some(first) = first.filter(|first| !state.left_out.contains(first)) {
+            return Some(first);
+        }
+        let turn = (number / state.all.len()).checked_rem(state.live().count())?;
         state.live().nth(turn)
     }
 
     /// Whether the segment is ours to read.
     pub(super) fn leads(&self, segment: SegmentNumber) -> bool {
+        if self.has_claimed(segment) {
+            return true;
+        }
         let leader = self.leader(segment);
         leader.is_none_or(|(slot, _)| slot == self.ours)
+    }
+
+    /// Whether the segment is read for ourselves alone.
+    pub(super) fn has_claimed(&self, segment: SegmentNumber) -> bool {
+        self.state().claimed.contains(&segment)
+    }
+
+    /// Settles who leads segments that have not come in time. Who has brought a later one has passed
+    /// these over, for which it may have a reason: they are ours now. Who has not come so far is
+    /// left out, which gives its segments other leaders, once: what does not come from them either
+    /// is ours.
+    fn settle(&self, late: &[SegmentNumber], turn: Turn, lack: &Lack) {
+        let led = |segment: &SegmentNumber| Some((*segment, self.leader(*segment)?));
+        let late: Vec<(SegmentNumber, Partner)> = late.iter().filter_map(led).collect();
+        for (segment, partner) in late {
+            let came = lack.last_from(partner.1);
+            if turn == Turn::Again || came.is_some_and(|last| last > segment) {
+                self.state().claimed.insert(segment);
+            } else {
+                self.leave_out(partner);
+            }
+        }
+    }
+
+    /// How long segments are waited for when nothing comes.
+    fn patience(&self, segments: &[SegmentNumber]) -> Duration {
+        let leads_slowly = |segment: &SegmentNumber| {
+            let leader = self.leader(*segment);
+            let state = self.state();
+            leader.is_none_or(|leader| state.takers.get(&leader).is_some_and(Taker::is_slow))
+        };
+        if segments.iter().all(leads_slowly) {
+            SHORT_PATIENCE
+        } else {
+            PATIENCE
+        }
     }
 
     /// The others for whom we rebuild.
@@ -131,11 +191,17 @@ impl Partners {
     }
 
     /// It does not take its shards, or does not bring ours.
-    fn leave_out(&self, partner: Partner) {
+    pub(super) fn leave_out(&self, partner: Partner) {
         if partner.0 != self.ours {
             self.state().left_out.insert(partner);
         }
     }
+}
+
+/// Goes on giving partners their shards, without an end.
+async fn keep_passing(passing: &mut Passing<'_>) {
+    while passing.next().await.is_some() {}
+    std::future::pending::<()>().await;
 }
 
 impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
@@ -149,18 +215,28 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
     }
 
     /// Waits for the segments that partners lead, until all are here or some have become ours to
-    /// lead. Who does not bring them is left out.
+    /// lead. Those that do not come are led by others from then on.
     ///
     /// Waits as long again as our own part took, and no longer, so that a partner that brings one
     /// now and then can't keep us from the others.
-    pub(super) async fn wait_for_partners(&self, lack: &Lack, own_part: Duration) {
+    pub(super) async fn wait_for_partners(
+        &self,
+        lack: &Lack,
+        (turn, own_part): (Turn, Duration),
+        passing: &mut Passing<'_>,
+    ) -> Turn {
         let runtime = &self.core.runtime;
         let until = runtime.monotonic() + own_part + PATIENCE;
         let mut heard_at = runtime.monotonic();
         while !lack.is_complete() {
-            let arrival = runtime.timeout(LOOK_GAP, lack.arrival()).await;
+            let has_arrived = tokio::select! {
+                biased;
+                () = lack.arrival() => true,
+                () = keep_passing(passing) => true,
+                () = runtime.sleep(LOOK_GAP) => false,
+            };
             let now = runtime.monotonic();
-            if arrival.is_ok() {
+            if has_arrived {
                 heard_at = now;
                 if now < until {
                     continue;
@@ -169,72 +245,15 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
             self.meet_partners().await;
             let lacking = lack.lacking();
             if lacking.iter().any(|segment| self.partners.leads(*segment)) {
-                return;
+                return turn;
             }
-            if now < until && now.saturating_sub(heard_at) < PATIENCE {
+            if now < until && now.saturating_sub(heard_at) < self.partners.patience(&lacking) {
                 continue;
             }
-            let late = lacking
-                .iter()
-                .filter_map(|segment| self.partners.leader(*segment));
-            for partner in late.collect::<BTreeSet<_>>() {
-                tracing::debug!(slot = %self.place, partner = %partner.0, "its shards do not come");
-                self.partners.leave_out(partner);
-            }
-            return;
+            tracing::debug!(slot = %self.place, count = lacking.len(), "shards do not come from partners");
+            self.partners.settle(&lacking, turn, lack);
+            return Turn::Again;
         }
-    }
-
-    /// Gives partners their shards of a segment.
-    pub(super) async fn pass_on(&self, record: &Signed<SegmentRecord>, rebuilt: Vec<Rebuilt>) {
-        let passing = rebuilt.into_iter().map(|rebuilt| async move {
-            let Rebuilt { slot, node, bytes } = rebuilt;
-            if let Err(error) = self.pass_to((slot, node), record, &bytes).await {
-                tracing::debug!(slot = %self.place, partner = %slot, %error, "it takes no shards");
-                self.partners.leave_out((slot, node));
-            }
-            self.core.memory.give_back(bytes.freeze());
-        });
-        join_all(passing).await;
-    }
-
-    /// Gives one partner its shard; waits until it is there and has begun.
-    async fn pass_to(
-        &self,
-        (slot, node): Partner,
-        record: &Signed<SegmentRecord>,
-        bytes: &[u8],
-    ) -> Result<(), DataError> {
-        loop {
-            let error = match self.put_at((slot, node), record, bytes).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            let is_early = matches!(
-                error,
-                DataError::Remote {
-                    code: ErrorCode::Busy,
-                    ..
-                }
-            );
-            let waited = self.core.runtime.monotonic().saturating_sub(self.begun);
-            if !is_early || waited > JOIN_LIMIT {
-                return Err(error);
-            }
-            self.core.runtime.sleep(JOIN_PAUSE).await;
-        }
-    }
-
-    async fn put_at(
-        &self,
-        (slot, node): Partner,
-        record: &Signed<SegmentRecord>,
-        bytes: &[u8],
-    ) -> Result<(), DataError> {
-        let capability = own_capability(&self.core.key, &self.group);
-        let taken = self.core.pool.take(node, &capability, CONNECT_LIMIT);
-        // Whether it is durable there is the partner's concern: its receipt is of no use to us.
-        let _receipt = taken.await?.put(slot, record, bytes).await?;
-        Ok(())
+        turn
     }
 }

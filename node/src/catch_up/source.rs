@@ -14,6 +14,8 @@ use cairn_ledger::group::Group;
 pub(super) const CONTROL_LIMIT: Duration = Duration::from_secs(10);
 /// Getting a stream to a sibling is given up after this; streams themselves have their pace.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// When a source has not answered after this, another one is asked beside it or, next time, before.
+pub(super) const HEDGE_DELAY: Duration = Duration::from_secs(2);
 /// A source that has failed so often is asked last.
 const FAILURES_MAX: u32 = 3;
 
@@ -71,7 +73,22 @@ impl Sources {
     pub(super) fn holders(&self) -> Vec<NodeId> {
         let state = self.state();
         let holders = self.holders.iter().copied();
-        holders.filter(|node| !state.is_out(*node)).collect()
+        let holders = holders.filter(|node| !state.left_out.contains(node));
+        holders.collect()
+    }
+
+    /// Those of them who have not failed, or taken long, too often.
+    pub(super) fn good_holders(&self) -> Vec<NodeId> {
+        let mut holders = self.holders();
+        holders.retain(|node| !self.is_bad(*node));
+        holders
+    }
+
+    /// Whether a source has failed, or taken long, too often to be asked first.
+    pub(super) fn is_bad(&self, node: NodeId) -> bool {
+        let state = self.state();
+        let failures = state.failures.get(&node);
+        failures.is_some_and(|count| *count >= FAILURES_MAX)
     }
 
     /// Who has the other slots, the best first.
@@ -89,14 +106,14 @@ impl Sources {
 
     /// Everyone, for what any of them may have.
     pub(super) fn all(&self) -> Vec<NodeId> {
-        let mut all = self.holders();
+        let mut all = self.good_holders();
         all.extend(self.siblings().into_iter().map(|(_, node)| node));
         let mut seen = BTreeSet::new();
         all.retain(|node| seen.insert(*node));
         all
     }
 
-    /// A source failed as honest ones do.
+    /// A source failed, or took long, as honest ones do.
     pub(super) fn rest(&self, node: NodeId) {
         *self.state().failures.entry(node).or_default() += 1;
     }
@@ -106,17 +123,6 @@ impl Sources {
         let mut state = self.state();
         state.left_out.insert(node);
         state.last = Some((node, what.to_owned()));
-    }
-}
-
-impl SourceState {
-    /// Whether a holder is asked no more: there are others for each of its shards.
-    fn is_out(&self, node: NodeId) -> bool {
-        self.left_out.contains(&node)
-            || self
-                .failures
-                .get(&node)
-                .is_some_and(|count| *count >= FAILURES_MAX)
     }
 }
 
