@@ -38,6 +38,7 @@ async fn admit<R: Runtime>(
         | LedgerRequest::Group(_)
         | LedgerRequest::Slots { .. }
         | LedgerRequest::Challenge { .. }
+        | LedgerRequest::Audits(_)
         | LedgerRequest::View(_)
         | LedgerRequest::Status => Wait::Answer,
     };
@@ -91,6 +92,9 @@ async fn respond<R: Runtime>(
             return read(&|state| {
                 Answer::Challenge(state.challenge_page(node, after).map(Box::new))
             });
+        }
+        LedgerRequest::Audits(auditor) => {
+            return read(&|state| Answer::Audits(state.audit_page(auditor).map(Box::new)));
         }
     };
     match result {

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, SecretKey, Signed};
 use cairn_ledger::{
-    Account, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError, LedgerStatus,
-    NodeEntry, SlotRef, Tx, TxOutcome, Witness,
+    Account, AuditPage, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError,
+    LedgerStatus, NodeEntry, SlotRef, Tx, TxOutcome, Witness,
 };
 use cairn_runtime::{Runtime, Task};
 
@@ -268,6 +268,10 @@ impl<R: Runtime> Ledger for Sequencer<R> {
             .owner
             .core
             .read(|state| state.challenge_page(node, after)))
+    }
+
+    async fn audit_page(&self, auditor: NodeId) -> Result<Option<AuditPage>, LedgerError> {
+        Ok(self.owner.core.read(|state| state.audit_page(auditor)))
     }
 
     async fn status(&self) -> Result<LedgerStatus, LedgerError> {

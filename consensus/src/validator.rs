@@ -22,8 +22,8 @@ use cairn_core::{
 };
 use cairn_engine::{Committee, CommitteeError, Dealing, Engine, KeyPart, StartError};
 use cairn_ledger::{
-    Account, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError, LedgerStatus,
-    NodeEntry, SlotRef, Tx, TxOutcome, Validators, Witness,
+    Account, AuditPage, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError,
+    LedgerStatus, NodeEntry, SlotRef, Tx, TxOutcome, Validators, Witness,
 };
 use cairn_runtime::{Runtime, Task};
 use tokio::sync::mpsc;
@@ -381,6 +381,10 @@ impl<R: Runtime> Ledger for Validator<R> {
     ) -> Result<Option<ChallengePage>, LedgerError> {
         let page = |state: &cairn_ledger::State| state.challenge_page(node, after);
         Ok(self.owner.core.read(page))
+    }
+
+    async fn audit_page(&self, auditor: NodeId) -> Result<Option<AuditPage>, LedgerError> {
+        Ok(self.owner.core.read(|state| state.audit_page(auditor)))
     }
 
     async fn status(&self) -> Result<LedgerStatus, LedgerError> {

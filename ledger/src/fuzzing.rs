@@ -18,6 +18,7 @@ use crate::registry::{Notarisation, RegistryTx, Writer, volume_id};
 use crate::sample::{
     OWNER, World, account, acknowledge, declare_loss, node, open, revise, slot, terms,
 };
+use crate::score::AuditReport;
 use crate::state::State;
 use crate::tx::{Tx, TxBody, tx_id};
 use crate::view::GroupProof;
@@ -62,6 +63,7 @@ static BUSY: LazyLock<(World, Vec<(u8, TxBody)>)> = LazyLock::new(|| {
             TxBody::ProofSubmit {
                 epoch: world.state.epoch().number,
                 witness: Digest::of(b"a proof"),
+                audits: AuditReport::default(),
             },
         ),
     ];

@@ -30,7 +30,9 @@ pub mod registry;
 pub mod remote;
 #[cfg(any(test, fuzzing))]
 pub mod sample;
+pub mod score;
 pub mod state;
+pub mod ticket;
 pub mod tx;
 pub mod tx_error;
 #[cfg(test)]
@@ -55,7 +57,9 @@ pub use registry::{
     RegistryTx, Volume, Writer, volume_id,
 };
 pub use remote::{LedgerTransport, RemoteLedger};
+pub use score::{AuditReport, SCORE_MAX, Score, Vote, VoteCount};
 pub use state::{Account, Expected, State, VerdictError, check_signature};
+pub use ticket::{AUDITS_MAX, AuditPage, AuditTicket};
 pub use tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, operator_consent, tx_id};
 pub use tx_error::{TableKind, TxError};
 pub use view::{

@@ -11,6 +11,7 @@ use crate::group::Group;
 use crate::node::NodeEntry;
 use crate::port::{Ledger, LedgerError, LedgerStatus, TransportError, TxOutcome, Witness};
 use crate::state::Account;
+use crate::ticket::AuditPage;
 use crate::tx::{SlotRef, Tx};
 use crate::wire::{Answer, LedgerRequest, LedgerResponse, SLOTS_PAGE_MAX};
 
@@ -91,7 +92,8 @@ impl<T: LedgerTransport> RemoteLedger<T> {
             | Answer::Status(_)
             | Answer::Effects(_)
             | Answer::Challenge(_)
-            | Answer::View(_)) => Ok(answer),
+            | Answer::View(_)
+            | Answer::Audits(_)) => Ok(answer),
         }
     }
 }
@@ -168,6 +170,11 @@ impl<T: LedgerTransport> Ledger for RemoteLedger<T> {
             }
             _ => Ok(page.map(|page| *page)),
         }
+    }
+
+    async fn audit_page(&self, auditor: NodeId) -> Result<Option<AuditPage>, LedgerError> {
+        let page = expect_answer!(self.ask(LedgerRequest::Audits(auditor)).await?, Audits)?;
+        Ok(page.map(|page| *page))
     }
 
     async fn status(&self) -> Result<LedgerStatus, LedgerError> {

@@ -12,6 +12,7 @@ mod prove;
 mod registry;
 mod repair;
 mod slots;
+mod tickets;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,6 +34,7 @@ use repair::GroupSweep;
 pub(crate) use repair::{GROUPS_LOOKED_MAX, SLOTS_FORFEITED_MAX};
 use slots::Retry;
 pub(crate) use slots::WAITING_DRAWN_MAX;
+use tickets::AuditNodes;
 
 use crate::block::Verdict;
 use crate::earnings::Earnings;
@@ -127,6 +129,8 @@ struct Index {
     groups: BTreeMap<AccountId, BTreeSet<GroupId>>,
     /// Nodes whose proof of the epoch that runs was valid, and those whose was not.
     verdicts: (u64, u64),
+    /// Among whom audits are drawn.
+    audit_nodes: AuditNodes,
     registry: RegistryIndex,
 }
 

@@ -22,6 +22,8 @@ use crate::sample::{
     OWNER, World, account, acknowledge, declare_loss, genesis, key, ledger, node, open, party,
     register, revise, revision, slot, terms,
 };
+use crate::score::AuditReport;
+use crate::ticket::{AuditPage, AuditTicket};
 use crate::tx::{Tx, TxBody, group_id, tx_id};
 use crate::tx_error::TxError;
 use crate::view::{BlockSummary, EarningsView, GroupProof, SlotProof, TxLookup, View, ViewRequest};
@@ -56,6 +58,10 @@ fn txs() -> Vec<(&'static str, Signed<Tx>)> {
     let proof = TxBody::ProofSubmit {
         epoch: EpochNumber::new(5),
         witness: Digest::of(b"a proof"),
+        audits: AuditReport {
+            passed: 0b1010_0101,
+            failed: 0b0001_1000,
+        },
     };
     vec![
         (
@@ -156,6 +162,16 @@ fn messages(world: &World) -> Vec<(&'static str, String)> {
         sample_count: 32,
         slots: Bounded::new(vec![frozen]).unwrap(),
     });
+    let ticket = AuditTicket {
+        number: 3,
+        audited: holder,
+        slot: frozen,
+        seed: Digest::of(b"a sample"),
+    };
+    let audits = Box::new(AuditPage {
+        epoch: EpochNumber::new(5),
+        tickets: Bounded::new(vec![ticket]).unwrap(),
+    });
     let outcome = TxOutcome { id, height };
     let entry = world.state.node(holder).cloned();
     vec![
@@ -189,6 +205,7 @@ fn messages(world: &World) -> Vec<(&'static str, String)> {
                     TxBody::ProofSubmit {
                         epoch: EpochNumber::new(5),
                         witness: Digest::of(b"a proof"),
+                        audits: AuditReport::default(),
                     },
                 )),
                 witness: Witness::new(b"a proof".to_vec()).expect("a short one"),
@@ -198,6 +215,8 @@ fn messages(world: &World) -> Vec<(&'static str, String)> {
             "response challenge",
             response(Answer::Challenge(Some(page))),
         ),
+        ("request audits", hex(&LedgerRequest::Audits(holder))),
+        ("response audits", response(Answer::Audits(Some(audits)))),
         (
             "request effects",
             hex(&LedgerRequest::Effects { from: height }),

@@ -21,6 +21,7 @@ use crate::registry::{
     GRANT_BYTES_MAX, GRANTS_PER_VOLUME_MAX, Grant, Notarisation, RegistryTx, VOLUME_BYTES_MAX,
     VOLUMES_PER_ACCOUNT_MAX, Volume,
 };
+use crate::score::SCORE_BYTES_MAX;
 use crate::tx::{Tx, TxBody, tx_id};
 use crate::tx_error::TxError;
 
@@ -536,7 +537,7 @@ impl View {
 }
 
 // Pages fit a message: a node without its earnings, a group summary.
-const _: () = assert!(NODES_PAGE_MAX * 386 + 256 <= LEDGER_MESSAGE_BYTES_MAX);
+const _: () = assert!(NODES_PAGE_MAX * (386 + SCORE_BYTES_MAX) + 256 <= LEDGER_MESSAGE_BYTES_MAX);
 const _: () = assert!(GROUPS_PAGE_MAX * 256 + 256 <= LEDGER_MESSAGE_BYTES_MAX);
 // All volumes of an account, and all grants of a volume.
 const _: () = assert!(VOLUMES_PER_ACCOUNT_MAX * VOLUME_BYTES_MAX + 256 <= LEDGER_MESSAGE_BYTES_MAX);

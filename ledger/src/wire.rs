@@ -14,6 +14,7 @@ use crate::group::Group;
 use crate::node::NodeEntry;
 use crate::port::{LedgerError, LedgerStatus, TxOutcome, WITNESS_BYTES_MAX, Witness};
 use crate::state::Account;
+use crate::ticket::AuditPage;
 use crate::tx::{SlotRef, Tx};
 use crate::view::{View, ViewRequest};
 
@@ -64,6 +65,8 @@ pub enum LedgerRequest {
     },
     /// What people look at. Answer: `View`.
     View(ViewRequest),
+    /// What a node asks of others in the epoch that runs. Answer: `Audits`.
+    Audits(NodeId),
 }
 
 impl Record for LedgerRequest {
@@ -81,7 +84,8 @@ impl Record for LedgerRequest {
             | Self::Status
             | Self::Effects { .. }
             | Self::Challenge { .. }
-            | Self::View(_) => true,
+            | Self::View(_)
+            | Self::Audits(_) => true,
         }
     }
 }
@@ -120,6 +124,8 @@ pub enum Answer {
     Challenge(Option<Box<ChallengePage>>),
     /// What is seen.
     View(View),
+    /// The tickets; none when there are none (yet).
+    Audits(Option<Box<AuditPage>>),
 }
 
 impl Record for LedgerResponse {
@@ -142,11 +148,13 @@ impl Record for LedgerResponse {
             | Answer::Group(None)
             | Answer::Status(_)
             | Answer::Error(_)
-            | Answer::Challenge(None) => true,
+            | Answer::Challenge(None)
+            | Answer::Audits(None) => true,
             Answer::Challenge(Some(page)) => {
                 page.slots.is_sorted_by(|a, b| a.slot_ref() < b.slot_ref())
             }
             Answer::View(view) => view.is_well_formed(),
+            Answer::Audits(Some(page)) => page.tickets.is_sorted_by(|a, b| a.number < b.number),
         }
     }
 }

@@ -138,6 +138,7 @@ async fn follow_from_now<R: Runtime, N: Network, L: Ledger>(
     register(core).await?;
     let status = core.ledger.status().await?;
     core.proofs.begin(&status);
+    core.audits.epoch_opened();
     let mut next = after(status.height);
     // Effects of the blocks up to here were perhaps not seen, and will not be.
     core.groups.forget_all();
@@ -254,7 +255,10 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
                 core.proofs.epoch_began(*epoch);
                 look_at_waiting(core);
             }
-            Effect::EpochOpened(_) => core.proofs.epoch_opened(),
+            Effect::EpochOpened(_) => {
+                core.proofs.epoch_opened();
+                core.audits.epoch_opened();
+            }
             Effect::Judged {
                 node,
                 epoch,

@@ -3,6 +3,7 @@
 //! ```text
 //!  peers: put, get, records --> serve --> store: packs, one sync per batch
 //!  peers: revise, detail, slot -> control -> store: reach a revision
+//!  peers: audit -> audit: show a block to whom the ledger drew for us
 //!  ledger: blocks -> follow -> look at a slot -> catch up -> acknowledge
 //! ```
 //!
@@ -15,6 +16,7 @@ pub mod ledger_transport;
 pub mod store;
 
 mod access;
+mod audit;
 mod catch_up;
 mod control;
 mod core;

@@ -15,6 +15,7 @@ use cairn_runtime::{Elapsed, Runtime, Task};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Semaphore, watch};
 
+use crate::audit::{Audits, audit_on};
 use crate::catch_up::Lacks;
 use crate::config::{CONTROL_REQUESTS_MAX, NodeConfig, STREAMS_MAX};
 use crate::core::{Core, Offer, Work};
@@ -120,6 +121,7 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
         acknowledgements: Acknowledgements::default(),
         lags: Lags::default(),
         proofs: Proofs::default(),
+        audits: Audits::default(),
         is_draining: AtomicBool::new(false),
         submitting: tokio::sync::Mutex::new(()),
     });
@@ -132,6 +134,7 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
         runtime.spawn("ledger", follow(Arc::clone(&core))),
         runtime.spawn("acknowledgements", acknowledge(Arc::clone(&core))),
         runtime.spawn("proofs", prove_on(Arc::clone(&core))),
+        runtime.spawn("audits", audit_on(Arc::clone(&core))),
         runtime.spawn("retries", wake(Arc::clone(&core))),
         runtime.spawn("maintenance", maintain(Arc::clone(&core))),
         runtime.spawn("scrub", scrub_on(Arc::clone(&core))),
@@ -260,6 +263,7 @@ impl<R: Runtime, N: Network, L: Ledger> NodeHandle<R, N, L> {
                 slots: core.work.known().into_iter().map(slot_lag).collect(),
                 idle: core.work.is_idle() && core.acknowledgements.is_empty(),
                 epoch: core.proofs.status(),
+                score: core.audits.score(),
                 draining: core.is_draining.load(Ordering::Relaxed),
             })
         };

@@ -27,6 +27,8 @@ pub struct NodeStatus {
     pub draining: bool,
     /// The epoch that runs; `None` on a ledger without epochs.
     pub epoch: Option<EpochStatus>,
+    /// What others say of its audits, 10 to 100, as of the epoch's begin; `None` before it was seen.
+    pub score: Option<u8>,
 }
 
 /// How a node stands in the epoch that runs.

@@ -243,6 +243,7 @@ fn status_json(status: &NodeStatus) -> Value {
         "draining": status.draining,
         "epoch": status.epoch.map(|epoch| epoch.epoch.get()),
         "proof": status.epoch.and_then(|epoch| epoch.verdict).map(verdict),
+        "score": status.score,
         "slots": status.slots.len(),
         "shards": store.shard_count,
         "shards_lacking": lacking,

@@ -8,9 +8,9 @@ use cairn_core::{
 };
 use cairn_ledger::block::SEEDS_MAX;
 use cairn_ledger::{
-    Account, Block, BlockEffects, ChallengePage, Effect, Genesis, Group, Ledger, LedgerError,
-    LedgerStatus, NodeEntry, NodeTerms, Parameters, SlotRef, State, TransportError, Tx, TxBody,
-    TxOutcome, ViewSeed, Witness, operator_consent, tx_id,
+    Account, AuditPage, Block, BlockEffects, ChallengePage, Effect, Genesis, Group, Ledger,
+    LedgerError, LedgerStatus, NodeEntry, NodeTerms, Parameters, SlotRef, State, TransportError,
+    Tx, TxBody, TxOutcome, ViewSeed, Witness, operator_consent, tx_id,
 };
 
 #[derive(Clone, Debug)]
@@ -201,6 +201,11 @@ impl Ledger for MemoryLedger {
         _node: NodeId,
         _after: Option<SlotRef>,
     ) -> Result<Option<ChallengePage>, LedgerError> {
+        drop(self.up()?);
+        Ok(None)
+    }
+
+    async fn audit_page(&self, _auditor: NodeId) -> Result<Option<AuditPage>, LedgerError> {
         drop(self.up()?);
         Ok(None)
     }

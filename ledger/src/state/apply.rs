@@ -164,6 +164,7 @@ impl State {
             self.commit(attempt.id, tx, effects);
             if let Ok(Some(verdict)) = verdict {
                 self.take_verdict(NodeId::new(tx.account.key()), verdict, effects);
+                self.take_audits(tx, verdict);
             }
         } else if self.accounts.contains_key(&tx.account) {
             self.charge(tx, Amount::ZERO, effects);
@@ -317,6 +318,7 @@ impl State {
         let before = known.map(|entry| entry.standing);
         let collateral = known.map_or(Amount::ZERO, |entry| entry.collateral);
         let maintained = known.and_then(|entry| entry.maintained);
+        let score = known.map(|entry| entry.score.clone()).unwrap_or_default();
         let entry = NodeEntry {
             node,
             operator,
@@ -327,6 +329,7 @@ impl State {
             collateral,
             locked: Amount::ZERO,
             maintained,
+            score,
         };
         // One that was there is draining or lost and holds nothing.
         self.nodes.insert(node, entry);

@@ -313,6 +313,7 @@ impl State {
             standing.covered <= self.epoch.judged.saturating_add(ahead_max)
                 && standing.frozen.epoch <= number
                 && judged <= number
+                && entry.score.is_sound(number)
         };
         let are_sound = if self.has_epochs() {
             number == self.epoch_at(self.time)
@@ -357,6 +358,7 @@ impl State {
 
     fn computed_index(&self) -> Index {
         let mut index = Index {
+            audit_nodes: self.audit_nodes(),
             registry: self.registry.index(),
             ..Index::default()
         };

@@ -274,6 +274,7 @@ impl State {
             candidates: self
                 .candidates(group.slot_capacity, group.price_max)
                 .collect(),
+            epoch: self.epoch.number,
         });
         match drawn {
             Ok(nodes) => self.place(id, &nodes, effects),
@@ -356,6 +357,7 @@ impl State {
             seed,
             holders: self.holders(group),
             candidates,
+            epoch: self.epoch.number,
         });
         match drawn.as_deref() {
             Ok([to]) => {

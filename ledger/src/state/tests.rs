@@ -1,5 +1,6 @@
 //! The rules, on a ledger at work.
 
+mod audits;
 mod bounties;
 mod epochs;
 mod exhaustive;
