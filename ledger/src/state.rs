@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod check;
+mod draws;
 mod earnings;
 mod epoch;
 mod lapse;
@@ -15,7 +16,7 @@ mod slots;
 mod tickets;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 pub use apply::{NODES_DRAWN_FROM_MAX, SLOTS_DRAWN_MAX};
@@ -26,6 +27,7 @@ use cairn_core::{
     UnixMillis, ViewNumber,
 };
 pub use check::{Expected, check_signature};
+use draws::Draws;
 pub use epoch::BLOCKS_PER_EPOCH_MIN;
 use lapse::Sweep;
 pub use prove::VerdictError;
@@ -71,9 +73,7 @@ pub struct State {
     accounts: BTreeMap<AccountId, Account>,
     nodes: BTreeMap<NodeId, NodeEntry>,
     groups: BTreeMap<GroupId, Group>,
-    /// What is to be drawn by the seeds of later blocks, in the order asked. Bounded by the groups
-    /// and their slots.
-    draws: VecDeque<QueuedDraw>,
+    draws: Draws,
     /// Slots that no node could take, until one has room.
     waiting: BTreeSet<SlotRef>,
     retry: Retry,
@@ -90,13 +90,6 @@ pub struct State {
     registry: Registry,
     #[borsh(skip)]
     index: Index,
-}
-
-/// Something to be drawn by the seed of a view that was named when it was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-struct QueuedDraw {
-    due: ViewNumber,
-    draw: PendingDraw,
 }
 
 /// Something to be drawn.
@@ -198,7 +191,7 @@ impl State {
             accounts: genesis.endowed.iter().map(endow).collect(),
             nodes: BTreeMap::new(),
             groups: BTreeMap::new(),
-            draws: VecDeque::new(),
+            draws: Draws::default(),
             waiting: BTreeSet::new(),
             retry: Retry::default(),
             began: genesis.time,

@@ -269,10 +269,10 @@ impl State {
         let queued: BTreeSet<PendingDraw> = self
             .draws
             .iter()
-            .map(|queued| queued.draw)
             .chain(self.waiting.iter().copied().map(PendingDraw::Slot))
             .collect();
-        let listed = self.draws.len().saturating_add(self.waiting.len());
+        let listed = self.draws.iter().count();
+        let listed = listed.saturating_add(self.waiting.len());
         let is_released = |group: &Group| matches!(group.ending, Some(Ending::Released(_)));
         let unplaced = self
             .groups
@@ -292,8 +292,7 @@ impl State {
             self.groups.get(id).is_none_or(is_released)
         };
         let more = queued.difference(&needed);
-        let dues = self.draws.iter().map(|queued| queued.due);
-        let is_due_in_order = dues.chain([self.draws_due()]).is_sorted();
+        let is_due_in_order = self.draws.are_in_order(self.draws_due());
         if queued.len() != listed
             || !needed.is_subset(&queued)
             || !more.into_iter().all(|draw| is_moot(&draw))
