@@ -10,6 +10,7 @@ mod lapse;
 mod money;
 mod pay;
 mod prove;
+mod reclaim;
 mod registry;
 mod repair;
 mod slots;

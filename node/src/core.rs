@@ -13,10 +13,10 @@ use cairn_net::pool::DataPool;
 use cairn_runtime::Runtime;
 use tokio::sync::Notify;
 
+use crate::acknowledge::Acknowledgements;
 use crate::audit::Audits;
 use crate::catch_up::Lacks;
 use crate::config::{LedgerServer, Pacing};
-use crate::follow::Acknowledgements;
 use crate::groups::Groups;
 use crate::memory::ShardMemory;
 use crate::prove::Proofs;

@@ -16,6 +16,7 @@ pub mod ledger_transport;
 pub mod store;
 
 mod access;
+mod acknowledge;
 mod audit;
 mod catch_up;
 mod control;
@@ -27,6 +28,7 @@ mod memory;
 mod node;
 mod prove;
 mod publish;
+mod reclaim;
 mod serve;
 mod status;
 #[cfg(test)]
@@ -36,4 +38,4 @@ pub use config::{LedgerServer, NodeConfig, Pacing};
 pub use ledger_transport::NetLedger;
 pub use maintain::ScrubReport;
 pub use node::{NodeError, NodeHandle, start};
-pub use status::{NodeStatus, SlotLag};
+pub use status::{Holding, NodeStatus, SlotLag};

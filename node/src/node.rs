@@ -15,13 +15,12 @@ use cairn_runtime::{Elapsed, Runtime, Task};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Semaphore, watch};
 
+use crate::acknowledge::{Acknowledgements, acknowledge};
 use crate::audit::{Audits, audit_on};
 use crate::catch_up::Lacks;
 use crate::config::{CONTROL_REQUESTS_MAX, NodeConfig, STREAMS_MAX};
 use crate::core::{Core, Offer, Work};
-use crate::follow::{
-    Acknowledgements, LOOKS_AT_ONCE, acknowledge, catch_slots_up, follow, tend, wake,
-};
+use crate::follow::{LOOKS_AT_ONCE, catch_slots_up, follow, tend, wake};
 use crate::groups::Groups;
 use crate::maintain::{ScrubReport, maintain, scrub_all, scrub_on};
 use crate::memory::ShardMemory;
@@ -250,6 +249,8 @@ impl<R: Runtime, N: Network, L: Ledger> NodeHandle<R, N, L> {
                     revision: seen.revision,
                     reached: reached.unwrap_or_default(),
                     acknowledged: seen.acknowledged,
+                    holding: seen.holding,
+                    forfeited: seen.forfeited,
                     shard_count: figures.map_or(0, |figures| figures.shard_count),
                     lacking_count: store.lacking_count(slot, seen.segment_count),
                     unrebuildable: seen.unrebuildable,

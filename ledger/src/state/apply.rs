@@ -194,7 +194,7 @@ impl State {
                     revision: revision.number,
                 });
             }
-            TxBody::Acknowledge { slots } => self.acknowledge(slots, effects),
+            TxBody::Acknowledge { slots } => self.acknowledge(node, slots, effects),
             TxBody::DeclareLoss { slots } => {
                 for slot in slots.iter() {
                     self.declare_loss(node, *slot, effects);
@@ -410,6 +410,7 @@ impl State {
 
     fn acknowledge(
         &mut self,
+        node: NodeId,
         slots: &Bounded<SlotRevision, { crate::tx::SLOTS_PER_TX_MAX }>,
         effects: &mut Vec<Effect>,
     ) {
@@ -419,6 +420,7 @@ impl State {
             if self.is_forgotten(entry) {
                 continue;
             }
+            self.reclaim(slot, node, effects);
             let Some(deal) = self.deal_mut(slot) else {
                 continue;
             };

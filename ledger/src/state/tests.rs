@@ -9,6 +9,7 @@ mod money;
 mod pay;
 mod prover;
 mod races;
+mod reclaim;
 mod refusals;
 mod registry;
 mod repair;
