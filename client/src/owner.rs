@@ -217,8 +217,12 @@ impl<R: Runtime, N: Network, L: Ledger> Owner<R, N, L> {
     /// Dropping it is safe; some groups may not be revised or let go.
     pub async fn close(&self) -> Result<(), CloseError> {
         let mut first = Ok(());
+        let mut looked_after = BTreeSet::new();
         for writer in self.shared.open_writers().await {
             let revised = self.shared.revise(&writer).await;
+            if revised.is_ok() {
+                looked_after.insert(writer.opened.group);
+            }
             let runtime = self.shared.client.runtime();
             let closed = writer.with_book(runtime, Book::close).await;
             first = first
@@ -227,7 +231,7 @@ impl<R: Runtime, N: Network, L: Ledger> Owner<R, N, L> {
         }
         self.shared.writers.lock().await.open.clear();
         // What was written is safe for now; who wants to know calls `keep_paid`.
-        if let Err(error) = self.shared.keep_all_paid().await {
+        if let Err(error) = self.shared.keep_others_paid(&looked_after).await {
             tracing::warn!(%error, "the groups' escrows and terms are not all renewed");
         }
         first

@@ -33,6 +33,7 @@ async fn admit<R: Runtime>(
         | LedgerRequest::Prove { .. }
         | LedgerRequest::Ask { .. }
         | LedgerRequest::Blocks { .. }
+        | LedgerRequest::Audits(_)
         | LedgerRequest::Tx(_) => Wait::Answer,
     };
     let now = core.runtime.monotonic();
@@ -58,6 +59,10 @@ async fn respond<R: Runtime>(
         }
         LedgerRequest::Blocks { from } => Ok(Answer::Blocks(Box::new(core.summaries(from)?))),
         LedgerRequest::Tx(id) => Ok(core.look_for(id)),
+        LedgerRequest::Audits(auditor) => {
+            let page = core.read(|state| state.audit_page(auditor));
+            Ok(Answer::Audits(page.map(Box::new)))
+        }
     }
 }
 

@@ -338,6 +338,7 @@ impl<R: Runtime> Core<R> {
             view.check_account(&mempool, tx.unverified())?;
             let account = tx.unverified().account;
             mempool.check_room(account, source, sizes).map_err(busy)?;
+            mempool.check_alone(tx.unverified()).map_err(busy)?;
         }
         Ok(Submission::New)
     }

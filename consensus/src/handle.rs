@@ -53,6 +53,10 @@ macro_rules! impl_ledger {
                     .read(|state| state.challenge_page(node, after)))
             }
 
+            async fn audit_page(&self, auditor: NodeId) -> Result<Option<AuditPage>, LedgerError> {
+                Ok(self.owner.core.read(|state| state.audit_page(auditor)))
+            }
+
             async fn status(&self) -> Result<LedgerStatus, LedgerError> {
                 Ok(self.owner.core.read(cairn_ledger::State::status))
             }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cairn_core::{AccountId, Digest, Height, NodeId, Record, Signed, TxId};
+use cairn_core::{AccountId, Digest, EpochNumber, Height, NodeId, Record, Signed, TxId};
 use cairn_ledger::block::{BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, LOST_MAX, TXS_MAX};
 use cairn_ledger::{LedgerError, Tx, TxBody, TxError, TxOutcome, Witness};
 use tokio::sync::oneshot;
@@ -16,6 +16,8 @@ pub(crate) const COUNT_PER_ACCOUNT_MAX: usize = 256;
 /// Most bytes of one peer's transactions that are not final yet: three of the largest, at most four
 /// blocks' worth, so that a peer delays the others by no more.
 pub(crate) const BYTES_PER_PEER_MAX: usize = 512 << 10;
+/// Proofs of one account and epoch that wait: the first is judged, so another is not worth its bytes.
+pub(crate) const PROOFS_PER_ACCOUNT_AND_EPOCH_MAX: usize = 1;
 /// Most bytes of proofs that wait: those of 400 nodes with 32 samples each.
 pub(crate) const WITNESS_BYTES_WAITING_MAX: usize = 32 << 20;
 /// Most bytes of one peer's proofs that are not final yet: a few of the largest.
@@ -158,6 +160,8 @@ pub(crate) struct Mempool {
     places: BTreeMap<TxId, u64>,
     per_account: BTreeMap<AccountId, Waiting>,
     per_peer: BTreeMap<NodeId, Bytes>,
+    /// Who waits to prove which epoch.
+    proving: BTreeSet<(AccountId, EpochNumber)>,
     lost: BTreeMap<NodeId, Vec<LostWaiter>>,
 }
 
@@ -230,6 +234,16 @@ impl Mempool {
         }
     }
 
+    /// Whether a transaction may wait beside the others of its account: of an epoch's proofs one is
+    /// judged, and the others would take room from those of other accounts.
+    pub(crate) fn check_alone(&self, tx: &Tx) -> Result<(), Full> {
+        let max = PROOFS_PER_ACCOUNT_AND_EPOCH_MAX;
+        match proves(tx) {
+            Some(proving) if self.proving.contains(&proving) => Err(Full { max }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Adds a transaction that was checked.
     pub(crate) fn push(
         &mut self,
@@ -242,6 +256,8 @@ impl Mempool {
         let tx = submitted.tx.unverified();
         let (account, cost) = (tx.account, tx.cost());
         self.check_room(account, source, (txs, witnesses))?;
+        self.check_alone(tx)?;
+        self.proving.extend(proves(tx));
         let bytes = Bytes { txs, witnesses };
         self.bytes.add(bytes);
         let waiting = self.per_account.entry(account).or_default();
@@ -320,6 +336,9 @@ impl Mempool {
 
     fn give_room(&mut self, entry: &Entry) {
         self.bytes.take(entry.bytes);
+        if let Some(proving) = proves(entry.submitted.tx.unverified()) {
+            self.proving.remove(&proving);
+        }
         if let Some(waiting) = self.per_account.get_mut(&entry.account()) {
             waiting.count = waiting.count.saturating_sub(1);
             waiting.cost = waiting.cost.saturating_sub(entry.cost);
@@ -364,6 +383,14 @@ impl Mempool {
         while let Some((_, waiters)) = self.lost.pop_first() {
             tell_lost(waiters, &Err(error.clone()));
         }
+    }
+}
+
+/// Whose proof of which epoch a transaction is.
+const fn proves(tx: &Tx) -> Option<(AccountId, EpochNumber)> {
+    match tx.body {
+        TxBody::ProofSubmit { epoch, .. } => Some((tx.account, epoch)),
+        _ => None,
     }
 }
 

@@ -23,8 +23,8 @@ use cairn_core::{
 };
 use cairn_engine::{Committee, CommitteeError, Dealing, Engine, KeyPart, StartError};
 use cairn_ledger::{
-    Account, Attested, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError, LedgerKey,
-    LedgerStatus, NodeEntry, SlotRef, Tx, TxOutcome, Validators, Witness,
+    Account, Attested, AuditPage, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError,
+    LedgerKey, LedgerStatus, NodeEntry, SlotRef, Tx, TxOutcome, Validators, Witness,
 };
 use cairn_runtime::{Runtime, Task};
 use tokio::sync::mpsc;

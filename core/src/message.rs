@@ -16,7 +16,7 @@ use crate::capability::Capability;
 use crate::code::{SHARD_BYTES_MAX, SLOTS_MAX};
 use crate::error_code::ErrorCode;
 use crate::group::RevisionDetail;
-use crate::id::{GroupId, RevisionNumber, SegmentNumber, SlotIndex, SlotRoot};
+use crate::id::{EpochNumber, GroupId, RevisionNumber, SegmentNumber, SlotIndex, SlotRoot};
 use crate::receipt::Receipt;
 use crate::record::{Record, RecordKind, Signed};
 use crate::segment::SegmentRecord;
@@ -28,6 +28,8 @@ pub const RECORDS_PAGE_MAX: usize = 64;
 pub const ERROR_TEXT_MAX: usize = 200;
 /// Most bytes of the proof that goes with a range: siblings of two paths over 4,096 blocks.
 pub const RANGE_PROOF_BYTES_MAX: u32 = 4_096;
+/// Most bytes of the proof that answers an audit: of one sample at the largest group.
+pub const AUDIT_PROOF_BYTES_MAX: usize = 4_096;
 /// Most bytes of a ledger request or response carried as a control message.
 pub const LEDGER_MESSAGE_BYTES_MAX: usize = 19 << 16;
 
@@ -83,6 +85,14 @@ pub enum DataRequest {
         /// How many at most; no more than [`RECORDS_PAGE_MAX`] are sent.
         count: u32,
     },
+    /// The block that one of the asking node's audit tickets names, which the ledger has. Needs no
+    /// capability. Answer: `Audited`.
+    Audit {
+        /// The epoch of the ticket, which runs.
+        epoch: EpochNumber,
+        /// Which of the asking node's tickets.
+        number: u8,
+    },
 }
 
 impl Record for DataRequest {
@@ -133,6 +143,8 @@ pub enum DataResponse {
         /// For logs.
         text: Text<ERROR_TEXT_MAX>,
     },
+    /// The encoding of a proof of one sample.
+    Audited(Bounded<u8, AUDIT_PROOF_BYTES_MAX>),
 }
 
 impl Record for DataResponse {
@@ -150,7 +162,11 @@ impl Record for DataResponse {
                     && end.is_some_and(|end| end <= SHARD_BYTES_MAX)
                     && *proof_bytes <= RANGE_PROOF_BYTES_MAX
             }
-            Self::Done | Self::Receipt(_) | Self::Records { .. } | Self::Error { .. } => true,
+            Self::Done
+            | Self::Receipt(_)
+            | Self::Records { .. }
+            | Self::Audited(_)
+            | Self::Error { .. } => true,
         }
     }
 }

@@ -12,10 +12,10 @@ use cairn_core::message::{
     SlotStatus, WithRecord,
 };
 use cairn_core::{
-    Bounded, ByteCount, Capability, CapabilityLink, Code, Digest, ErrorCode, GroupId, GroupRecord,
-    GroupRevision, GroupRoot, Height, NodeId, NodeRecord, Profile, Receipt, Record, RevisionDetail,
-    RevisionNumber, Right, Scope, SecretKey, SegmentNumber, SegmentRecord, ShardRoot, Signed,
-    SlotIndex, SlotRoot, Text, UnixMillis,
+    Bounded, ByteCount, Capability, CapabilityLink, Code, Digest, EpochNumber, ErrorCode, GroupId,
+    GroupRecord, GroupRevision, GroupRoot, Height, NodeId, NodeRecord, Profile, Receipt, Record,
+    RevisionDetail, RevisionNumber, Right, Scope, SecretKey, SegmentNumber, SegmentRecord,
+    ShardRoot, Signed, SlotIndex, SlotRoot, Text, UnixMillis,
 };
 use data_encoding::HEXLOWER;
 
@@ -180,11 +180,17 @@ fn data_messages() -> Vec<(&'static str, String)> {
         code: ErrorCode::NoSuchShard,
         text: Text::new("segment 7").unwrap(),
     };
+    let audit = DataRequest::Audit {
+        epoch: EpochNumber::new(9),
+        number: 3,
+    };
+    let audited = DataResponse::Audited(Bounded::new(b"a proof".to_vec()).unwrap());
     vec![
         ("data request present", hex(&present)),
         ("data request put", hex(&put)),
         ("data request get", hex(&get)),
         ("data request records", hex(&records)),
+        ("data request audit", hex(&audit)),
         ("data response done", hex(&DataResponse::Done)),
         (
             "data response receipt",
@@ -193,6 +199,7 @@ fn data_messages() -> Vec<(&'static str, String)> {
         ("data response shard", hex(&shard)),
         ("data response records", hex(&page)),
         ("data response error", hex(&error)),
+        ("data response audited", hex(&audited)),
     ]
 }
 

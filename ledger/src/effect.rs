@@ -208,7 +208,7 @@ pub struct BlockEffects {
 // bytes gives `Acknowledged` (42) and `SlotReleased` (66). A drawn slot gives `SlotMoved` (99) and
 // its share of `GroupPlaced` (33); a lost node gives `NodeChanged` (33) and `Forfeited` (41); a
 // group that is looked at gives `GroupChanged` (33) or `GroupClosed` (41) with `Moved` (50), and each
-// slot that the look takes from a node with lapses `SlotReleased` (66) and `Forfeited` (41). A proof of 188 bytes gives
+// slot that the look takes from a node with lapses `SlotReleased` (66) and `Forfeited` (41). A proof of 190 bytes gives
 // `Judged` (42), `Paid` (57) and `BountyPaid` (49), or `Slashed` (49) and what a lost node gives.
 // Any transaction, of at least 145 bytes,
 // gives `Moved` (50) for its fee and at most two more; a refunded group one, within its slots' share.

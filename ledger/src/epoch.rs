@@ -39,6 +39,9 @@ pub struct Epoch {
     pub judged: u64,
     /// Milliseconds since the seed in which the ledger was seen to make blocks.
     pub open_millis: u64,
+    /// The seed of the epoch with the number before, of whose audits nodes report in this one; `None`
+    /// when there was none.
+    pub before: Option<Digest>,
 }
 
 /// What was acknowledged of a slot when the epoch of the last change began.

@@ -24,8 +24,10 @@ use crate::sample::shown::questions;
 use crate::sample::{
     OWNER, World, account, acknowledge, declare_loss, node, open, revise, slot, terms,
 };
+use crate::score::AuditReport;
 use crate::seal::{BlockSeal, Chained};
 use crate::state::State;
+use crate::ticket::AuditTicket;
 use crate::tx::{Tx, TxBody, tx_id};
 use crate::wire::{Answer, LedgerRequest, LedgerResponse, TxEvidence};
 
@@ -68,6 +70,7 @@ static BUSY: LazyLock<(World, Vec<(u8, TxBody)>)> = LazyLock::new(|| {
             TxBody::ProofSubmit {
                 epoch: world.state.epoch().number,
                 witness: Digest::of(b"a proof"),
+                audits: AuditReport::default(),
             },
         ),
     ];
@@ -206,6 +209,10 @@ fn look_into(response: LedgerResponse) {
         Answer::Blocks(chained) => follow_chain(&chained, BlockSeal::has_summary),
         Answer::Done(evidence) => look_for_txs(&evidence),
         Answer::Tx { found, .. } => drop(found.map(|evidence| look_for_txs(&evidence))),
+        Answer::Audits(page) => drop(page.map(|page| {
+            let challenge = |ticket: &AuditTicket| ticket.challenge(page.epoch);
+            page.tickets.iter().filter_map(challenge).count()
+        })),
         Answer::Error(error) => drop(error.to_string()),
     }
 }

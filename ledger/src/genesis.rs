@@ -9,6 +9,7 @@ use crate::block::SEEDS_MAX;
 use crate::earnings::EARNINGS_BYTES_MAX;
 use crate::epoch::REVISIONS_KEPT;
 use crate::registry::{GRANT_BYTES_MAX, NOTARISATION_BYTES, VOLUME_BYTES_MAX};
+use crate::score::SCORE_BYTES_MAX;
 use crate::tx::TxBody;
 
 /// Most accounts that a genesis endows.
@@ -21,9 +22,12 @@ const STATE_FIXED_BYTES_MAX: u64 = 1024;
 /// Most bytes of an account with its key.
 const ACCOUNT_BYTES_MAX: u64 = 32 + 8 + 8;
 /// Most bytes of a node with its key: ids, numbers, three labels, status, standing, collateral,
-/// maintenance; and of its earnings.
+/// maintenance, score; and of its earnings.
 const NODE_BYTES_MAX: u64 =
-    32 + 32 + 32 + 8 + 8 + 8 + 3 * (4 + 64) + 1 + 36 + 8 + 8 + 9 + EARNINGS_BYTES;
+    32 + 32 + 32 + 8 + 8 + 8 + 3 * (4 + 64) + 1 + 36 + 8 + 8 + 9 + SCORE_BYTES + EARNINGS_BYTES;
+/// Most bytes of a node's score.
+const SCORE_BYTES: u64 = 166;
+const _: () = assert!(SCORE_BYTES_MAX == 166);
 /// Bytes of a node's earnings with its key.
 const EARNINGS_BYTES: u64 = 1_410;
 const _: () = assert!(EARNINGS_BYTES_MAX == 1_410);

@@ -35,8 +35,10 @@ pub mod registry;
 pub mod remote;
 #[cfg(any(test, fuzzing))]
 pub mod sample;
+pub mod score;
 pub mod seal;
 pub mod state;
+pub mod ticket;
 mod trie;
 pub mod tx;
 pub mod tx_error;
@@ -66,8 +68,10 @@ pub use registry::{
     RegistryTx, Volume, Writer, volume_id,
 };
 pub use remote::RemoteLedger;
+pub use score::{AuditReport, SCORE_MAX, Score, Vote, VoteCount};
 pub use seal::{BlockSeal, Chained};
 pub use state::{Account, Expected, State, VerdictError, check_signature};
+pub use ticket::{AUDITS_MAX, AuditPage, AuditTicket};
 pub use tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, operator_consent, tx_id};
 pub use tx_error::{TableKind, TxError};
 pub use view::{

@@ -6,6 +6,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{AccountId, Amount, ByteCount, EpochNumber, NodeId};
 
 use crate::epoch::Standing;
+use crate::score::Score;
 use crate::tx::NodeTerms;
 
 /// How a node stands.
@@ -51,6 +52,8 @@ pub struct NodeEntry {
     pub locked: Amount,
     /// The epoch from which on it was last down for maintenance.
     pub maintained: Option<EpochNumber>,
+    /// What others say of its audits.
+    pub score: Score,
 }
 
 impl NodeEntry {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use cairn_core::{AccountId, Code, Digest, GroupId, NodeId, SlotIndex};
+use cairn_core::{AccountId, Code, Digest, EpochNumber, GroupId, NodeId, SlotIndex};
 
 use crate::group::{Cap, RelaxedCap};
 use crate::node::NodeEntry;
@@ -40,6 +40,8 @@ pub struct Request<'a> {
     pub holders: Vec<&'a NodeEntry>,
     /// Nodes that may be drawn, rising by id: active, with room, at the price, none in the group.
     pub candidates: Vec<&'a NodeEntry>,
+    /// The epoch that runs, whose scores weigh.
+    pub epoch: EpochNumber,
 }
 
 /// Fewer candidates than slots: nothing is drawn.
@@ -224,7 +226,7 @@ impl Field {
             .candidates
             .iter()
             .map(|entry| Runner {
-                weight: u128::from(entry.free().get()),
+                weight: entry.score.weigh(entry.free(), request.epoch),
                 values: number_of(entry),
             })
             .collect();

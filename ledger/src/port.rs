@@ -17,7 +17,9 @@ use crate::epoch::{ChallengePage, FrozenSlot};
 use crate::genesis::Parameters;
 use crate::group::Group;
 use crate::node::NodeEntry;
+use crate::score::AuditReport;
 use crate::state::Account;
+use crate::ticket::AuditPage;
 use crate::tx::{SlotRef, Tx, TxBody};
 use crate::tx_error::TxError;
 
@@ -105,6 +107,16 @@ pub trait Ledger: Clone + fmt::Debug + Send + Sync + 'static {
         node: NodeId,
         after: Option<SlotRef>,
     ) -> impl Future<Output = Result<Option<ChallengePage>, LedgerError>> + Send;
+
+    /// What a node asks of others in the epoch that runs, as [`crate::State::audit_page`].
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`].
+    fn audit_page(
+        &self,
+        auditor: NodeId,
+    ) -> impl Future<Output = Result<Option<AuditPage>, LedgerError>> + Send;
 
     /// How the ledger stands.
     ///
@@ -274,7 +286,8 @@ pub async fn submit_body<L: Ledger>(
     ledger.submit(signed).await
 }
 
-/// As [`submit_body`], for the proof of `epoch`: [`Ledger::submit_proof`].
+/// As [`submit_body`], for the proof of an epoch, with what the node says of the audits of the epoch
+/// before: [`Ledger::submit_proof`].
 ///
 /// # Errors
 ///
@@ -286,13 +299,14 @@ pub async fn submit_body<L: Ledger>(
 pub async fn submit_proof_of<L: Ledger>(
     ledger: &L,
     key: &SecretKey,
-    epoch: EpochNumber,
+    (epoch, audits): (EpochNumber, AuditReport),
     proof: &Proof,
 ) -> Result<TxOutcome, LedgerError> {
     let encoded = proof.encode();
     let body = TxBody::ProofSubmit {
         epoch,
         witness: Digest::of(&encoded),
+        audits,
     };
     let witness = Witness::new(encoded).map_err(|_| LedgerError::Request)?;
     let signed = sign_next(ledger, key, body).await?;

@@ -17,6 +17,7 @@ use crate::port::{Ledger, LedgerError, LedgerStatus, TxOutcome, Witness};
 use crate::query::{Question, Seen};
 use crate::seal::{BlockSeal, Chained};
 use crate::state::Account;
+use crate::ticket::AuditPage;
 use crate::tx::{SlotRef, Tx};
 use crate::view::TxSummary;
 use crate::wire::{Answer, LedgerRequest, LedgerResponse, SLOTS_PAGE_MAX, TxEvidence};
@@ -212,6 +213,7 @@ impl<T: LedgerTransport> RemoteLedger<T> {
             | Answer::Evidence(_)
             | Answer::Effects(_)
             | Answer::Blocks(_)
+            | Answer::Audits(_)
             | Answer::Tx { .. }) => Ok(answer),
         }
     }
@@ -271,6 +273,13 @@ impl<T: LedgerTransport> Ledger for RemoteLedger<T> {
     ) -> Result<Option<ChallengePage>, LedgerError> {
         let page = self.ask(Question::Challenge { node, after }).await?;
         expect_seen!(page, Challenge)
+    }
+
+    async fn audit_page(&self, auditor: NodeId) -> Result<Option<AuditPage>, LedgerError> {
+        match self.call(LedgerRequest::Audits(auditor)).await? {
+            Answer::Audits(page) => Ok(page.map(|page| *page)),
+            _ => Err(LedgerError::Answer),
+        }
     }
 
     async fn status(&self) -> Result<LedgerStatus, LedgerError> {

@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod check;
 mod commitment;
+mod draws;
 mod earnings;
 pub(crate) mod entries;
 mod epoch;
@@ -11,13 +12,15 @@ mod lapse;
 mod money;
 mod pay;
 mod prove;
+mod reclaim;
 mod registry;
 mod repair;
 mod slots;
 pub(crate) mod table;
+mod tickets;
 mod view;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 pub use apply::{NODES_DRAWN_FROM_MAX, SLOTS_DRAWN_MAX};
 pub use audit::Unsound;
@@ -27,6 +30,7 @@ use cairn_core::{
     UnixMillis, ViewNumber,
 };
 pub use check::{Expected, check_signature};
+use draws::Draws;
 use entries::List;
 pub use epoch::BLOCKS_PER_EPOCH_MIN;
 use lapse::Sweep;
@@ -37,6 +41,7 @@ pub(crate) use repair::{GROUPS_LOOKED_MAX, SLOTS_FORFEITED_MAX};
 use slots::Retry;
 pub(crate) use slots::WAITING_DRAWN_MAX;
 use table::{BoundSlot, OwnGroup, Table, WaitingSlot};
+use tickets::AuditNodes;
 
 use crate::block::Verdict;
 use crate::earnings::Earnings;
@@ -76,9 +81,7 @@ pub struct State {
     accounts: Table<AccountId, Account>,
     nodes: Table<NodeId, NodeEntry>,
     groups: Table<GroupId, Group>,
-    /// What is to be drawn by the seeds of later blocks, in the order asked. Bounded by the groups
-    /// and their slots.
-    draws: VecDeque<QueuedDraw>,
+    draws: Draws,
     /// Slots that no node could take, until one has room.
     waiting: Table<SlotRef, WaitingSlot>,
     retry: Retry,
@@ -98,13 +101,6 @@ pub struct State {
     /// Of the tables and the rest, up to the last block.
     #[borsh(skip)]
     trie: Trie,
-}
-
-/// Something to be drawn by the seed of a view that was named when it was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-struct QueuedDraw {
-    due: ViewNumber,
-    draw: PendingDraw,
 }
 
 /// Something to be drawn.
@@ -137,6 +133,8 @@ struct Index {
     groups: Table<(AccountId, GroupId), OwnGroup>,
     /// Nodes whose proof of the epoch that runs was valid, and those whose was not.
     verdicts: (u64, u64),
+    /// Among whom audits are drawn.
+    audit_nodes: AuditNodes,
     registry: RegistryIndex,
 }
 
@@ -192,7 +190,7 @@ impl State {
             accounts: genesis.endowed.iter().map(endow).collect(),
             nodes: Table::default(),
             groups: Table::default(),
-            draws: VecDeque::new(),
+            draws: Draws::default(),
             waiting: Table::default(),
             retry: Retry::default(),
             began: genesis.time,

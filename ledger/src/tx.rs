@@ -8,6 +8,7 @@ use cairn_core::{
 };
 
 use crate::registry::RegistryTx;
+use crate::score::AuditReport;
 
 /// Most slots of one `Acknowledge` or `DeclareLoss`: a node with more sends several. One such
 /// transaction fits a block ([`crate::block::BLOCK_BYTES_MAX`]).
@@ -100,6 +101,8 @@ pub enum TxBody {
         epoch: EpochNumber,
         /// BLAKE3 of the proof's encoding, [`cairn_proofs::Proof`].
         witness: Digest,
+        /// How the node's audits of the epoch before ended.
+        audits: AuditReport,
     },
     /// Puts credits down as a node's collateral.
     NodeAddCollateral {
@@ -201,6 +204,7 @@ impl Record for Tx {
     fn is_well_formed(&self) -> bool {
         match &self.body {
             TxBody::GroupRevise { revision } => revision.is_well_formed(),
+            TxBody::ProofSubmit { audits, .. } => audits.is_well_formed(),
             TxBody::Transfer { .. }
             | TxBody::NodeRegister { .. }
             | TxBody::NodeUpdate { .. }
@@ -208,7 +212,6 @@ impl Record for Tx {
             | TxBody::GroupOpen { .. }
             | TxBody::Acknowledge { .. }
             | TxBody::DeclareLoss { .. }
-            | TxBody::ProofSubmit { .. }
             | TxBody::NodeAddCollateral { .. }
             | TxBody::NodeTakeCollateral { .. }
             | TxBody::NodeMaintain { .. }

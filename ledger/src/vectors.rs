@@ -9,7 +9,8 @@ mod registry;
 use std::collections::BTreeMap;
 
 use cairn_core::{
-    Amount, Bounded, Digest, EpochNumber, GroupId, Height, Record, Signed, UnixMillis, VolumeId,
+    Amount, Bounded, Digest, EpochNumber, GroupId, Height, Record, Signed, SlotIndex, UnixMillis,
+    VolumeId,
 };
 use data_encoding::HEXLOWER;
 
@@ -17,6 +18,7 @@ use crate::attestation::{Attestation, Attested};
 use crate::block::{Block, Verdict};
 use crate::earnings::{CauseSum, Earnings, EarningsLine};
 use crate::effect::{BlockEffects, Effect};
+use crate::epoch::FrozenSlot;
 use crate::genesis::Parameters;
 use crate::movement::{Cause, Movement};
 use crate::notary::DigestSet;
@@ -25,10 +27,12 @@ use crate::query::Question;
 use crate::sample::shown::evidence;
 use crate::sample::{
     OWNER, SEQUENCER, World, account, acknowledge, attest, attested, declare_loss, genesis, key,
-    ledger, node, open, party, register, revise, slot, terms,
+    ledger, node, open, party, register, revise, revision, slot, terms,
 };
+use crate::score::AuditReport;
 use crate::seal::{BlockSeal, Chained};
 use crate::state::entries::Entries;
+use crate::ticket::{AuditPage, AuditTicket};
 use crate::trie::Trie;
 use crate::tx::{Tx, TxBody, group_id, tx_id};
 use crate::tx_error::TxError;
@@ -64,6 +68,10 @@ fn txs() -> Vec<(&'static str, Signed<Tx>)> {
     let proof = TxBody::ProofSubmit {
         epoch: EpochNumber::new(5),
         witness: Digest::of(b"a proof"),
+        audits: AuditReport {
+            passed: 0b1010_0101,
+            failed: 0b0001_1000,
+        },
     };
     vec![
         (
@@ -216,6 +224,7 @@ fn requests(world: &World) -> Vec<(String, String)> {
         ("effects", LedgerRequest::Effects { from }),
         ("blocks", LedgerRequest::Blocks { from }),
         ("tx", LedgerRequest::Tx(id)),
+        ("audits", LedgerRequest::Audits(node(10))),
     ];
     let asked = asked(world).into_iter().map(|(name, question)| {
         let at_least = from;
@@ -253,6 +262,20 @@ fn shown(world: &World) -> Vec<(&'static str, String)> {
         expected: None,
         found: holder,
     });
+    let ticket = AuditTicket {
+        number: 3,
+        audited: holder,
+        slot: FrozenSlot {
+            revision: revision(group, 3, 9),
+            slot: SlotIndex::new(1),
+            slot_count: 8,
+        },
+        seed: Digest::of(b"a sample"),
+    };
+    let audits = Answer::Audits(Some(Box::new(AuditPage {
+        epoch: EpochNumber::new(5),
+        tickets: Bounded::new(vec![ticket]).expect("one"),
+    })));
     let behind = LedgerError::Behind {
         expected: Height::new(3),
         found: Height::new(2),
@@ -279,6 +302,7 @@ fn shown(world: &World) -> Vec<(&'static str, String)> {
             "chain behind the seal",
             seal.follow(Digest::of(b"blocks before")).to_string(),
         ),
+        ("response audits", response(audits)),
         (
             "response evidence",
             response(Answer::Evidence(Box::new(evidence))),

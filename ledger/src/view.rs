@@ -21,6 +21,7 @@ use crate::registry::{
     GRANT_BYTES_MAX, GRANTS_PER_VOLUME_MAX, Grant, RegistryTx, VOLUME_BYTES_MAX,
     VOLUMES_PER_ACCOUNT_MAX, Volume,
 };
+use crate::score::SCORE_BYTES_MAX;
 use crate::tx::{Tx, TxBody, tx_id};
 use crate::tx_error::TxError;
 
@@ -429,7 +430,7 @@ const fn page_fits(count: usize, entry_bytes: usize, ways: usize) -> bool {
 }
 /// Bytes of the branches above an entry among 2^40, and of what is left out beside them.
 const WAY_BYTES: usize = 40 * (3 + 33);
-pub(crate) const NODE_ENTRY_BYTES: usize = 386;
+pub(crate) const NODE_ENTRY_BYTES: usize = 386 + SCORE_BYTES_MAX;
 const GROUP_ENTRY_BYTES: usize = 58_800;
 const _: () = assert!(GROUP_ENTRY_BYTES_MAX <= 58_800);
 const _: () = assert!(page_fits(NODES_PAGE_MAX, NODE_ENTRY_BYTES, 0));

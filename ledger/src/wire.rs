@@ -6,7 +6,7 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::message::LEDGER_MESSAGE_BYTES_MAX;
-use cairn_core::{Height, LedgerId, Record, RecordKind, Signed, TxId};
+use cairn_core::{Height, LedgerId, NodeId, Record, RecordKind, Signed, TxId};
 
 use crate::block::TXS_MAX;
 use crate::effect::BlockEffects;
@@ -14,6 +14,7 @@ use crate::evidence::Evidence;
 use crate::port::{LedgerError, WITNESS_BYTES_MAX, Witness};
 use crate::query::Question;
 use crate::seal::{Chained, TxsPart};
+use crate::ticket::AuditPage;
 use crate::tx::Tx;
 use crate::view::BlockSummary;
 
@@ -60,6 +61,8 @@ pub enum LedgerRequest {
     },
     /// What became of a transaction of a remembered block. Answer: `Tx`.
     Tx(TxId),
+    /// What a node asks of others in the epoch that runs. Answer: `Audits`.
+    Audits(NodeId),
 }
 
 impl Record for LedgerRequest {
@@ -70,7 +73,11 @@ impl Record for LedgerRequest {
     fn is_well_formed(&self) -> bool {
         match self {
             Self::Submit(tx) | Self::Prove { tx, .. } => tx.is_well_formed(),
-            Self::Ask { .. } | Self::Effects { .. } | Self::Blocks { .. } | Self::Tx(_) => true,
+            Self::Ask { .. }
+            | Self::Effects { .. }
+            | Self::Blocks { .. }
+            | Self::Tx(_)
+            | Self::Audits(_) => true,
         }
     }
 }
@@ -84,7 +91,7 @@ pub struct LedgerResponse {
     pub answer: Answer,
 }
 
-/// An answer. All but a failure shows that it is the ledger's, whoever gives it.
+/// An answer. All but failures and audits show that they are the ledger's, whoever gives them.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Answer {
     /// The transaction is final.
@@ -104,6 +111,8 @@ pub enum Answer {
     },
     /// Refused or failed, by the word of whoever answers.
     Error(LedgerError),
+    /// The tickets; none when there are none (yet). By the word of whoever answers.
+    Audits(Option<Box<AuditPage>>),
 }
 
 /// What became of a transaction: of its one block the part of the trie that has it.
@@ -124,7 +133,16 @@ impl Record for LedgerResponse {
     const BYTES_MAX: usize = LEDGER_MESSAGE_BYTES_MAX;
 
     fn is_well_formed(&self) -> bool {
-        true
+        match &self.answer {
+            Answer::Audits(Some(page)) => page.tickets.is_sorted_by(|a, b| a.number < b.number),
+            Answer::Done(_)
+            | Answer::Evidence(_)
+            | Answer::Effects(_)
+            | Answer::Blocks(_)
+            | Answer::Tx { .. }
+            | Answer::Error(_)
+            | Answer::Audits(None) => true,
+        }
     }
 }
 

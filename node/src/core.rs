@@ -13,9 +13,10 @@ use cairn_net::pool::DataPool;
 use cairn_runtime::Runtime;
 use tokio::sync::Notify;
 
+use crate::acknowledge::Acknowledgements;
+use crate::audit::Audits;
 use crate::catch_up::Lacks;
 use crate::config::{LedgerServer, Pacing};
-use crate::follow::Acknowledgements;
 use crate::groups::Groups;
 use crate::memory::ShardMemory;
 use crate::prove::Proofs;
@@ -41,6 +42,7 @@ pub(crate) struct Core<R: Runtime, N: Network, L: Ledger> {
     pub(crate) acknowledgements: Acknowledgements,
     pub(crate) lags: Lags,
     pub(crate) proofs: Proofs,
+    pub(crate) audits: Audits,
     /// Whether the ledger says that it drains, as last seen.
     pub(crate) is_draining: AtomicBool,
     /// One transaction at a time: they are numbered.

@@ -4,26 +4,26 @@
 //! it stands and does the next thing: catch up, acknowledge, release, drop. It is the same at
 //! start, after an effect and after a failure, so there is one path and it is idempotent.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use cairn_core::{Bounded, Height, RevisionNumber};
 use cairn_ledger::Verdict;
 use cairn_ledger::effect::{BlockEffects, Effect};
-use cairn_ledger::group::{Deal, Ending, Group};
+use cairn_ledger::group::{Deal, DealState, Ending, Group};
 use cairn_ledger::node::NodeStatus;
 use cairn_ledger::port::{Ledger, LedgerError};
-use cairn_ledger::tx::{SLOTS_PER_TX_MAX, SlotRef, SlotRevision, TxBody, operator_consent};
+use cairn_ledger::tx::{SLOTS_PER_TX_MAX, SlotRef, TxBody, operator_consent};
 use cairn_net::Network;
 use cairn_runtime::Runtime;
-use tokio::sync::Notify;
 
 use crate::catch_up::{CatchUpError, catch_up};
 use crate::control::check_detail;
 use crate::core::Core;
 use crate::groups::Age;
+use crate::reclaim::reclaim;
+use crate::status::Holding;
 use crate::store::StoreError;
 
 /// What will fail again is tried after so many of the longest waits: an hour by default.
@@ -32,54 +32,12 @@ const LASTING_FACTOR: u32 = 60;
 /// Slots looked at at once: each waits for the ledger or a sync now and then.
 pub(crate) const LOOKS_AT_ONCE: usize = 4;
 
-/// Slots that have reached a revision and wait to be acknowledged.
-#[derive(Debug, Default)]
-pub(crate) struct Acknowledgements {
-    waiting: Mutex<BTreeMap<SlotRef, RevisionNumber>>,
-    added: Notify,
-}
-
-impl Acknowledgements {
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<SlotRef, RevisionNumber>> {
-        self.waiting
-            .lock()
-            .expect("nothing panics while it is held")
-    }
-
-    fn add(&self, slot: SlotRef, revision: RevisionNumber) {
-        self.waiting().insert(slot, revision);
-        self.added.notify_one();
-    }
-
-    /// Those of one transaction; the others wait for the next.
-    fn take(&self) -> Vec<SlotRevision> {
-        let mut waiting = self.waiting();
-        let mut taken = Vec::new();
-        while taken.len() < SLOTS_PER_TX_MAX
-            && let Some((slot, revision)) = waiting.pop_first()
-        {
-            taken.push(SlotRevision {
-                group: slot.group,
-                slot: slot.slot,
-                revision,
-            });
-        }
-        if !waiting.is_empty() {
-            self.added.notify_one();
-        }
-        taken
-    }
-
-    /// Whether none waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting().is_empty()
-    }
-}
-
 /// What the ledger says of us and a slot.
 enum Standing {
     /// Ours.
     Held(Box<Deal>),
+    /// Nobody's: it was ours, and nobody was drawn in our place yet.
+    Idle(Box<Deal>),
     /// Not ours any more, but somebody may need what we have.
     Needed,
     /// Nothing to us.
@@ -138,6 +96,7 @@ async fn follow_from_now<R: Runtime, N: Network, L: Ledger>(
     register(core).await?;
     let status = core.ledger.status().await?;
     core.proofs.begin(&status);
+    core.audits.epoch_opened();
     let mut next = after(status.height);
     // Effects of the blocks up to here were perhaps not seen, and will not be.
     core.groups.forget_all();
@@ -155,6 +114,10 @@ async fn follow_from_now<R: Runtime, N: Network, L: Ledger>(
             // Called lost while we were away: offer again what we have.
             if block.effects.contains(&Effect::NodeChanged(core.id)) {
                 register(core).await?;
+                for slot in core.work.known() {
+                    core.groups.forget(slot.group);
+                    core.look_at(slot);
+                }
             }
         }
     }
@@ -254,7 +217,10 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
                 core.proofs.epoch_began(*epoch);
                 look_at_waiting(core);
             }
-            Effect::EpochOpened(_) => core.proofs.epoch_opened(),
+            Effect::EpochOpened(_) => {
+                core.proofs.epoch_opened();
+                core.audits.epoch_opened();
+            }
             Effect::Judged {
                 node,
                 epoch,
@@ -287,10 +253,12 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
     }
 }
 
-/// Looks at slots that have something to give up once it need not be proved any more.
+/// Looks at slots that have something to give up once it need not be proved any more, and at those that
+/// may be taken back now.
 fn look_at_waiting<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>) {
     let waiting = core.store.store().waiting_slots();
-    for slot in waiting.into_iter().chain(core.proofs.leaving()) {
+    let idle = core.lags.idle();
+    for slot in waiting.into_iter().chain(core.proofs.leaving()).chain(idle) {
         core.look_at(slot);
     }
 }
@@ -395,8 +363,9 @@ async fn look<R: Runtime, N: Network, L: Ledger>(
         return Ok(Looked::Dropped);
     };
     release(core, &group, slot).await?;
-    let deal = match standing(core, &group, slot) {
-        Standing::Held(deal) => deal,
+    let (deal, holding) = match standing(core, &group, slot) {
+        Standing::Held(deal) => (deal, Holding::Held),
+        Standing::Idle(deal) => (deal, Holding::Idle),
         Standing::Needed => return Ok(Looked::Done),
         Standing::Gone if !core.proofs.may_go(slot) => return Ok(Looked::Done),
         Standing::Gone => {
@@ -404,9 +373,13 @@ async fn look<R: Runtime, N: Network, L: Ledger>(
             return Ok(Looked::Dropped);
         }
     };
-    core.proofs.stay(slot);
+    if holding == Holding::Held {
+        core.proofs.stay(slot);
+    }
     let revision = group.revision.number;
     core.lags.change(slot, |seen| {
+        seen.holding = holding;
+        seen.forfeited = deal.bounty;
         if seen.revision != revision {
             // What failed for another revision says nothing of this one.
             seen.failures = 0;
@@ -416,7 +389,12 @@ async fn look<R: Runtime, N: Network, L: Ledger>(
         seen.acknowledged = deal.acknowledged;
         seen.segment_count = group.revision.segment_count;
     });
-    if revision == RevisionNumber::ZERO {
+    let is_kept = || {
+        let figures = core.store.store().slot_figures(slot);
+        figures.is_some_and(|figures| figures.shard_count > 0)
+    };
+    // What is not here any more is for whoever is drawn.
+    if revision == RevisionNumber::ZERO || (holding == Holding::Idle && !is_kept()) {
         return Ok(Looked::Done);
     }
     let reached = core.store.store().reached(slot);
@@ -426,7 +404,9 @@ async fn look<R: Runtime, N: Network, L: Ledger>(
     if !is_there && !reach(core, &group, slot).await? {
         return Ok(Looked::Behind);
     }
-    if deal.acknowledged < revision {
+    if holding == Holding::Idle {
+        reclaim(core, &group, slot).await?;
+    } else if deal.acknowledged < revision {
         core.acknowledgements.add(slot, revision);
     }
     Ok(Looked::Done)
@@ -493,12 +473,15 @@ async fn bring_up<R: Runtime, N: Network, L: Ledger>(
     let Some(group) = core.groups.get(slot.group, Age::Remembered).await? else {
         return Ok(());
     };
-    let Standing::Held(deal) = standing(core, &group, slot) else {
-        return Ok(());
+    let deal = match standing(core, &group, slot) {
+        Standing::Held(deal) => Some(deal),
+        // There is nothing to declare of it.
+        Standing::Idle(_) => None,
+        Standing::Needed | Standing::Gone => return Ok(()),
     };
     let revision = group.revision.number;
     let caught_up = Box::pin(catch_up(core, group, slot)).await;
-    if caught_up.is_err() && has_lost(core, slot, &deal) {
+    if caught_up.is_err() && deal.is_some_and(|deal| has_lost(core, slot, &deal)) {
         declare_loss(core, &[slot]).await?;
     }
     let caught_up = caught_up?;
@@ -524,8 +507,11 @@ fn standing<R: Runtime, N: Network, L: Ledger>(
     // Nobody has taken the slot yet: who does will want it.
     let is_released = matches!(group.ending, Some(Ending::Released(_)));
     let vacant = deal.node == us && deal.holder().is_none() && !is_released;
+    let is_idle = vacant && deal.state == DealState::Idle && group.is_open();
     if ours {
         Standing::Held(Box::new(*deal))
+    } else if is_idle {
+        Standing::Idle(Box::new(*deal))
     } else if vacant || leaving || needed {
         Standing::Needed
     } else {
@@ -542,35 +528,4 @@ async fn drop_slot<R: Runtime, N: Network, L: Ledger>(
     tracing::info!(%slot, %bytes, "dropped a slot that is not ours");
     core.work.forget(slot);
     Ok(())
-}
-
-/// Acknowledges what slots have reached, many in one transaction, until the task is aborted.
-pub(crate) async fn acknowledge<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>) {
-    loop {
-        core.acknowledgements.added.notified().await;
-        core.runtime.sleep(core.pacing.acknowledge_delay).await;
-        let slots = core.acknowledgements.take();
-        let Ok(bounded) = Bounded::new(slots.clone()) else {
-            continue;
-        };
-        if slots.is_empty() {
-            continue;
-        }
-        let done = core.submit(TxBody::Acknowledge { slots: bounded }).await;
-        match done {
-            Ok(outcome) => {
-                let height = outcome.height;
-                tracing::debug!(count = slots.len(), %height, "acknowledged");
-            }
-            Err(error) => {
-                tracing::warn!(%error, count = slots.len(), "acknowledging fails");
-                core.runtime.sleep(core.pacing.retry_delay).await;
-            }
-        }
-        // Each is looked at again: it is released now, or acknowledged once more.
-        for slot in slots {
-            core.groups.forget(slot.group);
-            core.look_at(slot.slot_ref());
-        }
-    }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!  peers: put, get, records --> serve --> store: packs, one sync per batch
 //!  peers: revise, detail, slot -> control -> store: reach a revision
+//!  peers: audit -> audit: show a block to whom the ledger drew for us
 //!  ledger: blocks -> follow -> look at a slot -> catch up -> acknowledge
 //! ```
 //!
@@ -14,6 +15,8 @@ pub mod config;
 pub mod store;
 
 mod access;
+mod acknowledge;
+mod audit;
 mod catch_up;
 mod control;
 mod core;
@@ -24,6 +27,7 @@ mod memory;
 mod node;
 mod prove;
 mod publish;
+mod reclaim;
 mod serve;
 mod status;
 #[cfg(test)]
@@ -32,4 +36,4 @@ mod tests;
 pub use config::{LedgerServer, NodeConfig, Pacing};
 pub use maintain::ScrubReport;
 pub use node::{NodeError, NodeHandle, start};
-pub use status::{NodeStatus, SlotLag};
+pub use status::{Holding, NodeStatus, SlotLag};

@@ -15,12 +15,12 @@ use cairn_runtime::{Elapsed, Runtime, Task};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Semaphore, watch};
 
+use crate::acknowledge::{Acknowledgements, acknowledge};
+use crate::audit::{Audits, audit_on};
 use crate::catch_up::Lacks;
 use crate::config::{CONTROL_REQUESTS_MAX, NodeConfig, STREAMS_MAX};
 use crate::core::{Core, Offer, Work};
-use crate::follow::{
-    Acknowledgements, LOOKS_AT_ONCE, acknowledge, catch_slots_up, follow, tend, wake,
-};
+use crate::follow::{LOOKS_AT_ONCE, catch_slots_up, follow, tend, wake};
 use crate::groups::Groups;
 use crate::maintain::{ScrubReport, maintain, scrub_all, scrub_on};
 use crate::memory::ShardMemory;
@@ -120,6 +120,7 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
         acknowledgements: Acknowledgements::default(),
         lags: Lags::default(),
         proofs: Proofs::default(),
+        audits: Audits::default(),
         is_draining: AtomicBool::new(false),
         submitting: tokio::sync::Mutex::new(()),
     });
@@ -132,6 +133,7 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
         runtime.spawn("ledger", follow(Arc::clone(&core))),
         runtime.spawn("acknowledgements", acknowledge(Arc::clone(&core))),
         runtime.spawn("proofs", prove_on(Arc::clone(&core))),
+        runtime.spawn("audits", audit_on(Arc::clone(&core))),
         runtime.spawn("retries", wake(Arc::clone(&core))),
         runtime.spawn("maintenance", maintain(Arc::clone(&core))),
         runtime.spawn("scrub", scrub_on(Arc::clone(&core))),
@@ -247,6 +249,8 @@ impl<R: Runtime, N: Network, L: Ledger> NodeHandle<R, N, L> {
                     revision: seen.revision,
                     reached: reached.unwrap_or_default(),
                     acknowledged: seen.acknowledged,
+                    holding: seen.holding,
+                    forfeited: seen.forfeited,
                     shard_count: figures.map_or(0, |figures| figures.shard_count),
                     lacking_count: store.lacking_count(slot, seen.segment_count),
                     unrebuildable: seen.unrebuildable,
@@ -260,6 +264,7 @@ impl<R: Runtime, N: Network, L: Ledger> NodeHandle<R, N, L> {
                 slots: core.work.known().into_iter().map(slot_lag).collect(),
                 idle: core.work.is_idle() && core.acknowledgements.is_empty(),
                 epoch: core.proofs.status(),
+                score: core.audits.score(),
                 draining: core.is_draining.load(Ordering::Relaxed),
             })
         };

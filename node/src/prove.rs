@@ -169,6 +169,14 @@ impl Proofs {
         Some(EpochStatus { epoch, verdict })
     }
 
+    /// The epoch that runs, as far as we have heard, and its length.
+    pub(crate) fn running(&self) -> Option<(EpochNumber, Duration)> {
+        match self.state().clock {
+            Clock::Runs(epoch, length) => Some((epoch, length)),
+            Clock::Off | Clock::Unknown => None,
+        }
+    }
+
     /// The epoch to prove, and its length.
     fn owed(&self) -> Option<(EpochNumber, Duration)> {
         let state = self.state();
@@ -289,7 +297,7 @@ fn longer(wait: Duration, wait_max: Duration, length: Duration) -> Duration {
 }
 
 /// A random time within the part of an epoch in which nodes prove.
-fn random_part<R: Runtime, N: Network, L: Ledger>(
+pub(crate) fn random_part<R: Runtime, N: Network, L: Ledger>(
     core: &Core<R, N, L>,
     length: Duration,
 ) -> Duration {
@@ -310,7 +318,8 @@ async fn prove_once<R: Runtime, N: Network, L: Ledger>(
     let proof = make(core, challenge).await?;
     let outcome = {
         let _turn = core.submitting.lock().await;
-        submit_proof_of(&core.ledger, &core.key, epoch, &proof).await?
+        let audits = core.audits.report(epoch);
+        submit_proof_of(&core.ledger, &core.key, (epoch, audits), &proof).await?
     };
     tracing::debug!(%epoch, slots = proof.slots.len(), height = %outcome.height, "proved");
     Ok(())
@@ -318,8 +327,8 @@ async fn prove_once<R: Runtime, N: Network, L: Ledger>(
 
 /// The proof. What keeps it from being made is looked at: it is lacking, and declared lost unless
 /// it can be had again.
-async fn make<R: Runtime, N: Network, L: Ledger>(
-    core: &Arc<Core<R, N, L>>,
+pub(crate) async fn make<R: Runtime, N: Network, L: Ledger>(
+    core: &Core<R, N, L>,
     challenge: Challenge,
 ) -> Result<Proof, Box<ProveError<StoreError>>> {
     let made = core.store.with(move |store| {

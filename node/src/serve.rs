@@ -25,6 +25,7 @@ use cairn_runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::access::{Access, Refusal, find};
+use crate::audit::show;
 use crate::core::Core;
 use crate::groups::Age;
 use crate::memory::{Lent, User};
@@ -114,6 +115,12 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
                 let shard = ShardPlace::new(place, segment);
                 match self.may_get(shard).await {
                     Ok(()) => return self.get(shard, range, record).await,
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            DataRequest::Audit { epoch, number } => {
+                match show(self.core, self.conn.peer(), (epoch, number)).await {
+                    Ok(response) => return self.conn.respond(&response).await,
                     Err(refusal) => Err(refusal),
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use cairn_core::{EpochNumber, NodeId, RevisionNumber, SegmentNumber};
+use cairn_core::{Amount, EpochNumber, NodeId, RevisionNumber, SegmentNumber};
 use cairn_ledger::Verdict;
 use cairn_ledger::tx::SlotRef;
 
@@ -27,6 +27,8 @@ pub struct NodeStatus {
     pub draining: bool,
     /// The epoch that runs; `None` on a ledger without epochs.
     pub epoch: Option<EpochStatus>,
+    /// What others say of its audits, 10 to 100, as of the epoch's begin; `None` before it was seen.
+    pub score: Option<u8>,
 }
 
 /// How a node stands in the epoch that runs.
@@ -49,6 +51,10 @@ pub struct SlotLag {
     pub reached: RevisionNumber,
     /// What the ledger says that we acknowledged.
     pub acknowledged: RevisionNumber,
+    /// Whether it is ours.
+    pub holding: Holding,
+    /// What was forfeited for it and goes to whoever proves it next.
+    pub forfeited: Amount,
     /// Shards kept.
     pub shard_count: u32,
     /// Shards that are lacking for the revision.
@@ -60,6 +66,16 @@ pub struct SlotLag {
     pub problem: Option<String>,
 }
 
+/// Whether a slot is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Holding {
+    /// It is, or was not looked at yet.
+    #[default]
+    Held,
+    /// It was, and nobody was drawn in our place yet. It earns nothing until it is taken back.
+    Idle,
+}
+
 /// What the ledger and the last attempts say of each slot.
 #[derive(Debug, Default)]
 pub(crate) struct Lags {
@@ -69,6 +85,8 @@ pub(crate) struct Lags {
 /// Of one slot.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
+    pub(crate) holding: Holding,
+    pub(crate) forfeited: Amount,
     pub(crate) revision: RevisionNumber,
     pub(crate) acknowledged: RevisionNumber,
     pub(crate) segment_count: u32,
@@ -108,6 +126,15 @@ impl Lags {
             seen.retry_at.take_if(|at| *at <= now).map(|_| *slot)
         });
         due.collect()
+    }
+
+    /// Slots that were ours and are nobody's.
+    pub(crate) fn idle(&self) -> Vec<SlotRef> {
+        let by_slot = self.by_slot();
+        let idle = by_slot
+            .iter()
+            .filter(|(_, seen)| seen.holding == Holding::Idle);
+        idle.map(|(slot, _)| *slot).collect()
     }
 
     pub(crate) fn forget(&self, slot: SlotRef) {

@@ -26,7 +26,7 @@ use std::io::{Error, ErrorKind, Read, Result as IoResult, Write};
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::bounded::Bounded;
-use cairn_core::message::{LEDGER_MESSAGE_BYTES_MAX, ShardRange};
+use cairn_core::message::{AUDIT_PROOF_BYTES_MAX, LEDGER_MESSAGE_BYTES_MAX, ShardRange};
 use cairn_core::{GroupId, Record, RecordKind, SegmentNumber, SlotIndex};
 
 use crate::challenge::{Challenge, SAMPLES_MAX, SampledSlot};
@@ -132,6 +132,9 @@ impl Record for Proof {
 
 // A proof travels in a ledger message, with room for the transaction around it.
 const _: () = assert!(Proof::BYTES_MAX + 4_096 <= LEDGER_MESSAGE_BYTES_MAX);
+
+// A proof of one sample answers an audit.
+const _: () = assert!(16 + SAMPLE_BYTES_MAX <= AUDIT_PROOF_BYTES_MAX);
 
 /// Why a proof does not answer a challenge. Any of these is the prover's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,9 +6,10 @@
 //!
 //! Every adversary has a test in `tests/adversary.rs` that shows that it is caught and named, and
 //! that it costs nobody else anything; those that lie in their proofs ([`DeletesShards`] and on) in
-//! `tests/proving.rs`. Still to come, with what they attack: `EquivocatesHead` (volume heads),
+//! `tests/proving.rs`, and those that lie about audits in `tests/audits.rs`. Still to come, with what they attack: `EquivocatesHead` (volume heads),
 //! `EclipsesPeer` (the real DHT).
 
+mod auditing;
 mod face;
 mod flow;
 mod nodes;
@@ -16,6 +17,7 @@ pub mod peers;
 mod provers;
 pub mod proving;
 
+pub use auditing::{LiesAboutAudits, RefusesAudits};
 pub use face::{Face, FaceStream, Mask};
 pub use flow::Flow;
 pub use nodes::{

@@ -20,7 +20,8 @@ use cairn_ledger::block::{Block, ViewSeed};
 use cairn_ledger::group::epoch_price;
 use cairn_ledger::tx::{NodeTerms, SlotRef, SlotRevision, group_id};
 use cairn_ledger::{
-    Effect, FrozenSlot, Genesis, Parameters, State, Tx, TxBody, Verdict, operator_consent, tx_id,
+    AuditReport, Effect, FrozenSlot, Genesis, Parameters, State, Tx, TxBody, Verdict,
+    operator_consent, tx_id,
 };
 use cairn_proofs::challenge::SAMPLES_DEFAULT;
 use cairn_proofs::{
@@ -331,6 +332,7 @@ impl Court {
         let body = TxBody::ProofSubmit {
             epoch: self.state.epoch().number,
             witness: Digest::of(&proof),
+            audits: AuditReport::default(),
         };
         let txs = self.sign(&self.node, vec![body]);
         let tx = txs.first().expect("one was signed").unverified();

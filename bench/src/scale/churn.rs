@@ -19,7 +19,7 @@ use cairn_core::{
 };
 use cairn_ledger::group::Deal;
 use cairn_ledger::tx::{group_id, tx_id};
-use cairn_ledger::{Effect, Parameters, SlotRef, SlotRevision, Tx, TxBody};
+use cairn_ledger::{AuditReport, Effect, Parameters, SlotRef, SlotRevision, Tx, TxBody};
 pub(super) use outcome::Outcome;
 use peers::Peers;
 
@@ -200,6 +200,7 @@ impl Churn {
             let body = TxBody::ProofSubmit {
                 epoch,
                 witness: Digest::of(node.as_bytes()),
+                audits: AuditReport::default(),
             };
             txs.push(self.network.signed(&mut peer.party, body));
         }

@@ -11,7 +11,7 @@ use cairn_core::{
     Amount, ByteCount, Code, Digest, GroupId, Record, RevisionNumber, Signed, UnixMillis,
 };
 use cairn_ledger::tx::{group_id, tx_id};
-use cairn_ledger::{Parameters, SlotRevision, Tx, TxBody};
+use cairn_ledger::{AuditReport, Parameters, SlotRevision, Tx, TxBody};
 use cairn_proofs::prove;
 
 use super::content::{Content, LEAVES, SLOTS, next_count, slot_bytes};
@@ -246,6 +246,7 @@ impl Week {
         let body = TxBody::ProofSubmit {
             epoch: state.epoch().number,
             witness: Digest::of(&proof),
+            audits: AuditReport::default(),
         };
         witnesses.insert(Digest::of(&proof), proof);
         Ok(self.network.signed(party, body))

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use cairn_core::{AccountId, Amount, ByteCount, GroupId, NodeId, SlotIndex};
 use cairn_ledger::view::{GROUPS_PAGE_MAX, NODES_PAGE_MAX};
 use cairn_ledger::{
-    Deal, DealState, Epoch, Group, GroupProof, GroupSummary, Ledger, NodeEntry, SlotProof, Verdict,
+    Deal, DealState, Epoch, Group, GroupProof, GroupSummary, Ledger, NodeEntry, SCORE_MAX,
+    SlotProof, Verdict, VoteCount,
 };
 use serde_json::{Value, json};
 
@@ -183,6 +184,7 @@ pub(super) async fn node(app: &App, session: &Session, id: NodeId) -> Result<(),
 
 fn node_json(entry: &NodeEntry, epoch: &Epoch) -> Value {
     let standing = &entry.standing;
+    let votes = entry.score.votes();
     json!({
         "node": entry.node.to_string(),
         "operator": entry.operator.to_string(),
@@ -199,6 +201,10 @@ fn node_json(entry: &NodeEntry, epoch: &Epoch) -> Value {
         "epochs_proven": standing.proven,
         "last_verdict": standing.verdict.map(|(_, found)| verdict(found)),
         "last_verdict_epoch": standing.verdict.map(|(epoch, _)| epoch.get()),
+        "score": entry.score.at(epoch.number),
+        "audits_passed": votes.passed_count,
+        "audits_failed": votes.failed_count,
+        "audits_epoch": votes.epoch.get(),
     })
 }
 
@@ -219,7 +225,7 @@ fn node_text(entry: &NodeEntry, epoch: &Epoch) -> String {
     format!(
         "node      {}\noperator  {}\nstatus    {}\nslots     {} of {} given out\n\
          price     {} credits per GiB and epoch\nlocked    {} of {} credits of collateral\nnetwork   {}\nprovider  {}\nregion    {}\n\
-         proven    {}, last verdict {last}\nlapses    {}\n",
+         proven    {}, last verdict {last}\nlapses    {}\nscore     {} of {SCORE_MAX}, {}\n",
         entry.node,
         entry.operator,
         entry.status,
@@ -233,7 +239,22 @@ fn node_text(entry: &NodeEntry, epoch: &Epoch) -> String {
         entry.terms.region,
         count(standing.proven, "epoch", "epochs"),
         standing.lapses(epoch),
+        entry.score.at(epoch.number),
+        audits_text(&entry.score.votes()),
     )
+}
+
+/// What others said last of a node's audits.
+fn audits_text(votes: &VoteCount) -> String {
+    let VoteCount {
+        epoch,
+        passed_count,
+        failed_count,
+    } = votes;
+    if passed_count.saturating_add(*failed_count) == 0 {
+        return "nobody has audited it yet".to_owned();
+    }
+    format!("audits {passed_count} passed and {failed_count} failed as of epoch {epoch}")
 }
 
 /// `cairn ledger group`.

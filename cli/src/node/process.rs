@@ -6,7 +6,7 @@ use cairn_core::{AccountId, Amount, ByteCount, NodeId};
 use cairn_ledger::{NodeEntry, NodeTerms, RemoteLedger, Verdict};
 use cairn_net::{DhtMode, LedgerPeers, Network, RealConfig, RealNetwork, RelayServer};
 use cairn_node::store::{IndexCache, NoCache, PACK_BYTES, SledCache, StoreConfig};
-use cairn_node::{NodeConfig, NodeError, NodeHandle, NodeStatus, Pacing, SlotLag};
+use cairn_node::{Holding, NodeConfig, NodeError, NodeHandle, NodeStatus, Pacing, SlotLag};
 use cairn_runtime::Runtime;
 use cairn_runtime::real::RealRuntime;
 use serde_json::{Value, json};
@@ -234,6 +234,7 @@ fn status_json(status: &NodeStatus) -> Value {
         .iter()
         .map(|slot| u64::from(slot.lacking_count))
         .sum();
+    let idle: Vec<Value> = status.slots.iter().filter_map(idle_json).collect();
     let problems: Vec<String> = status.slots.iter().filter_map(problem).collect();
     let store = &status.store;
     json!({
@@ -242,7 +243,9 @@ fn status_json(status: &NodeStatus) -> Value {
         "draining": status.draining,
         "epoch": status.epoch.map(|epoch| epoch.epoch.get()),
         "proof": status.epoch.and_then(|epoch| epoch.verdict).map(verdict),
+        "score": status.score,
         "slots": status.slots.len(),
+        "slots_idle": idle,
         "shards": store.shard_count,
         "shards_lacking": lacking,
         "shard_bytes": store.shard_bytes.get(),
@@ -261,6 +264,24 @@ const fn verdict(verdict: Verdict) -> &'static str {
         Verdict::Invalid => "invalid",
         Verdict::Missing => "missing",
     }
+}
+
+/// A slot that is not the node's any more, why and what that costs.
+fn idle_json(slot: &SlotLag) -> Option<Value> {
+    (slot.holding == Holding::Idle).then(|| {
+        let why = if slot.acknowledged < slot.revision {
+            "the node was called lost or had less than the group's revision for too long"
+        } else {
+            "the node was called lost"
+        };
+        json!({
+            "slot": slot.slot.to_string(),
+            "why": why,
+            "costs": "it earns nothing until the node has it whole and takes it back, or another is drawn for it",
+            "forfeited_micro_credits": slot.forfeited.micro(),
+            "shards_lacking": slot.lacking_count,
+        })
+    })
 }
 
 fn problem(slot: &SlotLag) -> Option<String> {

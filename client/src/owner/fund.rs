@@ -1,16 +1,21 @@
 //! Paying for groups: what a new one gets into its escrow, and what is added as long as they are wanted.
 
+use std::collections::BTreeSet;
+
 use cairn_core::{Amount, ByteCount, Code, EpochNumber, GroupId};
 use cairn_ledger::group::term_price;
 use cairn_ledger::{Group, Ledger, LedgerError, LedgerStatus, Parameters, TxBody};
 use cairn_net::Network;
 use cairn_runtime::Runtime;
+use futures::{StreamExt, stream};
 
 use crate::owner::{OpenGroupError, OwnerShared};
 
 /// An owner puts at most this part of its balance into one group at once, so that another can be
 /// opened too.
 const BALANCE_PARTS: u64 = 4;
+/// Groups that the ledger is asked for at once, so that an owner of many waits for few answers.
+const GROUPS_ASKED_AT_ONCE: usize = 16;
 
 /// What a new group is opened with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,13 +69,38 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
     /// Keeps every group paid whose book is in the folder, whether or not it is written to, as
     /// [`Self::keep_paid`] does.
     pub(super) async fn keep_all_paid(&self) -> Result<Vec<GroupFunds>, FundError> {
+        let status = self.client.ledger().status().await?;
+        self.keep_paid_but(&status, &BTreeSet::new()).await
+    }
+
+    /// As [`Self::keep_all_paid`] at the end of a command, without those that were looked after when
+    /// they were revised. Asks for no group where none is ever paid.
+    pub(super) async fn keep_others_paid(
+        &self,
+        looked_after: &BTreeSet<GroupId>,
+    ) -> Result<(), FundError> {
+        let status = self.client.ledger().status().await?;
+        if status.parameters.epoch_millis == 0 {
+            return Ok(());
+        }
+        self.keep_paid_but(&status, looked_after).await.map(|_| ())
+    }
+
+    async fn keep_paid_but(
+        &self,
+        status: &LedgerStatus,
+        looked_after: &BTreeSet<GroupId>,
+    ) -> Result<Vec<GroupFunds>, FundError> {
         let ledger = self.client.ledger();
-        let status = ledger.status().await?;
+        let kept = self.kept_groups().await?;
+        let others = kept.into_iter().filter(|id| !looked_after.contains(id));
+        let others: Vec<GroupId> = others.collect();
+        let asked = others.into_iter().map(|id| ledger.group(id));
+        let mut found = stream::iter(asked).buffered(GROUPS_ASKED_AT_ONCE);
         let mut all = Vec::new();
-        for id in self.kept_groups().await? {
-            let group = ledger.group(id).await?;
-            if let Some(group) = group.filter(Group::is_open) {
-                all.push(self.fund(&status, group).await?);
+        while let Some(group) = found.next().await {
+            if let Some(group) = group?.filter(Group::is_open) {
+                all.push(self.fund(status, group).await?);
             }
         }
         Ok(all)
@@ -85,6 +115,9 @@ impl<R: Runtime, N: Network, L: Ledger> OwnerShared<R, N, L> {
     pub(super) async fn keep_paid(&self, group: GroupId) -> Result<(), LedgerError> {
         let ledger = self.client.ledger();
         let status = ledger.status().await?;
+        if status.parameters.epoch_millis == 0 {
+            return Ok(());
+        }
         if let Some(group) = ledger.group(group).await?.filter(Group::is_open) {
             self.fund(&status, group).await?;
         }

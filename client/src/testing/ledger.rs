@@ -8,9 +8,9 @@ use cairn_core::{
 };
 use cairn_ledger::block::SEEDS_MAX;
 use cairn_ledger::{
-    Account, Block, BlockEffects, ChallengePage, Effect, Genesis, Group, Ledger, LedgerError,
-    LedgerStatus, NodeEntry, NodeTerms, Parameters, SlotRef, State, Tx, TxBody, TxOutcome,
-    ViewSeed, Witness, operator_consent, tx_id,
+    Account, AuditPage, Block, BlockEffects, ChallengePage, Effect, Genesis, Group, Ledger,
+    LedgerError, LedgerStatus, NodeEntry, NodeTerms, Parameters, SlotRef, State, Tx, TxBody,
+    TxOutcome, ViewSeed, Witness, operator_consent, tx_id,
 };
 
 #[derive(Clone, Debug)]
@@ -29,6 +29,17 @@ struct Shared {
     passed_ms: u64,
     /// What nodes ask.
     price: Amount,
+    asked: Asked,
+}
+
+/// Which groups were asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    /// In order.
+    pub(crate) groups: Vec<GroupId>,
+    asking: usize,
+    /// Most of them at once.
+    pub(crate) at_once_max: usize,
 }
 
 impl MemoryLedger {
@@ -46,6 +57,7 @@ impl MemoryLedger {
             loses_answer: false,
             passed_ms: 0,
             price,
+            asked: Asked::default(),
         };
         Self {
             shared: Arc::new(Mutex::new(shared)),
@@ -103,6 +115,11 @@ impl MemoryLedger {
             self.lock().passed_ms += length;
             self.block(vec![], vec![]);
         }
+    }
+
+    /// Which groups were asked for since this was asked last.
+    pub(crate) fn take_asked(&self) -> Asked {
+        std::mem::take(&mut self.lock().asked)
     }
 
     pub(crate) fn group_now(&self, id: GroupId) -> Option<Group> {
@@ -188,7 +205,18 @@ impl Ledger for MemoryLedger {
     }
 
     async fn group(&self, id: GroupId) -> Result<Option<Group>, LedgerError> {
-        Ok(self.up()?.state.group(id).cloned())
+        {
+            let mut shared = self.up()?;
+            let asked = &mut shared.asked;
+            asked.groups.push(id);
+            asked.asking += 1;
+            asked.at_once_max = asked.at_once_max.max(asked.asking);
+        }
+        // Others ask meanwhile.
+        tokio::task::yield_now().await;
+        let mut shared = self.lock();
+        shared.asked.asking = shared.asked.asking.saturating_sub(1);
+        Ok(shared.state.group(id).cloned())
     }
 
     async fn slots_of(&self, _node: NodeId) -> Result<Vec<SlotRef>, LedgerError> {
@@ -201,6 +229,11 @@ impl Ledger for MemoryLedger {
         _node: NodeId,
         _after: Option<SlotRef>,
     ) -> Result<Option<ChallengePage>, LedgerError> {
+        drop(self.up()?);
+        Ok(None)
+    }
+
+    async fn audit_page(&self, _auditor: NodeId) -> Result<Option<AuditPage>, LedgerError> {
         drop(self.up()?);
         Ok(None)
     }

@@ -199,7 +199,7 @@ impl<R: Runtime> TestNode<R> {
                         }
                     }
                 }
-                DataRequest::Records { .. } => {
+                DataRequest::Records { .. } | DataRequest::Audit { .. } => {
                     conn.respond_error(ErrorCode::Unsupported, "test").await
                 }
             };

@@ -1,5 +1,6 @@
 //! Groups stay paid as long as their owner can pay and looks in.
 
+use std::collections::BTreeSet;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -81,6 +82,63 @@ fn a_group_that_is_written_no_more_is_kept_paid() {
             assert_eq!(left(&world, group).await, 40);
         });
     }
+}
+
+/// As many groups as owners write at the same time.
+async fn put_groups(world: &World<RealRuntime>, folder: &Path, count: usize) -> BTreeSet<GroupId> {
+    let mut groups = BTreeSet::new();
+    let mut owners = Vec::new();
+    for _ in 0..count {
+        let owner = world.owner_with(folder, &world.client(1), config());
+        let source = reader_source(file("a file"), Cursor::new(noise(100_000, 1)));
+        let options = UploadOptions::default();
+        let done = owner.upload(source, options, quiet).await.unwrap();
+        groups.extend(done.link.groups());
+        owners.push(owner);
+    }
+    for owner in owners {
+        owner.close().await.unwrap();
+    }
+    assert_eq!(groups.len(), count);
+    groups
+}
+
+#[test]
+fn closing_asks_for_the_other_groups_at_once_and_for_the_one_just_revised_no_more() {
+    run_in(
+        |runtime| market(runtime, 0),
+        async |world, folder| {
+            let groups = put_groups(&world, folder, 4).await;
+            let owner = world.owner_with(folder, &world.client(1), config());
+            let source = reader_source(file("another"), Cursor::new(noise(90_000, 2)));
+            let options = UploadOptions::default();
+            let done = owner.upload(source, options, quiet).await.unwrap();
+            let written = done.link.groups().next().unwrap();
+            assert!(groups.contains(&written));
+            drop(world.ledger.take_asked());
+            owner.close().await.unwrap();
+            let asked = world.ledger.take_asked();
+            for other in groups.iter().filter(|group| **group != written) {
+                let times = asked.groups.iter().filter(|group| *group == other);
+                assert_eq!(times.count(), 1);
+            }
+            assert_eq!(asked.at_once_max, 3, "{asked:?}");
+        },
+    );
+}
+
+#[test]
+fn closing_asks_for_no_other_group_where_nothing_is_paid() {
+    let free = |runtime| World::with_market(runtime, 8, Parameters::default(), PRICE);
+    run_in(free, async |world, folder| {
+        let groups = put_groups(&world, folder, 3).await;
+        let owner = world.owner_with(folder, &world.client(1), config());
+        drop(world.ledger.take_asked());
+        owner.close().await.unwrap();
+        assert_eq!(world.ledger.take_asked().groups, []);
+        // Who wants to know is told.
+        assert_eq!(owner.keep_paid().await.unwrap().len(), groups.len());
+    });
 }
 
 #[test]

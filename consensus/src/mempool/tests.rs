@@ -1,8 +1,8 @@
 //! Order and bounds.
 
 use cairn_core::{Amount, SecretKey};
-use cairn_ledger::TxBody;
 use cairn_ledger::tx::tx_id;
+use cairn_ledger::{AuditReport, TxBody};
 
 use super::*;
 
@@ -17,6 +17,22 @@ fn tx(number: u64, nonce: u64) -> Signed<Tx> {
         body: TxBody::NodeDrain,
     };
     Signed::sign(tx, &key)
+}
+
+/// Proves an epoch.
+fn proving(number: u64, nonce: u64, epoch: u64) -> Submitted {
+    let mut body = tx(number, nonce).into_unverified();
+    body.body = TxBody::ProofSubmit {
+        epoch: EpochNumber::new(epoch),
+        witness: Digest::of(b"a proof"),
+        audits: AuditReport::default(),
+    };
+    let mut secret = [0; 32];
+    secret[..8].copy_from_slice(&number.to_le_bytes());
+    Submitted {
+        tx: Signed::sign(body, &SecretKey::from_bytes(&secret)),
+        witness: Some(Witness::new(b"a proof".to_vec()).unwrap()),
+    }
 }
 
 fn push(mempool: &mut Mempool, tx: Signed<Tx>) -> Result<(), Full> {
@@ -236,4 +252,35 @@ fn proofs_are_bounded_by_block_and_peer() {
     mempool.fail_all(&LedgerError::Stopped);
     assert_eq!(mempool.bytes.witnesses, 0);
     assert!(mempool.per_peer.is_empty());
+}
+
+/// The bound, one below and one above; room is there again once the first is final.
+#[test]
+fn one_proof_of_an_account_and_epoch_waits_and_no_more() {
+    let mut mempool = Mempool::default();
+    let mut push = |submitted: Submitted| {
+        let id = tx_id(&submitted.tx);
+        let pushed = mempool.push(id, submitted, Source::Process, None);
+        pushed.map(|()| id)
+    };
+    let first = push(proving(1, 0, 7)).unwrap();
+    let full = Full {
+        max: PROOFS_PER_ACCOUNT_AND_EPOCH_MAX,
+    };
+    assert_eq!(push(proving(1, 1, 7)), Err(full));
+    push(proving(1, 1, 8)).unwrap();
+    push(proving(2, 0, 7)).unwrap();
+    let batch = mempool.select(&BTreeSet::new());
+    assert_eq!(batch.witnesses.len(), 3);
+    assert_eq!(
+        mempool.check_alone(proving(1, 2, 7).tx.unverified()),
+        Err(full)
+    );
+    mempool.settle(first, &Err(LedgerError::Stopped));
+    assert_eq!(
+        mempool.check_alone(proving(1, 2, 7).tx.unverified()),
+        Ok(())
+    );
+    mempool.fail_all(&LedgerError::Stopped);
+    assert!(mempool.proving.is_empty());
 }

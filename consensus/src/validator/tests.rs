@@ -7,7 +7,8 @@ use std::path::Path;
 use cairn_core::{Amount, ByteCount, Digest, EpochNumber, Text, UnixMillis};
 use cairn_ledger::tx::operator_consent;
 use cairn_ledger::{
-    Effect, NodeTerms, Parameters, TxBody, TxError, Verdict, submit_body, submit_proof_of,
+    AuditReport, Effect, NodeTerms, Parameters, TxBody, TxError, Verdict, submit_body,
+    submit_proof_of,
 };
 use cairn_proofs::Proof;
 use cairn_runtime::RealRuntime;
@@ -254,7 +255,13 @@ fn all_derive_the_same_verdicts_from_the_witnesses() {
         let empty = Proof {
             slots: Bounded::empty(),
         };
-        let proven = submit_proof_of(&validators[1], &good, epoch, &empty).await;
+        let proven = submit_proof_of(
+            &validators[1],
+            &good,
+            (epoch, AuditReport::default()),
+            &empty,
+        )
+        .await;
         let height = proven.unwrap().height;
         let bytes = Witness::new(b"no proof".to_vec()).unwrap();
         let witness = Digest::of(&bytes);
@@ -263,7 +270,11 @@ fn all_derive_the_same_verdicts_from_the_witnesses() {
             account,
             nonce: validators[2].account(account).await.unwrap().nonce,
             fee: Amount::ZERO,
-            body: TxBody::ProofSubmit { epoch, witness },
+            body: TxBody::ProofSubmit {
+                epoch,
+                witness,
+                audits: AuditReport::default(),
+            },
         };
         let tx = Signed::sign_for(tx, validators[2].id(), &bad);
         let refused = validators[2].submit_proof(tx, bytes).await;

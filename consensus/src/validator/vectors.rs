@@ -10,7 +10,7 @@ use cairn_core::{
     AccountId, Amount, Bounded, Digest, EpochNumber, NodeId, Record, SecretKey, Signed, UnixMillis,
     ViewNumber,
 };
-use cairn_ledger::{Tx, TxBody, ViewSeed, Witness};
+use cairn_ledger::{AuditReport, Tx, TxBody, ViewSeed, Witness};
 use data_encoding::HEXLOWER;
 
 use super::forward::{ForwardedTxs, messages};
@@ -44,6 +44,7 @@ fn proof(number: u8, bytes: &[u8]) -> Submitted {
     let body = TxBody::ProofSubmit {
         epoch: EpochNumber::new(5),
         witness: Digest::of(bytes),
+        audits: AuditReport::default(),
     };
     Submitted {
         tx: signed(number, 0, body),

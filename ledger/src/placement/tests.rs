@@ -31,6 +31,7 @@ fn entry(
         collateral: Amount::ZERO,
         locked: Amount::ZERO,
         maintained: None,
+        score: Default::default(),
     }
 }
 
@@ -43,6 +44,7 @@ fn request<'a>(code: Code, candidates: &'a [NodeEntry], seed: u64) -> Request<'a
         seed: Digest::of(&seed.to_le_bytes()),
         holders: Vec::new(),
         candidates,
+        epoch: Default::default(),
     }
 }
 

@@ -170,6 +170,7 @@ impl State {
             self.commit(attempt.id, tx, effects);
             if let Ok(Some(verdict)) = verdict {
                 self.take_verdict(NodeId::new(tx.account.key()), verdict, effects);
+                self.take_audits(tx, verdict);
             }
         } else if self.accounts.contains_key(&tx.account) {
             self.charge(tx, Amount::ZERO, effects);
@@ -199,7 +200,7 @@ impl State {
                     revision: revision.number,
                 });
             }
-            TxBody::Acknowledge { slots } => self.acknowledge(slots, effects),
+            TxBody::Acknowledge { slots } => self.acknowledge(node, slots, effects),
             TxBody::DeclareLoss { slots } => {
                 for slot in slots.iter() {
                     self.declare_loss(node, *slot, effects);
@@ -323,6 +324,7 @@ impl State {
         let before = known.map(|entry| entry.standing);
         let collateral = known.map_or(Amount::ZERO, |entry| entry.collateral);
         let maintained = known.and_then(|entry| entry.maintained);
+        let score = known.map(|entry| entry.score.clone()).unwrap_or_default();
         let entry = NodeEntry {
             node,
             operator,
@@ -333,6 +335,7 @@ impl State {
             collateral,
             locked: Amount::ZERO,
             maintained,
+            score,
         };
         // One that was there is draining or lost and holds nothing.
         self.nodes.insert(node, entry);
@@ -413,6 +416,7 @@ impl State {
 
     fn acknowledge(
         &mut self,
+        node: NodeId,
         slots: &Bounded<SlotRevision, { crate::tx::SLOTS_PER_TX_MAX }>,
         effects: &mut Vec<Effect>,
     ) {
@@ -422,6 +426,7 @@ impl State {
             if self.is_forgotten(entry) {
                 continue;
             }
+            self.reclaim(slot, node, effects);
             let Some(deal) = self.deal_mut(slot) else {
                 continue;
             };

@@ -285,10 +285,10 @@ impl State {
         let queued: BTreeSet<PendingDraw> = self
             .draws
             .iter()
-            .map(|queued| queued.draw)
             .chain(self.waiting.keys().copied().map(PendingDraw::Slot))
             .collect();
-        let listed = self.draws.len().saturating_add(self.waiting.len());
+        let listed = self.draws.iter().count();
+        let listed = listed.saturating_add(self.waiting.len());
         let is_released = |group: &Group| matches!(group.ending, Some(Ending::Released(_)));
         let unplaced = self
             .groups
@@ -308,8 +308,7 @@ impl State {
             self.groups.get(id).is_none_or(is_released)
         };
         let more = queued.difference(&needed);
-        let dues = self.draws.iter().map(|queued| queued.due);
-        let is_due_in_order = dues.chain([self.draws_due()]).is_sorted();
+        let is_due_in_order = self.draws.are_in_order(self.draws_due());
         if queued.len() != listed
             || !needed.is_subset(&queued)
             || !more.into_iter().all(|draw| is_moot(&draw))
@@ -329,6 +328,7 @@ impl State {
             standing.covered <= self.epoch.judged.saturating_add(ahead_max)
                 && standing.frozen.epoch <= number
                 && judged <= number
+                && entry.score.is_sound(number)
         };
         let are_sound = if self.has_epochs() {
             number == self.epoch_at(self.time)
@@ -375,6 +375,7 @@ impl State {
 
     fn computed_index(&self) -> Index {
         let mut index = Index {
+            audit_nodes: self.audit_nodes(),
             registry: self.registry.index(),
             ..Index::default()
         };

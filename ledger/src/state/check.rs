@@ -3,6 +3,8 @@
 mod money;
 mod registry;
 
+use std::collections::BTreeSet;
+
 use cairn_core::code::SHARD_BYTES_MAX;
 use cairn_core::{
     AccountId, Amount, ByteCount, GroupId, GroupRevision, LedgerId, NodeId, Record, SignatureError,
@@ -11,7 +13,7 @@ use cairn_core::{
 
 use super::{State, count};
 use crate::epoch::{REVISION_MILLIS_MIN, REVISIONS_PER_EPOCH_MIN};
-use crate::group::{Deal, Group};
+use crate::group::{Deal, DealState, Group};
 use crate::node::{NodeEntry, NodeStatus};
 use crate::tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, verify_consent};
 use crate::tx_error::{TableKind, TxError};
@@ -372,15 +374,19 @@ impl State {
         if slots.is_empty() {
             return Err(TxError::NoSlots);
         }
+        let mut reclaimed = BTreeSet::new();
         for entry in slots {
             let slot = entry.slot_ref();
             let (group, deal) = self.check_deal(slot)?;
             if deal.holder() != Some(node) {
-                return Err(TxError::NotHolder {
-                    slot,
-                    expected: deal.holder(),
-                    found: node,
-                });
+                if deal.state != DealState::Idle || deal.node != node {
+                    return Err(TxError::NotHolder {
+                        slot,
+                        expected: deal.holder(),
+                        found: node,
+                    });
+                }
+                reclaimed.insert(slot);
             }
             let (min, max) = (deal.acknowledged, group.revision.number);
             if entry.revision < min || entry.revision > max {
@@ -392,7 +398,7 @@ impl State {
                 });
             }
         }
-        Ok(())
+        self.check_reclaims(node, &reclaimed)
     }
 
     fn check_loss(&self, node: NodeId, slots: &[SlotRef]) -> Result<(), TxError> {
@@ -427,7 +433,7 @@ impl State {
             .ok_or(TxError::UnknownGroup { group })
     }
 
-    fn check_deal(&self, slot: SlotRef) -> Result<(&Group, &Deal), TxError> {
+    pub(super) fn check_deal(&self, slot: SlotRef) -> Result<(&Group, &Deal), TxError> {
         let group = self.check_group(slot.group)?;
         if slot.slot.index() >= group.code.shard_count() {
             return Err(TxError::UnknownSlot {

@@ -93,8 +93,10 @@ impl State {
     fn begin_epoch(&mut self, number: EpochNumber, length: NonZeroU64) {
         let open_min = length.get() / OPEN_PARTS_MIN;
         let is_judged = self.epoch.seed.is_some() && self.epoch.open_millis >= open_min;
+        let is_next = self.epoch.number.get().checked_add(1) == Some(number.get());
         self.epoch = Epoch {
             number,
+            before: self.epoch.seed.filter(|_| is_next),
             seed: None,
             due: self.draws_due(),
             judged: self.epoch.judged.saturating_add(u64::from(is_judged)),
@@ -102,6 +104,7 @@ impl State {
         };
         self.departed.clear();
         self.index.verdicts = (0, 0);
+        self.index.audit_nodes = self.audit_nodes();
         self.begin_sweep();
         self.begin_group_sweep();
     }

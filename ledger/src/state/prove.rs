@@ -75,6 +75,7 @@ impl State {
         let TxBody::ProofSubmit {
             epoch,
             witness: expected,
+            ..
         } = tx.body
         else {
             return Err(TxError::Malformed);
@@ -174,7 +175,7 @@ impl State {
         let mut judged = Vec::new();
         let mut judged_of = BTreeSet::new();
         for tx in block.txs.iter().map(|tx| tx.unverified()) {
-            let TxBody::ProofSubmit { epoch, witness } = tx.body else {
+            let TxBody::ProofSubmit { epoch, witness, .. } = tx.body else {
                 continue;
             };
             let verdict = verdicts.next().copied().unwrap_or(Verdict::Missing);

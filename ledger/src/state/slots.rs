@@ -3,15 +3,12 @@
 use std::ops::Bound;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_core::code::SLOTS_MAX;
 use cairn_core::{
     Amount, ByteCount, Digest, GroupId, NodeId, RevisionNumber, SlotIndex, ViewNumber,
 };
 
-use super::apply::{NODES_DRAWN_FROM_MAX, SLOTS_DRAWN_MAX};
 use super::table::{BoundSlot, WaitingSlot};
-use super::{PendingDraw, QueuedDraw, State, count};
-use crate::block::ViewSeed;
+use super::{State, count};
 use crate::effect::Effect;
 use crate::epoch::Frozen;
 use crate::group::{Deal, DealState, Ending, Group, Leaver};
@@ -32,7 +29,7 @@ pub(super) struct Retry {
     /// How many are still to be tried.
     pub(super) left: u64,
     /// The view whose seed draws them, or a later one: named when nobody could know it.
-    due: ViewNumber,
+    pub(super) due: ViewNumber,
 }
 
 impl State {
@@ -50,7 +47,7 @@ impl State {
     }
 
     /// Counts the slot towards the node.
-    fn bind(&mut self, slot: SlotRef, node: NodeId) {
+    pub(super) fn bind(&mut self, slot: SlotRef, node: NodeId) {
         let capacity = self.slot_capacity(slot);
         let before = self.index.slots.insert((node, slot), BoundSlot);
         assert!(before.is_none(), "a node holds a slot once");
@@ -183,7 +180,7 @@ impl State {
 
     /// The next waiting slot to be tried again: the one after the last, after the last of all the
     /// first.
-    fn next_waiting(&mut self) -> Option<SlotRef> {
+    pub(super) fn next_waiting(&mut self) -> Option<SlotRef> {
         self.retry.left = self.retry.left.checked_sub(1)?;
         let after = self.retry.after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut behind = self.waiting.range((after, Bound::Unbounded));
@@ -202,65 +199,7 @@ impl State {
         ViewNumber::new(self.view.get().saturating_add(lag))
     }
 
-    /// Leaves something to be drawn by the seed of a view to come.
-    pub(super) fn queue_draw(&mut self, draw: PendingDraw) {
-        let due = self.draws_due();
-        self.draws.push_back(QueuedDraw { due, draw });
-    }
-
-    /// How many slots a block draws: as many as its bounds allow, at least one group.
-    fn slots_drawn_max(&self) -> usize {
-        let by_work = NODES_DRAWN_FROM_MAX
-            .checked_div(self.nodes.len())
-            .unwrap_or(SLOTS_DRAWN_MAX);
-        by_work.clamp(SLOTS_MAX, SLOTS_DRAWN_MAX)
-    }
-
-    /// Draws what earlier blocks left and is due, up to [`Self::slots_drawn_max`] slots: by the seed
-    /// of the view that was named, or, when a block before had no room for it, by the next one.
-    /// Then some of those that wait.
-    pub(super) fn draw_pending(&mut self, seeds: &[ViewSeed], effects: &mut Vec<Effect>) {
-        // What this block asks for comes behind, and is left for a later seed.
-        let mut left = self.slots_drawn_max();
-        for _ in 0..self.draws.len() {
-            let Some(&QueuedDraw { due, draw }) = self.draws.front() else {
-                break;
-            };
-            let Some(seed) = seeds.iter().find(|seed| seed.view >= due) else {
-                break;
-            };
-            let seed = seed.digest();
-            let slots = match draw {
-                PendingDraw::Group(id) => self
-                    .groups
-                    .get(&id)
-                    .map_or(0, |group| group.code.shard_count()),
-                PendingDraw::Slot(_) => 1,
-            };
-            let Some(rest) = left.checked_sub(slots) else {
-                break;
-            };
-            left = rest;
-            self.draws.pop_front();
-            match draw {
-                PendingDraw::Group(id) => self.draw_group(id, seed, effects),
-                PendingDraw::Slot(slot) => self.draw_slot(slot, seed, effects),
-            }
-        }
-        // However many wait and however often they are tried again, nothing else stands behind them.
-        let due = self.retry.due;
-        let Some(seed) = seeds.iter().find(|seed| seed.view >= due) else {
-            return;
-        };
-        for _ in 0..WAITING_DRAWN_MAX {
-            let Some(slot) = self.next_waiting() else {
-                break;
-            };
-            self.draw_slot(slot, seed.digest(), effects);
-        }
-    }
-
-    fn draw_group(&mut self, id: GroupId, seed: Digest, effects: &mut Vec<Effect>) {
+    pub(super) fn draw_group(&mut self, id: GroupId, seed: Digest, effects: &mut Vec<Effect>) {
         let Some(group) = self.groups.get(&id).filter(|group| is_drawn(group)) else {
             return;
         };
@@ -272,6 +211,7 @@ impl State {
             candidates: self
                 .candidates(group.slot_capacity, group.price_max)
                 .collect(),
+            epoch: self.epoch.number,
         });
         match drawn {
             Ok(nodes) => self.place(id, &nodes, effects),
@@ -328,7 +268,7 @@ impl State {
         });
     }
 
-    fn draw_slot(&mut self, slot: SlotRef, seed: Digest, effects: &mut Vec<Effect>) {
+    pub(super) fn draw_slot(&mut self, slot: SlotRef, seed: Digest, effects: &mut Vec<Effect>) {
         // A group may have ended since.
         let Some(group) = self.groups.get(&slot.group).filter(|group| is_drawn(group)) else {
             return;
@@ -354,6 +294,7 @@ impl State {
             seed,
             holders: self.holders(group),
             candidates,
+            epoch: self.epoch.number,
         });
         match drawn.as_deref() {
             Ok([to]) => {
@@ -415,7 +356,7 @@ impl State {
     }
 
     /// Of a node that is drawn in the epoch that runs.
-    fn frozen_nothing(&self) -> Frozen {
+    pub(super) fn frozen_nothing(&self) -> Frozen {
         Frozen {
             epoch: self.epoch.number,
             revision: RevisionNumber::ZERO,
@@ -432,7 +373,7 @@ impl State {
             .collect()
     }
 
-    fn note_relaxed(&mut self, id: GroupId) {
+    pub(super) fn note_relaxed(&mut self, id: GroupId) {
         let Some(group) = self.groups.get(&id) else {
             return;
         };

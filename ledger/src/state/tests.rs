@@ -1,5 +1,6 @@
 //! The rules, on a ledger at work.
 
+mod audits;
 mod bounties;
 mod epochs;
 mod exhaustive;
@@ -9,6 +10,7 @@ mod pages;
 mod pay;
 mod prover;
 mod races;
+mod reclaim;
 mod refusals;
 mod registry;
 mod repair;

@@ -6,10 +6,12 @@ use std::fmt;
 
 use bytes::BytesMut;
 use cairn_core::message::{
-    DataRequest, DataResponse, RECORDS_PAGE_MAX, RecordEntry, ShardRange, WithRecord,
+    AUDIT_PROOF_BYTES_MAX, DataRequest, DataResponse, RECORDS_PAGE_MAX, RecordEntry, ShardRange,
+    WithRecord,
 };
 use cairn_core::{
-    Bounded, Capability, GroupId, NodeId, Receipt, SegmentNumber, SegmentRecord, Signed, SlotIndex,
+    Bounded, Capability, EpochNumber, GroupId, NodeId, Receipt, SegmentNumber, SegmentRecord,
+    Signed, SlotIndex,
 };
 use cairn_runtime::Runtime;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -255,6 +257,27 @@ where
         }
     }
 
+    /// What answers one of our audit tickets: the encoding of a proof, which is not yet verified.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it half-way leaves the stream not reusable.
+    pub async fn audit(
+        &mut self,
+        epoch: EpochNumber,
+        number: u8,
+    ) -> Result<Bounded<u8, AUDIT_PROOF_BYTES_MAX>, DataError> {
+        let request = DataRequest::Audit { epoch, number };
+        match self.exchange(&request, &[]).await? {
+            DataResponse::Audited(proof) => self.done(proof),
+            other => self.unexpected("Audited", &other),
+        }
+    }
+
     /// Ends the stream in an orderly way.
     ///
     /// # Errors
@@ -343,6 +366,7 @@ const fn name(response: &DataResponse) -> &'static str {
         DataResponse::Receipt(_) => "Receipt",
         DataResponse::Shard { .. } => "Shard",
         DataResponse::Records { .. } => "Records",
+        DataResponse::Audited(_) => "Audited",
         DataResponse::Error { .. } => "Error",
     }
 }

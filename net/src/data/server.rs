@@ -108,7 +108,10 @@ where
             DataRequest::Put { record, .. } => {
                 usize::try_from(record.unverified().shard_bytes()).unwrap_or(usize::MAX)
             }
-            DataRequest::Present(_) | DataRequest::Get { .. } | DataRequest::Records { .. } => 0,
+            DataRequest::Present(_)
+            | DataRequest::Get { .. }
+            | DataRequest::Records { .. }
+            | DataRequest::Audit { .. } => 0,
         };
         self.patience = self.wire.patience(self.body_left);
         self.state = State::Asked;

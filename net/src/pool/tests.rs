@@ -88,9 +88,10 @@ async fn serve(mut conn: ServerConn<DuplexStream, RealRuntime>) {
                 conn.respond_error(ErrorCode::NotAuthorised, "no").await
             }
             DataRequest::Present(_) => conn.respond(&DataResponse::Done).await,
-            DataRequest::Put { .. } | DataRequest::Get { .. } | DataRequest::Records { .. } => {
-                conn.respond_error(ErrorCode::Internal, "no").await
-            }
+            DataRequest::Put { .. }
+            | DataRequest::Get { .. }
+            | DataRequest::Records { .. }
+            | DataRequest::Audit { .. } => conn.respond_error(ErrorCode::Internal, "no").await,
         };
         if done.is_err() {
             return;

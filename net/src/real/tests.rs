@@ -114,7 +114,9 @@ where
                     None => conn.respond_error(ErrorCode::OutOfRange, "no").await,
                 }
             }
-            DataRequest::Records { .. } => conn.respond_error(ErrorCode::UnknownGroup, "no").await,
+            DataRequest::Records { .. } | DataRequest::Audit { .. } => {
+                conn.respond_error(ErrorCode::UnknownGroup, "no").await
+            }
         };
         if done.is_err() {
             return;

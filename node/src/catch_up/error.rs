@@ -4,6 +4,7 @@ use cairn_core::{Blame, Retry, RevisionNumber, SegmentNumber};
 use cairn_ledger::port::LedgerError;
 use cairn_ledger::tx::SlotRef;
 
+use crate::reclaim::ReclaimLack;
 use crate::store::StoreError;
 
 /// Why a slot has not caught up.
@@ -36,6 +37,9 @@ pub(crate) enum CatchUpError {
         slot: SlotRef,
         segment: SegmentNumber,
     },
+    /// It was ours, nobody has been drawn in our place, and something keeps us from taking it back.
+    #[error("{slot} is idle and can't be taken back: {lack}")]
+    Idle { slot: SlotRef, lack: ReclaimLack },
     /// Our own store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -50,6 +54,7 @@ impl CatchUpError {
         match self {
             Self::NoDetail { .. } | Self::NoRecords { .. } | Self::NoSources { .. } => Retry::Later,
             Self::Unrebuildable { .. } => Retry::Never,
+            Self::Idle { .. } => Retry::Later,
             Self::Store(error) => match error {
                 StoreError::Disk(_)
                 | StoreError::Closed
@@ -75,6 +80,7 @@ impl CatchUpError {
         match self {
             Self::NoDetail { .. } | Self::NoRecords { .. } | Self::NoSources { .. } => Blame::World,
             Self::Unrebuildable { .. } => Blame::Caller,
+            Self::Idle { .. } => Blame::Us,
             Self::Store(error) => error.blame(),
             Self::Ledger(error) => error.blame(),
         }

@@ -6,7 +6,8 @@ use cairn_core::{
 };
 use cairn_ledger::tx::Tx;
 use cairn_ledger::{
-    Account, BlockEffects, ChallengePage, LedgerStatus, NodeEntry, SlotRef, TxOutcome, Witness,
+    Account, AuditPage, BlockEffects, ChallengePage, LedgerStatus, NodeEntry, SlotRef, TxOutcome,
+    Witness,
 };
 use cairn_runtime::{Sim, SimRuntime};
 
@@ -84,6 +85,10 @@ impl Ledger for SlowLedger {
         _: NodeId,
         _: Option<SlotRef>,
     ) -> Result<Option<ChallengePage>, LedgerError> {
+        Err(LedgerError::Stopped)
+    }
+
+    async fn audit_page(&self, _: NodeId) -> Result<Option<AuditPage>, LedgerError> {
         Err(LedgerError::Stopped)
     }
 

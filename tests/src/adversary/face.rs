@@ -15,7 +15,9 @@ use cairn_core::{
     Bounded, EpochNumber, ErrorCode, LedgerId, NodeId, Receipt, Record, SecretKey, SegmentRecord,
     Signed, SlotIndex,
 };
-use cairn_ledger::{LedgerKey, LedgerRequest, RemoteLedger, TxBody, challenge_of, submit_proof_of};
+use cairn_ledger::{
+    AuditReport, LedgerKey, LedgerRequest, RemoteLedger, TxBody, challenge_of, submit_proof_of,
+};
 use cairn_net::sim::{SimPeer, SimStream};
 use cairn_net::{
     DataConn, DataError, InboundRequest, LedgerPeers, NetError, Network, Pace, RecordKey,
@@ -119,12 +121,15 @@ impl Face {
             return false;
         };
         match LedgerRequest::decode(&bytes) {
-            Ok(LedgerRequest::Prove { tx, witness }) if liar.lies_in_proofs() => {
+            Ok(LedgerRequest::Prove { tx, witness })
+                if liar.lies_in_proofs() || liar.report().is_some() =>
+            {
                 let proof = Proof::decode(&witness).expect("an honest node's proof decodes");
-                let TxBody::ProofSubmit { epoch, .. } = tx.unverified().body else {
+                let TxBody::ProofSubmit { epoch, audits, .. } = tx.unverified().body else {
                     return false;
                 };
-                self.prove(liar, peer, (epoch, proof)).await;
+                let audits = liar.report().unwrap_or(audits);
+                self.prove(liar, peer, ((epoch, audits), proof)).await;
                 true
             }
             Ok(LedgerRequest::Submit(tx)) => {
@@ -136,7 +141,12 @@ impl Face {
     }
 
     /// Sends the proof that the liar sends for an honest one.
-    async fn prove(&self, liar: &dyn LyingNode, peer: NodeId, (of, proof): (EpochNumber, Proof)) {
+    async fn prove(
+        &self,
+        liar: &dyn LyingNode,
+        peer: NodeId,
+        ((of, audits), proof): ((EpochNumber, AuditReport), Proof),
+    ) {
         let (id, key) = self.ledger;
         let ledger = RemoteLedger::new(LedgerPeers::new(self.peer.clone(), &[peer]), id, key);
         let us = NodeId::new(self.key.public());
@@ -156,7 +166,7 @@ impl Face {
             ledger: ledger.clone(),
         };
         if let Some(proof) = liar.prove(proof, proving).await {
-            let sent = submit_proof_of(&ledger, &self.key, epoch, &proof).await;
+            let sent = submit_proof_of(&ledger, &self.key, (epoch, audits), &proof).await;
             tracing::debug!(?sent, "a liar has proved");
         }
     }
@@ -236,6 +246,11 @@ impl Meeting {
                     Err(error) => Err(error),
                 }
             }
+            DataRequest::Audit { epoch, number } if self.liar.shows_audits() => {
+                let shown = self.inward.audit(epoch, number).await;
+                shown.map(DataResponse::Audited)
+            }
+            DataRequest::Audit { .. } => Err(self.denies()),
             DataRequest::Records { group, from, count } => {
                 let listed = self.inward.records(group, from, count).await;
                 listed.map(|(entries, segment_count)| {
@@ -281,17 +296,22 @@ impl Meeting {
         Ok(DataResponse::Receipt(Signed::sign(receipt, &self.key)))
     }
 
+    /// It says that it has not got what it is asked for.
+    fn denies(&self) -> DataError {
+        DataError::Remote {
+            peer: NodeId::new(self.key.public()),
+            code: ErrorCode::NoSuchShard,
+            text: "no such shard".to_owned(),
+        }
+    }
+
     /// What it serves, and from which offset.
     async fn get(&mut self, wanted: ShardWanted) -> Result<(u32, Served), DataError> {
         let mut bytes = BytesMut::new();
         let looked_for = self.liar.look_for(wanted);
         let got = self.inward.get(&looked_for, &mut bytes).await?;
         if !self.liar.keeps_shards() || !self.liar.has(wanted.segment) {
-            return Err(DataError::Remote {
-                peer: NodeId::new(self.key.public()),
-                code: ErrorCode::NoSuchShard,
-                text: "no such shard".to_owned(),
-            });
+            return Err(self.denies());
         }
         let mut served = Served {
             record: got.record,

@@ -10,6 +10,7 @@ use cairn_core::message::{ControlResponse, RecordEntry};
 use cairn_core::{
     Bounded, Digest, Receipt, SecretKey, SegmentNumber, SegmentRecord, Signed, SlotRoot,
 };
+use cairn_ledger::AuditReport;
 use cairn_net::ShardWanted;
 use cairn_proofs::Proof;
 
@@ -72,6 +73,16 @@ pub trait LyingNode: fmt::Debug + Send + Sync {
     /// Whether what it proves or does not prove may be another thing than an honest node would.
     fn lies_in_proofs(&self) -> bool {
         false
+    }
+
+    /// Whether it shows what others' audits ask for.
+    fn shows_audits(&self) -> bool {
+        true
+    }
+
+    /// What it says of its audits of others instead of the truth; `None` for the truth.
+    fn report(&self) -> Option<AuditReport> {
+        None
     }
 
     /// Whether it acknowledges revisions that it has reached.

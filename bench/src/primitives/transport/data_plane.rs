@@ -100,7 +100,7 @@ async fn serve(
                     .await?;
             }
             DataRequest::Get { .. } => conn.respond_shard(None, 0, &[], &kept).await?,
-            DataRequest::Present(_) | DataRequest::Records { .. } => {
+            DataRequest::Present(_) | DataRequest::Records { .. } | DataRequest::Audit { .. } => {
                 conn.respond(&DataResponse::Done).await?;
             }
         }

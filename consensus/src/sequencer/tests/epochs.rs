@@ -6,8 +6,8 @@ use std::time::Duration;
 use cairn_core::{Bounded, Digest, EpochNumber, NodeId, Signed};
 use cairn_ledger::tx::operator_consent;
 use cairn_ledger::{
-    Effect, Genesis, Ledger, LedgerError, Tx, TxBody, TxError, Verdict, Witness, submit_body,
-    submit_proof_of,
+    AuditReport, Effect, Genesis, Ledger, LedgerError, Tx, TxBody, TxError, Verdict, Witness,
+    submit_body, submit_proof_of,
 };
 use cairn_proofs::Proof;
 use cairn_runtime::sim::SimRuntime;
@@ -61,6 +61,11 @@ async fn next_open(ledger: &Sequencer<SimRuntime>, last: EpochNumber) -> EpochNu
     }
 }
 
+/// With no word of audits.
+fn unaudited(epoch: EpochNumber) -> (EpochNumber, AuditReport) {
+    (epoch, AuditReport::default())
+}
+
 fn empty() -> Proof {
     Proof {
         slots: Bounded::empty(),
@@ -84,13 +89,13 @@ fn epochs_open_by_the_clock_and_verdicts_stay() {
         let mut epoch = EpochNumber::default();
         for _ in 0..4 {
             epoch = next_open(&ledger, epoch).await;
-            submit_proof_of(&ledger, &key(10), epoch, &empty())
+            submit_proof_of(&ledger, &key(10), unaudited(epoch), &empty())
                 .await
                 .unwrap();
         }
         let took = runtime.monotonic().saturating_sub(begun);
         assert!(took < EPOCH * 5, "{took:?}");
-        let again = submit_proof_of(&ledger, &key(10), epoch, &empty()).await;
+        let again = submit_proof_of(&ledger, &key(10), unaudited(epoch), &empty()).await;
         let node = NodeId::new(key(10).public());
         let judged = TxError::Judged { node, epoch };
         assert_eq!(again, Err(LedgerError::Refused(judged)));
@@ -128,7 +133,11 @@ fn a_proof_must_come_with_its_bytes() {
                 account: node,
                 nonce,
                 fee: cairn_core::Amount::ZERO,
-                body: TxBody::ProofSubmit { epoch, witness },
+                body: TxBody::ProofSubmit {
+                    epoch,
+                    witness,
+                    audits: AuditReport::default(),
+                },
             };
             Signed::sign_for(tx, genesis.ledger_id(), &key(10))
         };
@@ -153,7 +162,7 @@ fn a_proof_must_come_with_its_bytes() {
         submit_proof_of(
             &ledger,
             &key(10),
-            epoch,
+            unaudited(epoch),
             &Proof {
                 slots: Bounded::empty(),
             },

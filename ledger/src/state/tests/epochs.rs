@@ -17,6 +17,7 @@ use crate::query;
 use crate::sample::{
     OWNER, World, acknowledge, declare_loss, node, open, party, revise, slot, terms,
 };
+use crate::score::AuditReport;
 use crate::state::{State, VerdictError};
 use crate::tx::{TxBody, tx_id};
 use crate::tx_error::TxError;
@@ -169,6 +170,7 @@ fn two_proofs_of_a_node_in_one_block_are_one_and_only_that_is_judged() {
     second.body = TxBody::ProofSubmit {
         epoch: number,
         witness: unseen,
+        audits: AuditReport::default(),
     };
     let second = world.sign(second, 10);
     let id = tx_id(&second);
@@ -612,6 +614,7 @@ pub(super) fn proof_refusals(expect: &mut dyn FnMut(TxError, TxError)) {
     let body = |epoch| TxBody::ProofSubmit {
         epoch,
         witness: Digest::of(b"a proof"),
+        audits: AuditReport::default(),
     };
     let unknown = NodeId::new(crate::sample::key(70).public());
     expect(

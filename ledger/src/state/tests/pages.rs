@@ -20,6 +20,7 @@ use crate::registry::{
 };
 use crate::sample::shown::evidence;
 use crate::sample::{OWNER, World, account, node, revision, slot};
+use crate::score::Score;
 use crate::state::State;
 use crate::state::table::{BoundSlot, OwnGroup, OwnVolume};
 use crate::tx::{NodeTerms, SlotRef};
@@ -62,6 +63,7 @@ fn wide_node(id: NodeId) -> NodeEntry {
         collateral: Amount::ZERO,
         locked: Amount::ZERO,
         maintained: Some(epoch),
+        score: Score::default(),
     };
     entry.standing.verdict = Some((epoch, crate::block::Verdict::Valid));
     entry

@@ -14,6 +14,7 @@ use crate::block::{Block, Verdict};
 use crate::effect::Effect;
 use crate::genesis::Parameters;
 use crate::sample::{Place, World, node};
+use crate::score::AuditReport;
 use crate::tx::{Tx, TxBody};
 
 /// Blocks of an epoch: [`World`] makes one every millisecond.
@@ -131,11 +132,17 @@ pub(super) fn proof(world: &World, number: u8) -> Option<Proof> {
     Some(prove(&challenge, &Disk).unwrap())
 }
 
-/// What commits to a proof.
+/// What commits to a proof, with no word of audits.
 pub(super) fn submission(world: &World, witness: &[u8]) -> TxBody {
+    reporting(world, witness, AuditReport::default())
+}
+
+/// What commits to a proof, and says how audits ended.
+pub(super) fn reporting(world: &World, witness: &[u8], audits: AuditReport) -> TxBody {
     TxBody::ProofSubmit {
         epoch: world.state.epoch().number,
         witness: Digest::of(witness),
+        audits,
     }
 }
 
@@ -167,6 +174,15 @@ pub(super) fn judged(world: &World, txs: Vec<Signed<Tx>>, witnesses: &[Vec<u8>])
 
 /// A block of these parties' proofs; its effects.
 pub(super) fn prove_all(world: &mut World, parties: &[u8]) -> Vec<Effect> {
+    prove_reporting(world, parties, |_| AuditReport::default())
+}
+
+/// A block of these parties' proofs, each with what the party says of audits; its effects.
+pub(super) fn prove_reporting(
+    world: &mut World,
+    parties: &[u8],
+    report: impl Fn(u8) -> AuditReport,
+) -> Vec<Effect> {
     let mut txs = Vec::new();
     let mut witnesses = Vec::new();
     for &number in parties {
@@ -174,7 +190,8 @@ pub(super) fn prove_all(world: &mut World, parties: &[u8]) -> Vec<Effect> {
             continue;
         };
         let witness = proof.encode();
-        txs.push(world.signed(number, submission(world, &witness)));
+        let body = reporting(world, &witness, report(number));
+        txs.push(world.signed(number, body));
         witnesses.push(witness);
     }
     let block = judged(world, txs, &witnesses);

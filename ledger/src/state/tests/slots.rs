@@ -353,16 +353,14 @@ fn a_small_network_relaxes_caps_and_says_so() {
     assert_eq!((relaxed[0].cap, relaxed[0].found), (Cap::Operator, 4));
 }
 
-#[test]
-fn draws_over_the_bound_of_a_block_are_left_for_the_next() {
-    let mut world = World::with_nodes(1024, &APART[..4]);
-    // 600 groups of 4 slots: 2,400 draws, of which one block makes 2,048.
+/// A block in which the owner opens so many groups of small slots.
+fn open_many(world: &mut World, count: u64, (k, n): (u8, u8)) {
     let key = key(OWNER);
     let account = account(OWNER);
     let first = world.state.account(account).nonce;
-    let txs = (first..first + 600).map(|nonce| {
+    let txs = (first..first + count).map(|nonce| {
         let body = TxBody::GroupOpen {
-            code: cairn_core::Code::new(2, 4).unwrap(),
+            code: cairn_core::Code::new(k, n).unwrap(),
             slot_capacity: ByteCount::new(64 << 10),
             price_max: Amount::from_micro(10),
             term_epochs: 1,
@@ -382,12 +380,57 @@ fn draws_over_the_bound_of_a_block_are_left_for_the_next() {
     });
     let block = world.next_block(&[], txs.collect());
     world.apply(block);
-    let placed = |effects: &[Effect]| {
-        let is_placed = |effect: &&Effect| matches!(effect, Effect::GroupPlaced(_));
-        effects.iter().filter(is_placed).count()
-    };
-    assert_eq!(placed(&world.pass()), 512);
+}
+
+fn placed_count(effects: &[Effect]) -> usize {
+    let is_placed = |effect: &&Effect| matches!(effect, Effect::GroupPlaced(_));
+    effects.iter().filter(is_placed).count()
+}
+
+fn moved_count(effects: &[Effect]) -> usize {
+    let is_moved = |effect: &&Effect| matches!(effect, Effect::SlotMoved { from: Some(_), .. });
+    effects.iter().filter(is_moved).count()
+}
+
+#[test]
+fn draws_over_the_bound_of_a_block_are_left_for_the_next() {
+    let mut world = World::with_nodes(1024, &APART[..4]);
+    // 600 groups of 4 slots: 2,400 draws, of which one block makes 2,048.
+    open_many(&mut world, 600, (2, 4));
+    assert_eq!(placed_count(&world.pass()), 512);
     assert!(world.state.has_draws());
-    assert_eq!(placed(&world.pass()), 88);
+    assert_eq!(placed_count(&world.pass()), 88);
     assert!(!world.state.has_draws());
+}
+
+/// One transaction asks for more draws than two blocks make. Who opens a group after it waits for at most
+/// one of them, and the drain goes on beside groups.
+#[test]
+fn an_opened_group_does_not_wait_until_a_long_drain_is_drawn() {
+    for parity in 0..2 {
+        let mut world = World::with_nodes(8_192, &APART[..2]);
+        for _ in 0..8 {
+            open_many(&mut world, 700, (1, 2));
+            while world.state.has_draws() {
+                world.pass();
+            }
+        }
+        world.accept(40, register(40, 40, terms(8_192, (9, 9, 9))));
+        while world.state.height().get() % 2 != parity {
+            world.pass();
+        }
+        let drain = world.signed(10, TxBody::NodeDrain);
+        let block = world.next_block(&[], vec![drain]);
+        world.apply(block);
+        open_many(&mut world, 500, (1, 2));
+        // Of 5,600 slots one block has drawn 2,048; in turn these two draw the groups and go on.
+        let effects: Vec<Effect> = (0..2).flat_map(|_| world.pass()).collect();
+        assert_eq!(placed_count(&effects), 500);
+        assert_eq!(moved_count(&effects), 2 * 2_048 - 1_000);
+        while world.state.has_draws() {
+            world.pass();
+        }
+        assert_eq!(world.state.slots_of(node(10), None).count(), 0);
+        assert_eq!(world.state.slots_of(node(40), None).count(), 6_100);
+    }
 }

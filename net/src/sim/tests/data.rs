@@ -53,7 +53,7 @@ async fn serve_stream(mut conn: ServerConn<SimStream, SimRuntime>) {
         let done = match request {
             DataRequest::Present(_) => conn.respond(&DataResponse::Done).await,
             DataRequest::Get { .. } => conn.respond_shard(None, 0, &[], &shard).await,
-            DataRequest::Put { .. } | DataRequest::Records { .. } => {
+            DataRequest::Put { .. } | DataRequest::Records { .. } | DataRequest::Audit { .. } => {
                 conn.respond_error(ErrorCode::Internal, "no").await
             }
         };
