@@ -267,10 +267,16 @@ fn live(
         .with_storage_directory(&config.folder)
         .with_worker_threads(THREADS);
     Runner::new(runner).start(async move |context: Context| {
-        let (mut network, mut oracle) = Network::new(
-            context.child("network"),
-            network_config(config, signer, &validator),
-        );
+        let count = config.committee.set().len();
+        let peers_count = u32::try_from(count).unwrap_or(u32::MAX);
+        let wire = Wire {
+            namespace: committee::namespace(&config.ledger),
+            listen: config.listen,
+            count,
+            message_bytes_max: message_bytes_max(peers_count, validator.bytes_max),
+        };
+        let (mut network, mut oracle) =
+            Network::new(context.child("network"), network_config(wire, signer));
         // The only set of validators there is.
         let _taken = oracle.track(0, peers);
         let [votes, certificates, resolver, backfill, blocks, messages] =
@@ -297,12 +303,21 @@ fn live(
     });
 }
 
-fn network_config(
-    config: &Config,
+/// How validators reach each other.
+pub(crate) struct Wire {
+    /// What their handshakes are bound to.
+    pub(crate) namespace: Vec<u8>,
+    /// Where this one listens.
+    pub(crate) listen: SocketAddr,
+    /// How many they are.
+    pub(crate) count: usize,
+    pub(crate) message_bytes_max: u32,
+}
+
+pub(crate) fn network_config(
+    wire: Wire,
     signer: ed25519::PrivateKey,
-    validator: &Validator,
 ) -> NetworkConfig<Cups<Sake<ed25519::PrivateKey>, ChaCha20Poly1305>> {
-    let count = config.committee.set().len();
     let handshake = Cups::new(
         Sake {
             signer,
@@ -312,16 +327,12 @@ fn network_config(
         },
         cups::Version::V1,
     );
-    let max = message_bytes_max(
-        u32::try_from(count).unwrap_or(u32::MAX),
-        validator.bytes_max,
-    );
     let mut network = NetworkConfig::recommended(
         handshake,
-        &committee::namespace(&config.ledger),
-        config.listen,
-        NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN),
-        max,
+        &wire.namespace,
+        wire.listen,
+        NonZeroUsize::new(wire.count).unwrap_or(NonZeroUsize::MIN),
+        wire.message_bytes_max,
         MAILBOX_SIZE,
     );
     // Validators may be in one machine room or behind translated addresses: who it is, is shown by
