@@ -122,7 +122,7 @@ pub async fn hold<R: Runtime>(runtime: &R, config: CeremonyConfig, keeper: impl 
         }),
     };
     let mut keeper = Keeping(keeper);
-    let (agreement, faults) = runtime
+    let engine::Held { agreement, faults } = runtime
         .blocking(move || engine::hold(&config, &mut keeper))
         .await;
     Held {

@@ -47,7 +47,7 @@ use self::message::{Id, Message, NO_MARK, State};
 use self::outcome::{AGREED, is_signature};
 pub use self::outcome::{Agreement, CeremonyError, Draft, FaultKind, Lack, Made, is_agreed};
 #[cfg(not(test))]
-pub use self::real::{CeremonyConfig, Keeper, hold};
+pub use self::real::{CeremonyConfig, Held, Keeper, hold};
 use crate::committee::{self, Committee, KeyPart};
 
 type Key = ed25519::PublicKey;
@@ -287,7 +287,7 @@ impl Ceremony {
         match message {
             Message::State(state) => self.take_state(from, state),
             Message::Agreed { digest, signatures } => {
-                self.take_agreement(now, digest, &signatures)?
+                self.take_agreement(now, digest, &signatures)?;
             }
             Message::Dealing {
                 attempt,
@@ -424,7 +424,7 @@ impl Ceremony {
                 .take(LOGS_AT_ONCE);
             messages.extend(lacking.map(|ours| Message::Log {
                 attempt: attempt.id,
-                log: ours.log.clone(),
+                log: Box::new(ours.log.clone()),
             }));
             messages.extend(attempt.signatures_for(&state.signatures));
             for message in &messages {
@@ -502,7 +502,7 @@ impl Ceremony {
         {
             let log = Message::Log {
                 attempt: attempt.id,
-                log: ours.log.clone(),
+                log: Box::new(ours.log.clone()),
             };
             messages.push((Audience::All, log));
         }

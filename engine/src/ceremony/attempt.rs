@@ -58,6 +58,9 @@ pub(super) struct Attempt {
     pub(super) signatures: BTreeMap<Key, (Id, ed25519::Signature)>,
 }
 
+/// What the dealings come to: the public side of the key, and our part of it.
+pub(super) type Sum = (Output<MinSig, Key>, group::Share);
+
 /// What a participant did to be named: who, and what.
 pub(super) type Blamed = (Key, FaultKind);
 
@@ -257,10 +260,7 @@ impl Attempt {
     }
 
     /// What comes of the logs of all, once they are here.
-    pub(super) fn result(
-        &mut self,
-        rng: &mut StdRng,
-    ) -> Option<Result<(Output<MinSig, Key>, group::Share), CeremonyError>> {
+    pub(super) fn result(&mut self, rng: &mut StdRng) -> Option<Result<Sum, CeremonyError>> {
         if self.logs.len() < self.participants.len() {
             return None;
         }

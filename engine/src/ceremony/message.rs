@@ -59,7 +59,7 @@ pub(super) enum Message {
     /// A dealer's log, from anyone.
     Log {
         attempt: Id,
-        log: SignedDealerLog<MinSig, ed25519::PublicKey>,
+        log: Box<SignedDealerLog<MinSig, ed25519::PublicKey>>,
     },
     /// Signatures of participants, by their place, under one digest.
     Signed {
@@ -216,7 +216,7 @@ impl Read for Message {
             }),
             LOG => Ok(Self::Log {
                 attempt: Id::read(buf)?,
-                log: SignedDealerLog::read_cfg(buf, count)?,
+                log: Box::new(SignedDealerLog::read_cfg(buf, count)?),
             }),
             SIGNED => Ok(Self::Signed {
                 attempt: Id::read(buf)?,

@@ -75,18 +75,25 @@ pub trait Keeper: Send {
     fn waiting(&mut self, missing: &[([u8; 32], Lack)]);
 }
 
-/// Takes part in a ceremony to its end: gives what was agreed on, and who did what on the way. Blocks.
-///
-/// # Errors
-///
-/// [`CeremonyError`], with who did what.
-pub fn hold(
-    config: &CeremonyConfig,
-    keeper: &mut impl Keeper,
-) -> (Result<Agreement, CeremonyError>, Vec<([u8; 32], FaultKind)>) {
+/// What came of a ceremony.
+#[derive(Debug)]
+pub struct Held {
+    /// What was agreed on, or why nothing.
+    pub agreement: Result<Agreement, CeremonyError>,
+    /// Who did what on the way, by identity.
+    pub faults: Vec<([u8; 32], FaultKind)>,
+}
+
+/// Takes part in a ceremony to its end. Blocks.
+pub fn hold(config: &CeremonyConfig, keeper: &mut impl Keeper) -> Held {
     let mut ceremony = match begin(config) {
         Ok(ceremony) => ceremony,
-        Err(error) => return (Err(error), Vec::new()),
+        Err(error) => {
+            return Held {
+                agreement: Err(error),
+                faults: Vec::new(),
+            };
+        }
     };
     // The engine's runtime wants a thread that no other runtime is on.
     let held = thread::scope(|scope| {
@@ -105,7 +112,7 @@ pub fn hold(
         let agreement = ceremony.agreement().cloned();
         agreement.ok_or(CeremonyError::Network)
     });
-    (agreement, faults)
+    Held { agreement, faults }
 }
 
 fn begin(config: &CeremonyConfig) -> Result<Ceremony, CeremonyError> {
