@@ -206,6 +206,14 @@ impl<R: Runtime> Validator<R> {
         }
     }
 
+    /// Validators that broke the protocol before this one's eyes: for an hour it does not listen to
+    /// them.
+    #[must_use]
+    pub fn shut_out(&self) -> Vec<PublicKey> {
+        let shut_out = self.owner.engine.shut_out().into_iter();
+        shut_out.map(PublicKey::from_bytes).collect()
+    }
+
     /// Calls a node lost: the next block redraws its slots. Only one validator alone may.
     ///
     /// # Errors

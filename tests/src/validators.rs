@@ -2,6 +2,7 @@
 //! connected to each other one by a [`Wire`] of its own.
 
 mod ceremony;
+mod equivocator;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

@@ -162,6 +162,27 @@ fn who_does_not_come_to_the_ceremony_is_named_and_nothing_is_written() {
 }
 
 #[test]
+fn an_equivocator_is_shut_out_by_all_and_the_others_go_on() {
+    let mut network = ValidatorNetwork::new(4, &[]);
+    for number in 0..3 {
+        network.start(number);
+    }
+    network.reach(1);
+    network.start_equivocator(3);
+    let traitor = vec![network.identity(3).to_string()];
+    network.wait("all have shut it out, and nobody else", |network| {
+        (0..3).all(|number| network.shut_out(number) == traitor)
+    });
+    network.pay(PAYMENTS, 0);
+    let height = network.height();
+    network.reach(height + 1);
+    for number in 0..3 {
+        assert_eq!(network.paid(number), PAID, "validator {number}");
+        assert_eq!(network.shut_out(number), traitor, "for an hour");
+    }
+}
+
+#[test]
 fn nodes_prove_and_clients_write_whichever_validator_is_killed() {
     let mut network = ValidatorNetwork::new(4, &["--epoch", "4s", "--profile", "dev4"]);
     network.start_all(1);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cairn_consensus::validator::{BLOCK_INTERVAL, IDLE};
 use cairn_consensus::{KeyPart, Validator, ValidatorConfig};
-use cairn_core::PublicKey;
+use cairn_core::{NodeId, PublicKey};
 use cairn_ledger::Ledger;
 use cairn_runtime::real::RealRuntime;
 use data_encoding::HEXLOWER;
@@ -157,9 +157,12 @@ impl Running {
             .await
             .or_fail(FailureKind::Network, "the ledger does not answer")?;
         let engine = self.validator.status_now();
+        let shut_out = self.validator.shut_out().into_iter();
+        let shut_out = shut_out.map(|key| NodeId::new(key).to_string());
         Ok(json!({
             "ledger": ledger.ledger.to_string(),
             "key": self.key,
+            "shut_out": shut_out.collect::<Vec<_>>(),
             "view": engine.view,
             "height": ledger.height.get(),
             "known_height": engine.known_height.get(),
