@@ -11,7 +11,8 @@ use clap::{Args as ArgGroup, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use self::validator::{
-    GenesisArgs, ValidatorArgs, ValidatorPlaceArgs, ValidatorRunArgs, ValidatorVerb,
+    GenesisArgs, ValidatorAgreeArgs, ValidatorArgs, ValidatorInitArgs, ValidatorPlaceArgs,
+    ValidatorRunArgs, ValidatorVerb,
 };
 use crate::range::ByteRange;
 
@@ -117,7 +118,7 @@ pub(crate) enum Verb {
     Ledger(LedgerArgs),
     /// Run a validator of the ledger, and look after it.
     Validator(ValidatorArgs),
-    /// Deal the key of new validators and write where their ledger begins.
+    /// Write the draft of a ledger of validators.
     Genesis(GenesisArgs),
     /// Print the completions of a shell.
     Completions(CompletionsArgs),

@@ -1,4 +1,6 @@
-//! `cairn genesis`: deals the key of new validators and writes where their ledger begins.
+//! `cairn genesis`: writes the draft of a ledger, whose validators then make their key together
+//! (`cairn validator agree`); or deals the key as a trusted dealer, for tests and for one operator of
+//! all validators.
 
 use cairn_consensus::deal;
 use cairn_core::{AccountId, Amount, PublicKey, UnixMillis};
@@ -10,11 +12,19 @@ use zeroize::Zeroizing;
 use crate::app::App;
 use crate::args::GenesisArgs;
 use crate::dev::millis;
+use crate::draft_file::DraftFile;
 use crate::failure::{Failure, FailureKind, OrFail};
 use crate::files::{self, Access};
 use crate::genesis_file::{Beginning, GenesisFile, ValidatorPlace, identity};
 
-/// What is printed.
+/// What is printed of a draft.
+#[derive(Debug, Serialize)]
+struct Drafted {
+    draft: String,
+    draft_file: String,
+}
+
+/// What is printed of a dealt genesis.
 #[derive(Debug, Serialize)]
 struct Made {
     ledger: String,
@@ -23,7 +33,7 @@ struct Made {
     part_files: Vec<String>,
 }
 
-/// Makes the genesis.
+/// Makes the draft, or deals.
 pub(crate) fn run(app: &App, args: &GenesisArgs) -> Result<(), Failure> {
     let places = args.validator.iter().map(|text| place(text));
     let places = places.collect::<Result<Vec<_>, _>>()?;
@@ -33,6 +43,34 @@ pub(crate) fn run(app: &App, args: &GenesisArgs) -> Result<(), Failure> {
         epoch_millis: args.epoch.map_or(0, millis),
         endowed: endowed.collect::<Result<Vec<_>, _>>()?,
     };
+    if args.deal {
+        return deal_all(app, args, beginning, places);
+    }
+    let draft = DraftFile::new(beginning, places, args.profile)?;
+    files::make_folder(&args.out)?;
+    let path = args.out.join("draft.toml");
+    draft.create(&path)?;
+    let drafted = Drafted {
+        draft: draft.digest()?.to_string(),
+        draft_file: path.display().to_string(),
+    };
+    app.output
+        .answer(&drafted, || format!("draft {}\n", drafted.draft))?;
+    app.output.note(&format!(
+        "{0} is for every validator. When all have it, each runs `cairn validator agree {0}` at about \
+         the same time.",
+        drafted.draft_file
+    ));
+    Ok(())
+}
+
+/// Makes the key of all validators here.
+fn deal_all(
+    app: &App,
+    args: &GenesisArgs,
+    beginning: Beginning,
+    places: Vec<ValidatorPlace>,
+) -> Result<(), Failure> {
     let identities: Vec<PublicKey> = places.iter().map(|place| place.identity).collect();
     let (validators, parts) =
         deal(&app.runtime, &identities).or_fail(FailureKind::Usage, "the validators")?;
@@ -68,7 +106,11 @@ pub(crate) fn run(app: &App, args: &GenesisArgs) -> Result<(), Failure> {
 }
 
 /// `IDENTITY@IP:PORT`, or `IDENTITY@IP:PORT,MULTIADDRESS`.
-fn place(text: &str) -> Result<ValidatorPlace, Failure> {
+///
+/// # Errors
+///
+/// Of kind usage when it is none.
+pub(crate) fn place(text: &str) -> Result<ValidatorPlace, Failure> {
     let wrong = || {
         let text = format!("{text:?}: expected IDENTITY@IP:PORT or IDENTITY@IP:PORT,MULTIADDRESS");
         Failure::say(FailureKind::Usage, text)
@@ -82,6 +124,7 @@ fn place(text: &str) -> Result<ValidatorPlace, Failure> {
         identity: identity(key)?,
         address: address.parse().map_err(|_| wrong())?,
         peer,
+        signature: None,
     })
 }
 

@@ -13,17 +13,21 @@
 //! address = "203.0.113.7:4710"
 //! # Where clients and nodes do.
 //! peer = "/ip4/203.0.113.7/tcp/4700"
+//! # Its signature under the ledger's id, when the validators made the key together.
+//! signature = "<128 hexadecimal digits>"
 //!
 //! [[endowed]]
 //! account = "<64 hexadecimal digits>"
 //! micro_credits = 1000000
 //! ```
 //!
-//! Everything but the addresses and the profile is part of the ledger's identity.
+//! Everything but the addresses, the signatures and the profile is part of the ledger's identity. Either
+//! all validators have signed, or none has and a trusted dealer made the key.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
+use cairn_consensus::ceremony::{Agreement, SIGNATURE_BYTES, is_agreed};
 use cairn_core::{AccountId, Amount, Bounded, NodeId, Profile, PublicKey, UnixMillis};
 use cairn_ledger::{Genesis, LedgerKey, Parameters, State, Validators};
 use cairn_net::PeerAddress;
@@ -34,13 +38,14 @@ use crate::failure::{Failure, FailureKind, OrFail};
 use crate::files::{self, Access};
 use crate::network_file::NetworkFile;
 
-/// The file, as written.
+/// The file, as written; without a key, that of a draft.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+pub(crate) struct Written {
     time_unix_ms: u64,
     epoch_ms: u64,
-    key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
     profile: String,
     validator: Vec<WrittenValidator>,
     #[serde(default)]
@@ -54,6 +59,8 @@ struct WrittenValidator {
     address: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +68,82 @@ struct WrittenValidator {
 struct WrittenBalance {
     account: String,
     micro_credits: u64,
+}
+
+impl Written {
+    /// What is written of a draft.
+    pub(crate) fn of(beginning: &Beginning, places: &[ValidatorPlace], profile: Profile) -> Self {
+        let validator = |place: &ValidatorPlace| WrittenValidator {
+            identity: place.identity.to_string(),
+            address: place.address,
+            peer: place.peer.clone(),
+            signature: place.signature.map(|bytes| HEXLOWER.encode(&bytes)),
+        };
+        let balance = |(account, amount): &(AccountId, Amount)| WrittenBalance {
+            account: account.to_string(),
+            micro_credits: amount.micro(),
+        };
+        Self {
+            time_unix_ms: beginning.time.get(),
+            epoch_ms: beginning.epoch_millis,
+            key: None,
+            profile: profile.to_string(),
+            validator: places.iter().map(validator).collect(),
+            endowed: beginning.endowed.iter().map(balance).collect(),
+        }
+    }
+
+    /// # Errors
+    ///
+    /// Of kind usage when the text is none of this form.
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+        toml::from_str(text).or_fail(FailureKind::Usage, "no genesis")
+    }
+
+    /// All but the key.
+    ///
+    /// # Errors
+    ///
+    /// Of kind usage when a field is wrong.
+    pub(crate) fn draft(&self) -> Result<(Beginning, Vec<ValidatorPlace>, Profile), Failure> {
+        let signature = |text: &String| {
+            let bytes = HEXLOWER.decode(text.as_bytes()).ok();
+            bytes
+                .and_then(|bytes| <[u8; SIGNATURE_BYTES]>::try_from(bytes).ok())
+                .ok_or_else(|| {
+                    Failure::say(FailureKind::Usage, format!("{text:?} is no signature"))
+                })
+        };
+        let place = |validator: &WrittenValidator| {
+            Ok(ValidatorPlace {
+                identity: identity(&validator.identity)?,
+                address: validator.address,
+                peer: validator.peer.clone(),
+                signature: validator.signature.as_ref().map(signature).transpose()?,
+            })
+        };
+        let places = self.validator.iter().map(place);
+        let places = places.collect::<Result<Vec<_>, Failure>>()?;
+        let endowed = self.endowed.iter().map(|balance| {
+            let account = AccountId::new(identity(&balance.account)?);
+            Ok((account, Amount::from_micro(balance.micro_credits)))
+        });
+        let beginning = Beginning {
+            time: UnixMillis::new(self.time_unix_ms),
+            epoch_millis: self.epoch_ms,
+            endowed: endowed.collect::<Result<Vec<_>, Failure>>()?,
+        };
+        let profile = self.profile.parse();
+        let profile = profile.or_fail(FailureKind::Usage, "profile")?;
+        Ok((beginning, places, profile))
+    }
+
+    /// # Errors
+    ///
+    /// When it has no form, which none that was parsed has.
+    pub(crate) fn to_text(&self) -> Result<String, Failure> {
+        toml::to_string(self).or_fail(FailureKind::Usage, "the genesis has no form")
+    }
 }
 
 /// Where a validator is reached.
@@ -72,6 +155,8 @@ pub(crate) struct ValidatorPlace {
     pub(crate) address: SocketAddr,
     /// Multiaddress at which it answers clients and nodes.
     pub(crate) peer: Option<String>,
+    /// Its signature under the ledger's id.
+    pub(crate) signature: Option<[u8; SIGNATURE_BYTES]>,
 }
 
 /// What a new ledger begins with, its validators aside.
@@ -108,22 +193,7 @@ impl GenesisFile {
         places: Vec<ValidatorPlace>,
         profile: Profile,
     ) -> Result<Self, Failure> {
-        let mut endowed = beginning.endowed;
-        endowed.sort_by_key(|(account, _)| *account);
-        let genesis = Genesis {
-            time: beginning.time,
-            parameters: Parameters {
-                epoch_millis: beginning.epoch_millis,
-                seed_lag_views: cairn_consensus::SEED_LAG,
-                ..Parameters::default()
-            },
-            endowed: Bounded::new(endowed).or_fail(FailureKind::Usage, "balances")?,
-            validators: Some(validators),
-        };
-        if State::genesis(&genesis).is_none() {
-            let text = "the balances are of one account twice, or too much together";
-            return Err(Failure::say(FailureKind::Usage, text));
-        }
+        let genesis = genesis(&beginning, Some(validators))?;
         Ok(Self {
             genesis,
             places,
@@ -145,38 +215,85 @@ impl GenesisFile {
         Self::parse(&text).map_err(|failure| failure.while_doing(format!("{shown} is wrong")))
     }
 
-    fn parse(text: &str) -> Result<Self, Failure> {
-        let written: Written = toml::from_str(text).or_fail(FailureKind::Usage, "no genesis")?;
+    /// The genesis of a text.
+    ///
+    /// # Errors
+    ///
+    /// Of kind usage when it is none, or a signature does not hold.
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+        let written = Written::parse(text)?;
+        let key = written.key.as_ref().ok_or_else(|| {
+            let text = "key is not there: this is a draft, whose validators have not made it";
+            Failure::say(FailureKind::Usage, text).hint("cairn validator agree DRAFT")
+        })?;
         let key = HEXLOWER
-            .decode(written.key.as_bytes())
+            .decode(key.as_bytes())
             .or_fail(FailureKind::Usage, "key is not hexadecimal")?;
-        let place = |validator: &WrittenValidator| {
-            Ok(ValidatorPlace {
-                identity: identity(&validator.identity)?,
-                address: validator.address,
-                peer: validator.peer.clone(),
-            })
-        };
-        let places = written.validator.iter().map(place);
-        let places = places.collect::<Result<Vec<_>, Failure>>()?;
+        let (beginning, places, profile) = written.draft()?;
         let mut identities: Vec<PublicKey> = places.iter().map(|place| place.identity).collect();
         identities.sort_unstable();
         let validators = Validators {
             identities: Bounded::new(identities).or_fail(FailureKind::Usage, "validators")?,
             key: Bounded::new(key).or_fail(FailureKind::Usage, "key")?,
         };
-        let endowed = written.endowed.iter().map(|balance| {
-            let account = AccountId::new(identity(&balance.account)?);
-            Ok((account, Amount::from_micro(balance.micro_credits)))
-        });
-        let beginning = Beginning {
-            time: UnixMillis::new(written.time_unix_ms),
-            epoch_millis: written.epoch_ms,
-            endowed: endowed.collect::<Result<Vec<_>, Failure>>()?,
+        let file = Self::new(beginning, validators, places, profile)?;
+        file.check_signatures()?;
+        Ok(file)
+    }
+
+    /// Either nobody has signed, or all have and nothing else.
+    fn check_signatures(&self) -> Result<(), Failure> {
+        if self.places.iter().all(|place| place.signature.is_none()) {
+            return Ok(());
+        }
+        let ledger = self.genesis.ledger_id();
+        let is_signed = |place: &ValidatorPlace| {
+            let signature = place.signature.as_ref();
+            signature.is_some_and(|signature| is_agreed(&place.identity, ledger, signature))
         };
-        let profile = written.profile.parse();
-        let profile = profile.or_fail(FailureKind::Usage, "profile")?;
-        Self::new(beginning, validators, places, profile)
+        match self.places.iter().find(|place| !is_signed(place)) {
+            None => Ok(()),
+            Some(place) => {
+                let text = format!("validator {} has not signed this genesis", place.identity);
+                Err(Failure::say(FailureKind::Usage, text))
+            }
+        }
+    }
+
+    /// What all validators have signed; `None` when a dealer made the key.
+    pub(crate) fn agreement(&self) -> Option<Agreement> {
+        let mut signed: Vec<_> = self
+            .places
+            .iter()
+            .map(|place| Some((place.identity, place.signature?)))
+            .collect::<Option<_>>()?;
+        signed.sort_unstable_by_key(|(identity, _)| *identity);
+        Some(Agreement {
+            ledger: self.genesis.ledger_id(),
+            signatures: signed.into_iter().map(|(_, signature)| signature).collect(),
+        })
+    }
+
+    /// With the signatures of all.
+    pub(crate) fn signed(mut self, agreement: &Agreement) -> Self {
+        let mut identities: Vec<PublicKey> = self.places.iter().map(|it| it.identity).collect();
+        identities.sort_unstable();
+        for (identity, signature) in identities.iter().zip(&agreement.signatures) {
+            let place = self.places.iter_mut().find(|it| it.identity == *identity);
+            if let Some(place) = place {
+                place.signature = Some(*signature);
+            }
+        }
+        self
+    }
+
+    /// What the ledger begins with, its validators aside.
+    pub(crate) fn beginning(&self) -> Beginning {
+        Beginning {
+            time: self.genesis.time,
+            epoch_millis: self.genesis.parameters.epoch_millis,
+            endowed: self.genesis.endowed.to_vec(),
+        }
     }
 
     /// Writes the file, where there is none.
@@ -223,27 +340,45 @@ impl GenesisFile {
         self.places.iter().filter_map(address).collect()
     }
 
-    fn to_text(&self) -> Result<String, Failure> {
+    /// # Errors
+    ///
+    /// When it has no form, which none that was read has.
+    pub(crate) fn to_text(&self) -> Result<String, Failure> {
         let key = self.genesis.validators.as_ref();
-        let validator = |place: &ValidatorPlace| WrittenValidator {
-            identity: place.identity.to_string(),
-            address: place.address,
-            peer: place.peer.clone(),
-        };
-        let balance = |(account, amount): &(AccountId, Amount)| WrittenBalance {
-            account: account.to_string(),
-            micro_credits: amount.micro(),
-        };
-        let written = Written {
-            time_unix_ms: self.genesis.time.get(),
-            epoch_ms: self.genesis.parameters.epoch_millis,
-            key: key.map_or_else(String::new, |it| HEXLOWER.encode(&it.key)),
-            profile: self.profile.to_string(),
-            validator: self.places.iter().map(validator).collect(),
-            endowed: self.genesis.endowed.iter().map(balance).collect(),
-        };
-        toml::to_string(&written).or_fail(FailureKind::Usage, "the genesis has no form")
+        let mut written = Written::of(&self.beginning(), &self.places, self.profile);
+        written.key = key.map(|it| HEXLOWER.encode(&it.key));
+        written.to_text()
     }
+}
+
+/// A genesis of what it begins with.
+fn genesis(beginning: &Beginning, validators: Option<Validators>) -> Result<Genesis, Failure> {
+    let mut endowed = beginning.endowed.clone();
+    endowed.sort_by_key(|(account, _)| *account);
+    let genesis = Genesis {
+        time: beginning.time,
+        parameters: Parameters {
+            epoch_millis: beginning.epoch_millis,
+            seed_lag_views: cairn_consensus::SEED_LAG,
+            ..Parameters::default()
+        },
+        endowed: Bounded::new(endowed).or_fail(FailureKind::Usage, "balances")?,
+        validators,
+    };
+    if State::genesis(&genesis).is_none() {
+        let text = "the balances are of one account twice, or too much together";
+        return Err(Failure::say(FailureKind::Usage, text));
+    }
+    Ok(genesis)
+}
+
+/// Whether a ledger can begin with these balances, whatever its validators' key.
+///
+/// # Errors
+///
+/// Of kind usage when it can't.
+pub(crate) fn check_balances(beginning: &Beginning) -> Result<(), Failure> {
+    genesis(beginning, None).map(drop)
 }
 
 fn peer_of(place: &ValidatorPlace) -> NodeId {
@@ -278,6 +413,7 @@ mod tests {
             identity: key(number),
             address: "127.0.0.1:4710".parse().unwrap(),
             peer: peer.map(str::to_owned),
+            signature: None,
         };
         let beginning = Beginning {
             time: UnixMillis::new(1_764_000_000_000),
@@ -299,6 +435,13 @@ mod tests {
             text.replace("010203", "01020"),
             text.replace("127.0.0.1:4710", "127.0.0.1"),
             text.replace("dev4", "dev5"),
+            text.replace("key = ", "# key = "),
+            // Nobody's signature.
+            text.replacen(
+                "peer = ",
+                &format!("signature = \"{}\"\npeer = ", "11".repeat(64)),
+                1,
+            ),
         ] {
             let failure = GenesisFile::parse(&wrong).unwrap_err();
             assert_eq!(failure.kind(), FailureKind::Usage, "{wrong}");

@@ -20,6 +20,7 @@ mod completions;
 mod control;
 mod credits;
 mod dev;
+mod draft_file;
 mod failure;
 mod files;
 mod fund;

@@ -5,25 +5,33 @@
 //! ├ node.key         the identity, also as a peer of the network
 //! ├ lock             held by the running process
 //! ├ control.sock     where it takes commands
+//! ├ ceremony.toml    a genesis and its part of the key, until all have signed it
+//! ├ genesis.toml     where the ledger begins, signed by all validators
+//! ├ key.part         this validator's part of their key
+//! ├ clients.toml     how clients and nodes reach the network through all validators
 //! ├ network.toml     how to reach the network through it
 //! ├ net/             DHT records and known peers
 //! └ ledger/          blocks, and the engine's files
 //! ```
 
+mod agree;
+mod ceremony_files;
 mod run;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use cairn_core::NodeId;
+use cairn_runtime::{Disk, RealDisk, Runtime};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::app::App;
-use crate::args::{ValidatorArgs, ValidatorPlaceArgs, ValidatorVerb};
+use crate::args::{ValidatorArgs, ValidatorInitArgs, ValidatorPlaceArgs, ValidatorVerb};
 use crate::failure::{Failure, FailureKind, OrFail};
 use crate::node::{self, Folder};
-use crate::{control, files};
+use crate::stop::until_stopped;
+use crate::{control, files, genesis};
 
 /// How long a running validator may take to say how it stands.
 const STATUS_TIME_MAX: Duration = Duration::from_secs(10);
@@ -40,6 +48,7 @@ pub(crate) enum Request {
 pub(crate) async fn run(app: &App, args: &ValidatorArgs) -> Result<(), Failure> {
     match &args.verb {
         ValidatorVerb::Init(args) => init(app, args),
+        ValidatorVerb::Agree(args) => until_stopped(Box::pin(agree::run(app, args))).await,
         ValidatorVerb::Run(args) => run::run(app, args).await,
         ValidatorVerb::Status(args) => status(app, args).await,
     }
@@ -53,18 +62,38 @@ fn folder(app: &App, args: &ValidatorPlaceArgs) -> Result<Folder, Failure> {
 }
 
 /// Makes the folder and the identity in it.
-fn init(app: &App, args: &ValidatorPlaceArgs) -> Result<(), Failure> {
-    let folder = folder(app, args)?;
+fn init(app: &App, args: &ValidatorInitArgs) -> Result<(), Failure> {
+    let folder = folder(app, &args.place)?;
     files::make_folder(folder.path())?;
     let key = node::node_key(app, &folder)?;
     let identity = NodeId::new(key.public()).to_string();
-    app.output
-        .answer(&json!({ "identity": identity }), || format!("{identity}\n"))?;
+    let mut made = json!({ "identity": identity });
+    let mut line = identity.clone();
+    if let Some(at) = &args.at {
+        line = format!("{identity}@{at}");
+        genesis::place(&line)?;
+        made["validator"] = line.clone().into();
+    }
+    app.output.answer(&made, || format!("{line}\n"))?;
     app.output.note(
-        "Whoever makes the genesis needs this identity and the address that the other validators \
-         reach this machine at.",
+        "Whoever writes the draft (`cairn genesis`) needs this identity and the address that the \
+         other validators reach this machine at.",
     );
     Ok(())
+}
+
+/// Makes the folder, and holds it for this process alone.
+fn lock(app: &App, folder: &Folder) -> Result<<RealDisk as Disk>::Lock, Failure> {
+    files::make_folder(folder.path())?;
+    let shown = folder.path().display();
+    app.runtime
+        .disk()
+        .lock(&folder.lock_file())
+        .map_err(|error| {
+            let text = format!("another process runs the validator in {shown}");
+            files::lock_failure(error, text)
+                .hint_otherwise(&format!("cairn validator status --folder {shown}"))
+        })
 }
 
 /// Asks the running validator and prints its answer.

@@ -5,6 +5,7 @@
 //! What either is not trusted with is enforced by `ledger`: it can't forge a transaction, spend
 //! another's credits or make credits. Everyone else knows it as a [`cairn_ledger::Ledger`] only.
 
+pub mod ceremony;
 pub mod sequencer;
 pub mod validator;
 

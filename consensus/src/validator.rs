@@ -18,9 +18,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cairn_core::{
-    AccountId, Bounded, GroupId, Height, LedgerId, NodeId, PublicKey, SecretKey, Signed,
-};
+use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, PublicKey, SecretKey, Signed};
 use cairn_engine::{Committee, CommitteeError, Dealing, Engine, KeyPart, StartError};
 use cairn_ledger::{
     Account, Attested, AuditPage, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError,
@@ -33,11 +31,11 @@ use zeroize::Zeroizing;
 use self::attest::Attesting;
 use self::proposal::PROPOSAL_BYTES_MAX;
 use self::seat::{Rules, Seat};
-use crate::answer;
 use crate::core::{Attester, Core, POLL_LIMIT, STATE_INTERVAL_BLOCKS, Settings};
 use crate::handle::impl_ledger;
 use crate::mempool::{Source, Submitted};
 use crate::store::{self, OpenError};
+use crate::{answer, ceremony};
 
 /// Least time between a block and its parent.
 pub const BLOCK_INTERVAL: Duration = Duration::from_millis(100);
@@ -97,7 +95,8 @@ pub struct ValidatorStatus {
     pub height: Height,
 }
 
-/// Deals the key of new validators. Whoever calls it is trusted to forget what it saw.
+/// Deals the key of new validators, for tests and for one operator of all of them: whoever calls it
+/// sees the whole key and is trusted to forget it. Strangers make it together ([`crate::ceremony`]).
 ///
 /// # Errors
 ///
@@ -110,16 +109,10 @@ pub fn deal<R: Runtime>(
     runtime.fill(entropy.as_mut_slice());
     let identities: Vec<[u8; 32]> = identities.iter().map(|key| *key.as_bytes()).collect();
     let Dealing { committee, parts } = cairn_engine::deal(&identities, &entropy)?;
-    let identities: Vec<PublicKey> = committee
-        .validators()
-        .into_iter()
-        .map(PublicKey::from_bytes)
-        .collect();
-    let validators = Validators {
-        identities: Bounded::new(identities.clone()).map_err(|_| CommitteeError::Key)?,
-        key: Bounded::new(committee.key()).map_err(|_| CommitteeError::Key)?,
-    };
-    Ok((validators, identities.into_iter().zip(parts).collect()))
+    let validators = ceremony::validators(&committee)?;
+    let identities = validators.identities.iter().copied();
+    let parts = identities.zip(parts).collect();
+    Ok((validators, parts))
 }
 
 /// A validator. Cheap to clone; when the last clone is dropped it stops, as by a crash, which
@@ -233,6 +226,14 @@ impl<R: Runtime> Validator<R> {
             known_height: Height::new(status.height).max(height),
             height,
         }
+    }
+
+    /// Validators that broke the protocol before this one's eyes: for an hour it does not listen to
+    /// them.
+    #[must_use]
+    pub fn shut_out(&self) -> Vec<PublicKey> {
+        let shut_out = self.owner.engine.shut_out().into_iter();
+        shut_out.map(PublicKey::from_bytes).collect()
     }
 
     /// Calls a node lost: the next block redraws its slots. Only one validator alone may.

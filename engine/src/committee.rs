@@ -2,9 +2,10 @@
 //!
 //! Every validator has an identity (Ed25519) and a part of one BLS12-381 key. More than two
 //! thirds of the parts sign as the whole key does; a third or fewer know nothing of it. The
-//! parts are made by a *trusted dealer* ([`deal`]), who knows the whole key while it runs and
-//! must forget it: whoever keeps it can forge certificates and foretell seeds for ever. A network
-//! with anything of value on it needs a key that its validators made together instead.
+//! parts are made by the validators together ([`crate::ceremony`]), so that nobody ever has the
+//! whole, or by a *trusted dealer* ([`deal`]) for tests and for one operator of all: it knows the
+//! whole key while it runs and must forget it, since whoever keeps it can forge certificates and
+//! foretell seeds for ever.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -73,6 +74,10 @@ impl KeyPart {
         &self.0
     }
 
+    pub(crate) fn of(part: &group::Share) -> Self {
+        Self(Zeroizing::new(part.encode().to_vec()))
+    }
+
     pub(crate) fn decode(&self) -> Option<group::Share> {
         group::Share::decode(Copying(self.0.as_slice())).ok()
     }
@@ -124,13 +129,12 @@ pub fn deal(validators: &[[u8; 32]], entropy: &[u8; 32]) -> Result<Dealing, Comm
     let (output, parts) =
         feldman_desmedt::deal::<MinSig, _, N3f1>(rng, Mode::NonZeroCounter, validators.clone())
             .map_err(|_| CommitteeError::Key)?;
-    let part = |part: &group::Share| KeyPart(Zeroizing::new(part.encode().to_vec()));
     Ok(Dealing {
         committee: Committee {
             validators,
             sharing: output.public().clone(),
         },
-        parts: parts.values().iter().map(part).collect(),
+        parts: parts.values().iter().map(KeyPart::of).collect(),
     })
 }
 
@@ -161,6 +165,13 @@ impl Committee {
             validators,
             sharing,
         })
+    }
+
+    pub(crate) const fn of(validators: Set<ed25519::PublicKey>, sharing: Sharing<MinSig>) -> Self {
+        Self {
+            validators,
+            sharing,
+        }
     }
 
     /// The validators' identities, rising.
@@ -248,7 +259,9 @@ pub(crate) fn public_key(bytes: &[u8; 32]) -> Option<ed25519::PublicKey> {
     ed25519::PublicKey::decode(Copying(bytes.as_slice())).ok()
 }
 
-fn identities(validators: &[[u8; 32]]) -> Result<Set<ed25519::PublicKey>, CommitteeError> {
+pub(crate) fn identities(
+    validators: &[[u8; 32]],
+) -> Result<Set<ed25519::PublicKey>, CommitteeError> {
     let found = validators.len();
     if found == 0 || found > VALIDATORS_MAX {
         return Err(CommitteeError::Count { found });

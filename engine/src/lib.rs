@@ -19,6 +19,7 @@
     deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+pub mod ceremony;
 pub mod committee;
 pub mod port;
 

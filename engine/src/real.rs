@@ -11,7 +11,7 @@ use std::{fmt, io};
 
 use commonware_cryptography::{ChaCha20Poly1305, Signer as _, ed25519};
 use commonware_p2p::authenticated::lookup::{Config as NetworkConfig, Network};
-use commonware_p2p::{Address, AddressableManager as _};
+use commonware_p2p::{Address, AddressableManager as _, BlockedSubscription, Blocker as _};
 use commonware_runtime::tokio::{Config as RunnerConfig, Context, Runner};
 use commonware_runtime::{Quota, Runner as _, Spawner as _, Supervisor as _};
 use commonware_stream::cups::{self, Cups};
@@ -111,6 +111,7 @@ pub struct Engine {
     outbox: mpsc::Sender<Vec<u8>>,
     seeds: Seeds,
     height: Arc<AtomicU64>,
+    shut_out: ShutOut,
 }
 
 impl fmt::Debug for Engine {
@@ -151,6 +152,8 @@ impl Engine {
         let (end, ended) = watch::channel(false);
         let seeds = Seeds::default();
         let height = Arc::new(AtomicU64::new(0));
+        let shut_out = ShutOut::default();
+        let shown = Arc::clone(&shut_out);
         let validator = Validator {
             me,
             scheme,
@@ -168,7 +171,7 @@ impl Engine {
             .spawn(move || {
                 // Tells of the end however it comes.
                 let _end = End(end);
-                live(&config, signer, peers, validator, stopped);
+                live(&config, signer, peers, validator, Ends { stopped, shown });
             })
             .map_err(StartError::Thread)?;
         Ok(Self {
@@ -178,6 +181,7 @@ impl Engine {
             outbox,
             seeds,
             height,
+            shut_out,
         })
     }
 
@@ -188,6 +192,16 @@ impl Engine {
             view: self.seeds.last_view().saturating_add(1),
             height: self.height.load(Ordering::Relaxed),
         }
+    }
+
+    /// Validators that broke the protocol before our eyes, rising: for an hour they are not listened to.
+    ///
+    /// # Panics
+    ///
+    /// Never: no holder of its lock panics.
+    #[must_use]
+    pub fn shut_out(&self) -> Vec<[u8; 32]> {
+        self.shut_out.lock().expect("no holder panics").clone()
     }
 
     /// Sends a message to every other validator that is connected, as far as there is room:
@@ -231,6 +245,15 @@ impl Drop for Engine {
     }
 }
 
+/// Who is shut out, by identity.
+type ShutOut = Arc<Mutex<Vec<[u8; 32]>>>;
+
+/// What the engine's thread shares with whoever started it.
+struct Ends {
+    stopped: oneshot::Receiver<()>,
+    shown: ShutOut,
+}
+
 /// Tells that the engine's thread ends.
 struct End(watch::Sender<bool>);
 
@@ -261,20 +284,27 @@ fn live(
     signer: ed25519::PrivateKey,
     peers: Map<ed25519::PublicKey, Address>,
     validator: Validator,
-    stopped: oneshot::Receiver<()>,
+    ends: Ends,
 ) {
     let runner = RunnerConfig::new()
         .with_storage_directory(&config.folder)
         .with_worker_threads(THREADS);
     Runner::new(runner).start(async move |context: Context| {
-        let (mut network, mut oracle) = Network::new(
-            context.child("network"),
-            network_config(config, signer, &validator),
-        );
+        let count = config.committee.set().len();
+        let peers_count = u32::try_from(count).unwrap_or(u32::MAX);
+        let wire = Wire {
+            namespace: committee::namespace(&config.ledger),
+            listen: config.listen,
+            count,
+            message_bytes_max: message_bytes_max(peers_count, validator.bytes_max),
+        };
+        let (mut network, mut oracle) =
+            Network::new(context.child("network"), network_config(wire, signer));
         // The only set of validators there is.
         let _taken = oracle.track(0, peers);
         let [votes, certificates, resolver, backfill, blocks, messages] =
             CHANNELS.map(|(number, rate)| network.register(number, quota(rate)));
+        let blocked = oracle.blocked();
         let wires = Wires {
             votes,
             certificates,
@@ -290,19 +320,39 @@ fn live(
             .child("validator")
             .spawn(move |context| run(context, wires, validator));
         tokio::select! {
-            _ = stopped => {}
+            _ = ends.stopped => {}
+            () = show(blocked, ends.shown) => {}
             ended = network => tracing::error!(?ended, "the validators' network stopped"),
             ended = task => tracing::error!(?ended, "the validator stopped"),
         }
     });
 }
 
-fn network_config(
-    config: &Config,
+/// Shows who is shut out, for as long as there is anyone to ask.
+async fn show(mut blocked: BlockedSubscription<ed25519::PublicKey>, shown: ShutOut) {
+    while let Some(peers) = blocked.recv().await {
+        let peers = peers.iter().filter_map(committee::key_bytes).collect();
+        *shown.lock().expect("no holder panics") = peers;
+    }
+    // The network's end is told by itself.
+    std::future::pending::<()>().await;
+}
+
+/// How validators reach each other.
+pub(crate) struct Wire {
+    /// What their handshakes are bound to.
+    pub(crate) namespace: Vec<u8>,
+    /// Where this one listens.
+    pub(crate) listen: SocketAddr,
+    /// How many they are.
+    pub(crate) count: usize,
+    pub(crate) message_bytes_max: u32,
+}
+
+pub(crate) fn network_config(
+    wire: Wire,
     signer: ed25519::PrivateKey,
-    validator: &Validator,
 ) -> NetworkConfig<Cups<Sake<ed25519::PrivateKey>, ChaCha20Poly1305>> {
-    let count = config.committee.set().len();
     let handshake = Cups::new(
         Sake {
             signer,
@@ -312,16 +362,12 @@ fn network_config(
         },
         cups::Version::V1,
     );
-    let max = message_bytes_max(
-        u32::try_from(count).unwrap_or(u32::MAX),
-        validator.bytes_max,
-    );
     let mut network = NetworkConfig::recommended(
         handshake,
-        &committee::namespace(&config.ledger),
-        config.listen,
-        NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN),
-        max,
+        &wire.namespace,
+        wire.listen,
+        NonZeroUsize::new(wire.count).unwrap_or(NonZeroUsize::MIN),
+        wire.message_bytes_max,
         MAILBOX_SIZE,
     );
     // Validators may be in one machine room or behind translated addresses: who it is, is shown by

@@ -1,10 +1,13 @@
 //! Validators under test: `cairn validator run` processes on ports of the loopback interface, each
 //! connected to each other one by a [`Wire`] of its own.
 
+mod ceremony;
+mod equivocator;
+
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -39,9 +42,18 @@ pub struct ValidatorNetwork {
     wires: BTreeMap<(usize, usize), Wire>,
     nodes: Vec<Child>,
     ledger: LedgerId,
-    ledger_key: Option<LedgerKey>,
+    key: KeyFrom,
     /// The block that a validator was seen with, by height.
     tips: BTreeMap<u64, String>,
+}
+
+/// Who made the validators' key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeyFrom {
+    /// `cairn genesis --deal`.
+    Dealer,
+    /// The validators, by `cairn validator agree`.
+    Ceremony,
 }
 
 #[derive(Debug)]
@@ -97,14 +109,26 @@ fn free_ports(count: usize) -> Vec<SocketAddr> {
 }
 
 impl ValidatorNetwork {
-    /// Makes a ledger of `count` validators with `more` arguments of `cairn genesis`; none is
-    /// started.
+    /// Makes a ledger of `count` validators, whose key is dealt, with `more` arguments of `cairn
+    /// genesis`; none is started.
     ///
     /// # Panics
     ///
     /// When a command fails.
     #[must_use]
     pub fn new(count: usize, more: &[&str]) -> Self {
+        let mut network = Self::identified(count, KeyFrom::Dealer);
+        let more = [&["--deal"], more].concat();
+        let made = network.make_genesis(&more);
+        let ledger = made["ledger"].as_str().expect("the ledger's id");
+        network.ledger = ledger.parse().expect("the ledger's id");
+        let genesis = network.path("genesis/genesis.toml");
+        network.make_wires(&genesis);
+        network
+    }
+
+    /// Validators that have an identity and no ledger.
+    fn identified(count: usize, key: KeyFrom) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the test");
         let mut network = Self {
             folder,
@@ -112,7 +136,7 @@ impl ValidatorNetwork {
             wires: BTreeMap::new(),
             nodes: Vec::new(),
             ledger: LedgerId::new(cairn_core::Digest::default()),
-            ledger_key: None,
+            key,
             tips: BTreeMap::new(),
         };
         let ports = free_ports(2 * count);
@@ -126,12 +150,11 @@ impl ValidatorNetwork {
                 process: None,
             });
         }
-        network.make_genesis(more);
-        network.make_wires();
         network
     }
 
-    fn make_genesis(&mut self, more: &[&str]) {
+    /// Runs `cairn genesis`; gives what it prints.
+    fn make_genesis(&self, more: &[&str]) -> Value {
         let payer = AccountId::new(payer().public());
         let init = self.run(&["--json", "init", "--no-passphrase"]).text();
         let init: Value = serde_json::from_str(&init).expect("it prints JSON");
@@ -149,21 +172,12 @@ impl ValidatorNetwork {
         }
         args.extend(more.iter().map(|text| (*text).to_owned()));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let made: Value = serde_json::from_str(&self.run(&args).text()).expect("it prints JSON");
-        let ledger = made["ledger"].as_str().expect("the ledger's id");
-        self.ledger = ledger.parse().expect("the ledger's id");
-        let network = std::fs::read_to_string(self.path("genesis/network.toml"));
-        let network = network.expect("the network file is there");
-        let key = network
-            .lines()
-            .find_map(|it| it.strip_prefix("ledger_key = "));
-        let key = key.expect("the ledger's key").trim_matches('"');
-        self.ledger_key = Some(key.parse().expect("the ledger's key"));
+        serde_json::from_str(&self.run(&args).text()).expect("it prints JSON")
     }
 
     /// Gives each validator a genesis in which the others are at the ends of its wires.
-    fn make_wires(&mut self) {
-        let genesis = std::fs::read_to_string(self.path("genesis/genesis.toml"));
+    fn make_wires(&mut self, genesis: &Path) {
+        let genesis = std::fs::read_to_string(genesis);
         let genesis = genesis.expect("the genesis is there");
         for from in 0..self.members.len() {
             let mut own = genesis.clone();
@@ -243,21 +257,11 @@ impl ValidatorNetwork {
         let part = self.text(&format!("genesis/{}.part", member.identity));
         let home = self.text(&home(number));
         let genesis = format!("{home}/genesis.toml");
-        let child = self.spawn(
-            &log(number),
-            &[
-                "validator",
-                "run",
-                "--folder",
-                &home,
-                "--genesis",
-                &genesis,
-                "--part",
-                &part,
-                "--bind",
-                &bind,
-            ],
-        );
+        let mut args = vec!["validator", "run", "--folder", &home, "--bind", &bind];
+        if self.key == KeyFrom::Dealer {
+            args.extend(["--genesis", &genesis, "--part", &part]);
+        }
+        let child = self.spawn(&log(number), &args);
         self.members[number].process = Some(child);
     }
 
@@ -375,9 +379,7 @@ impl ValidatorNetwork {
     ///
     /// When two validators have different blocks at one height.
     pub fn state(&mut self, number: usize) -> Option<ValidatorState> {
-        let folder = self.text(&home(number));
-        let ran = self.run(&["--json", "validator", "status", "--folder", &folder]);
-        let status: Value = serde_json::from_slice(&ran.stdout).ok()?;
+        let status = self.status(number);
         let state = ValidatorState {
             height: status["height"].as_u64()?,
             tip: status["tip"].as_str()?.to_owned(),
@@ -457,11 +459,21 @@ impl ValidatorNetwork {
         from.iter().chain(before).collect()
     }
 
+    /// By which the ledger's answers are checked.
+    fn ledger_key(&self) -> LedgerKey {
+        let network = std::fs::read_to_string(self.path("genesis/network.toml"));
+        let network = network.expect("the network file is there");
+        let mut lines = network.lines();
+        let key = lines.find_map(|it| it.strip_prefix("ledger_key = "));
+        let key = key.expect("the ledger's key").trim_matches('"');
+        key.parse().expect("the ledger's key")
+    }
+
     /// Does something with the ledger that some of the validators answer for.
     fn with_ledger<T>(&self, members: &[&Member], what: impl AsyncFnOnce(NetLedger) -> T) -> T {
         let peers: Vec<NodeId> = members.iter().map(|member| member.identity).collect();
         let secret = blake3::hash(format!("{peers:?}").as_bytes());
-        let key = self.ledger_key.expect("the genesis was made");
+        let key = self.ledger_key();
         let secret = SecretKey::from_bytes(secret.as_bytes());
         let mut config = RealConfig::new(secret, DhtMode::Client);
         let address = |member: &&Member| PeerAddress {

@@ -1,5 +1,7 @@
 //! Validators as processes of their own, on ports of the loopback interface.
 
+use std::collections::BTreeSet;
+use std::process::Child;
 use std::time::Duration;
 
 use cairn_tests::system::{bytes_of, real_sleep};
@@ -109,6 +111,75 @@ fn one_that_joins_late_or_lost_its_disk_gets_every_block() {
     let height = network.height();
     network.reach(height);
     assert_eq!(network.paid(1), 4 * PAID);
+}
+
+#[test]
+fn four_make_their_key_together_and_order_a_ledger_with_it() {
+    let mut network = ValidatorNetwork::drafted(4, &[]);
+    let mut processes: Vec<Child> = (0..4).map(|it| network.agree(it, "2m")).collect();
+    // One is killed when it has just begun; it begins anew, and the others with it.
+    network.wait("the last has begun", |network| {
+        network.path("validator-3/ceremony").exists()
+    });
+    let mut last = processes.pop().expect("four were started");
+    last.kill().expect("it is ours");
+    last.wait().expect("it ends");
+    processes.push(network.agree(3, "2m"));
+    for (number, mut process) in processes.into_iter().enumerate() {
+        let ended = process.wait().expect("it ends");
+        assert!(ended.success(), "{number}: {}", network.agree_log(number));
+    }
+    network.adopt();
+    network.start_all(1);
+    network.pay(PAYMENTS, 0);
+    network.kill(&[1]);
+    network.pay(PAYMENTS, 1);
+    network.start(1);
+    let height = network.height();
+    network.reach(height);
+    for number in 0..4 {
+        assert_eq!(network.paid(number), 2 * PAID, "validator {number}");
+        assert_eq!(network.status(number)["key"], "agreed");
+    }
+}
+
+#[test]
+fn who_does_not_come_to_the_ceremony_is_named_and_nothing_is_written() {
+    let network = ValidatorNetwork::drafted(4, &[]);
+    let processes: Vec<Child> = (0..3).map(|it| network.agree(it, "5s")).collect();
+    let absent = network.identity(3).to_string();
+    for (number, mut process) in processes.into_iter().enumerate() {
+        let ended = process.wait().expect("it ends");
+        let said = network.agree_log(number);
+        assert_eq!(ended.code(), Some(3), "{said}");
+        assert!(said.contains(&format!("{absent} is not here")), "{said}");
+        let folder = network.path(&format!("validator-{number}"));
+        let entries = std::fs::read_dir(folder).expect("its folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        let names: BTreeSet<_> = names.collect();
+        assert_eq!(names, ["lock", "node.key"].map(Into::into).into());
+    }
+}
+
+#[test]
+fn an_equivocator_is_shut_out_by_all_and_the_others_go_on() {
+    let mut network = ValidatorNetwork::new(4, &[]);
+    for number in 0..3 {
+        network.start(number);
+    }
+    network.reach(1);
+    network.start_equivocator(3);
+    let traitor = vec![network.identity(3).to_string()];
+    network.wait("all have shut it out, and nobody else", |network| {
+        (0..3).all(|number| network.shut_out(number) == traitor)
+    });
+    network.pay(PAYMENTS, 0);
+    let height = network.height();
+    network.reach(height + 1);
+    for number in 0..3 {
+        assert_eq!(network.paid(number), PAID, "validator {number}");
+        assert_eq!(network.shut_out(number), traitor, "for an hour");
+    }
 }
 
 #[test]

@@ -21,7 +21,10 @@ pub(crate) struct ValidatorArgs {
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum ValidatorVerb {
     /// Make a validator's identity; prints it.
-    Init(ValidatorPlaceArgs),
+    Init(ValidatorInitArgs),
+    /// Make the validators' key together with all others of a draft, so that nobody ever has the
+    /// whole, and the genesis that all of them sign.
+    Agree(ValidatorAgreeArgs),
     /// Run the validator until it is told to stop (SIGTERM, Ctrl-C).
     Run(ValidatorRunArgs),
     /// Show how a running validator stands.
@@ -36,18 +39,48 @@ pub(crate) struct ValidatorPlaceArgs {
     pub(crate) folder: Option<PathBuf>,
 }
 
+/// Arguments of `validator init`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct ValidatorInitArgs {
+    /// Which validator.
+    #[command(flatten)]
+    pub(crate) place: ValidatorPlaceArgs,
+    /// Where it will listen for the other validators and, after a comma, the multiaddress at which it
+    /// will answer clients and nodes: prints what `genesis --validator` takes.
+    #[arg(long, value_name = "IP:PORT[,ADDRESS]")]
+    pub(crate) at: Option<String>,
+}
+
+/// Arguments of `validator agree`.
+#[derive(Clone, Debug, ArgGroup)]
+pub(crate) struct ValidatorAgreeArgs {
+    /// Which validator.
+    #[command(flatten)]
+    pub(crate) place: ValidatorPlaceArgs,
+    /// The draft, as `genesis` wrote it: the same file for all validators.
+    #[arg(value_name = "DRAFT")]
+    pub(crate) draft: PathBuf,
+    /// Address to listen on for the other validators [default: that of the draft].
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) bind: Option<SocketAddr>,
+    /// How long to wait for the others, such as 10m or 1h.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = epoch)]
+    pub(crate) limit: Duration,
+}
+
 /// Arguments of `validator run`.
 #[derive(Clone, Debug, ArgGroup)]
 pub(crate) struct ValidatorRunArgs {
     /// Which validator.
     #[command(flatten)]
     pub(crate) place: ValidatorPlaceArgs,
-    /// Where the ledger begins, as `genesis` wrote it.
+    /// Where the ledger begins [default: genesis.toml in the folder, as `validator agree` wrote it].
     #[arg(long, value_name = "FILE")]
-    pub(crate) genesis: PathBuf,
-    /// This validator's part of the validators' key, as `genesis` wrote it.
+    pub(crate) genesis: Option<PathBuf>,
+    /// This validator's part of the validators' key [default: key.part in the folder, as `validator
+    /// agree` wrote it].
     #[arg(long, value_name = "FILE")]
-    pub(crate) part: PathBuf,
+    pub(crate) part: Option<PathBuf>,
     /// Address to listen on for the other validators [default: that of the genesis].
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) bind: Option<SocketAddr>,
@@ -77,7 +110,12 @@ pub(crate) struct GenesisArgs {
     /// Erasure code that `put` uses on this network.
     #[arg(long, default_value = "dev8", value_parser = str::parse::<Profile>)]
     pub(crate) profile: Profile,
-    /// Folder to write the genesis, the network file and the validators' parts of the key to.
+    /// Be a trusted dealer, for tests and for one operator of all validators: make the key here, and the
+    /// genesis, the network file and everyone's part of the key in place of the draft. Whoever keeps
+    /// what this command saw can forge the ledger.
+    #[arg(long)]
+    pub(crate) deal: bool,
+    /// Folder to write the draft to.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
 }

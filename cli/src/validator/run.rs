@@ -4,15 +4,15 @@ use std::path::Path;
 
 use cairn_consensus::validator::{BLOCK_INTERVAL, IDLE};
 use cairn_consensus::{KeyPart, Validator, ValidatorConfig};
-use cairn_core::PublicKey;
+use cairn_core::{NodeId, PublicKey};
 use cairn_ledger::Ledger;
 use cairn_runtime::real::RealRuntime;
-use cairn_runtime::{Disk, Runtime};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{Request, folder};
+use super::ceremony_files::CeremonyFiles;
+use super::{Request, folder, lock};
 use crate::app::App;
 use crate::args::ValidatorRunArgs;
 use crate::control::ControlSocket;
@@ -25,19 +25,10 @@ use crate::node::{self, Folder, Parent};
 /// Runs the validator.
 pub(super) async fn run(app: &App, args: &ValidatorRunArgs) -> Result<(), Failure> {
     let folder = folder(app, &args.place)?;
-    files::make_folder(folder.path())?;
-    let shown = folder.path().display();
-    let _lock = app
-        .runtime
-        .disk()
-        .lock(&folder.lock_file())
-        .map_err(|error| {
-            let text = format!("another process runs the validator in {shown}");
-            files::lock_failure(error, text)
-                .hint_otherwise(&format!("cairn validator status --folder {shown}"))
-        })?;
+    let _lock = lock(app, &folder)?;
     let mut socket = ControlSocket::listen(&app.runtime, &folder.control_socket())?;
-    let file = GenesisFile::read(&args.genesis)?;
+    let kept = CeremonyFiles::of(&folder);
+    let file = GenesisFile::read(args.genesis.as_ref().unwrap_or(&kept.genesis))?;
     let own = own_place(app, &folder, &file)?;
     let config = config(app, &folder, args, &file, &own)?;
     let validator = Validator::open(app.runtime.clone(), config)
@@ -53,13 +44,18 @@ pub(super) async fn run(app: &App, args: &ValidatorRunArgs) -> Result<(), Failur
     let network_file = folder.path().join("network.toml");
     peer.network(&validator, file.profile)
         .write(&network_file)?;
-    let mut ready = status(&validator).await?;
+    let key = match file.agreement() {
+        Some(_) => "agreed",
+        None => "dealt",
+    };
+    let running = Running { validator, key };
+    let mut ready = running.status().await?;
     ready["ready"] = true.into();
     ready["network_file"] = network_file.display().to_string().into();
     app.output.answer(&ready, || node::table(&ready))?;
-    let served = serve(app, args, &validator, &mut socket).await;
+    let served = serve(app, args, &running, &mut socket).await;
     peer.shutdown().await;
-    validator.close().await;
+    running.validator.close().await;
     served
 }
 
@@ -83,7 +79,11 @@ fn config(
     let places = file.places.iter();
     Ok(ValidatorConfig {
         folder: folder.path().join("ledger"),
-        part: part(&args.part)?,
+        part: part(
+            args.part
+                .as_ref()
+                .unwrap_or(&CeremonyFiles::of(folder).part),
+        )?,
         key: node::node_key(app, folder)?,
         listen: args.bind.unwrap_or(own.address),
         genesis: file.genesis.clone(),
@@ -111,7 +111,7 @@ fn part(path: &Path) -> Result<KeyPart, Failure> {
 async fn serve(
     app: &App,
     args: &ValidatorRunArgs,
-    validator: &Validator<RealRuntime>,
+    running: &Running,
     socket: &mut ControlSocket<Request>,
 ) -> Result<(), Failure> {
     let parent = if args.until_stdin_ends {
@@ -120,7 +120,7 @@ async fn serve(
         Parent::Alive
     };
     let mut stop = std::pin::pin!(node::told_to_stop(parent));
-    let mut ended = std::pin::pin!(validator.ended());
+    let mut ended = std::pin::pin!(running.validator.ended());
     loop {
         tokio::select! {
             reason = &mut stop => {
@@ -137,25 +137,38 @@ async fn serve(
                 };
                 let Request::Status = call.request;
                 // Whoever asked may have left.
-                call.answer.send(status(validator).await).ok();
+                call.answer.send(running.status().await).ok();
             }
         }
     }
 }
 
-async fn status(validator: &Validator<RealRuntime>) -> Result<Value, Failure> {
-    let ledger = validator
-        .status()
-        .await
-        .or_fail(FailureKind::Network, "the ledger does not answer")?;
-    let engine = validator.status_now();
-    Ok(json!({
-        "ledger": ledger.ledger.to_string(),
-        "view": engine.view,
-        "height": ledger.height.get(),
-        "known_height": engine.known_height.get(),
-        "tip": ledger.tip.to_string(),
-        "time_unix_ms": ledger.time.get(),
-        "epoch": ledger.epoch.get(),
-    }))
+/// A running validator, and how its key was made.
+struct Running {
+    validator: Validator<RealRuntime>,
+    key: &'static str,
+}
+
+impl Running {
+    async fn status(&self) -> Result<Value, Failure> {
+        let ledger = self
+            .validator
+            .status()
+            .await
+            .or_fail(FailureKind::Network, "the ledger does not answer")?;
+        let engine = self.validator.status_now();
+        let shut_out = self.validator.shut_out().into_iter();
+        let shut_out = shut_out.map(|key| NodeId::new(key).to_string());
+        Ok(json!({
+            "ledger": ledger.ledger.to_string(),
+            "key": self.key,
+            "shut_out": shut_out.collect::<Vec<_>>(),
+            "view": engine.view,
+            "height": ledger.height.get(),
+            "known_height": engine.known_height.get(),
+            "tip": ledger.tip.to_string(),
+            "time_unix_ms": ledger.time.get(),
+            "epoch": ledger.epoch.get(),
+        }))
+    }
 }

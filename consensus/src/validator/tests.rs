@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
 
-use cairn_core::{Amount, ByteCount, Digest, EpochNumber, Text, UnixMillis};
+use cairn_core::{Amount, Bounded, ByteCount, Digest, EpochNumber, Text, UnixMillis};
 use cairn_ledger::tx::operator_consent;
 use cairn_ledger::{
     AuditReport, Effect, NodeTerms, Parameters, TxBody, TxError, Verdict, submit_body,

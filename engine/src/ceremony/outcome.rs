@@ -1,0 +1,172 @@
+//! What comes of a ceremony: what all have signed, or why not, and who is named for what.
+
+use commonware_codec::{Copying, DecodeExt as _};
+use commonware_cryptography::{Verifier as _, ed25519};
+
+use crate::committee::{self, Committee, KeyPart};
+
+type Key = ed25519::PublicKey;
+
+/// Domain of the signature under the genesis.
+pub(super) const AGREED: &[u8] = b"cairn 1 agreed genesis";
+
+/// Who takes part, and in what.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Digest of all that the participants must have alike.
+    pub digest: [u8; 32],
+    /// The participants by identity.
+    pub participants: Vec<[u8; 32]>,
+}
+
+/// What a ceremony made, before all have agreed on it.
+#[derive(Debug)]
+pub struct Made {
+    /// The validators and the public side of their key.
+    pub committee: Committee,
+    /// Our part of it.
+    pub part: KeyPart,
+}
+
+/// What all have signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    /// The digest that they signed: that of the genesis.
+    pub digest: [u8; 32],
+    /// Their signatures, in the rising order of their identities.
+    pub signatures: Vec<[u8; 64]>,
+}
+
+/// Whether a signature is that of a validator that took part in making a ledger's key and keeps
+/// its part of it.
+#[must_use]
+pub fn is_agreed(identity: &[u8; 32], digest: &[u8; 32], signature: &[u8; 64]) -> bool {
+    let signature = ed25519::Signature::decode(Copying(signature.as_slice()));
+    committee::public_key(identity)
+        .zip(signature.ok())
+        .is_some_and(|(key, signature)| is_signature(&key, digest, &signature))
+}
+
+pub(super) fn is_signature(key: &Key, digest: &[u8; 32], signature: &ed25519::Signature) -> bool {
+    key.verify(AGREED, digest, signature)
+}
+
+/// What a participant did that is worth a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum FaultKind {
+    /// It dealt what does not fit what it promised.
+    #[error("dealt a bad part")]
+    BadDealing,
+    /// Its log does not hold.
+    #[error("signed a log that does not hold; its dealing is left out")]
+    BadLog,
+    /// Too many did not say that its dealing is good.
+    #[error("did not deal to enough participants; its dealing is left out")]
+    Refused,
+    /// It showed what it dealt to one who did not say that it is good: one of the two cheats, or
+    /// the network between them.
+    #[error("did not hear from {} that its dealing is good", hex(.to))]
+    Shown {
+        /// To whom it had dealt.
+        to: [u8; 32],
+    },
+    /// It sent bytes that are no message.
+    #[error("sent bytes that are no message")]
+    Malformed,
+}
+
+/// What a participant has not done yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Lack {
+    /// It was not heard of.
+    #[error("is not here")]
+    Absent,
+    /// It has another draft.
+    #[error("has another draft")]
+    OtherDraft,
+    /// It has not joined the attempt of the others.
+    #[error("has not heard from all of us")]
+    Apart,
+    /// Its log is not here.
+    #[error("has not finished dealing")]
+    Log,
+    /// Its signature is not here.
+    #[error("has not signed")]
+    Signature,
+    /// It signed another genesis.
+    #[error("signed another genesis")]
+    OtherGenesis,
+}
+
+/// Why there is no agreement.
+#[derive(Debug, thiserror::Error)]
+pub enum CeremonyError {
+    /// The secret is none of a participant.
+    #[error("this identity is not one of the draft's")]
+    Identity,
+    /// The participants are none.
+    #[error(transparent)]
+    Participants(#[from] committee::CommitteeError),
+    /// Not all came to the end in time.
+    #[error("not all came to the end in time")]
+    Time {
+        /// Who did not, and how far they came.
+        missing: Vec<([u8; 32], Lack)>,
+    },
+    /// A participant signed two logs in one attempt, which no honest one does.
+    #[error("{} told different participants different things", hex(.participant))]
+    TwoFaced {
+        /// Who.
+        participant: [u8; 32],
+    },
+    /// A participant starts anew again and again.
+    #[error("{} began anew too often", hex(.participant))]
+    Restless {
+        /// The last that did.
+        participant: [u8; 32],
+    },
+    /// Too many dealers cheated.
+    #[error("{bad} dealings are bad, and at most {bad_max} may be")]
+    TooFewGood {
+        /// Dealings left out.
+        bad: usize,
+        /// Most that may be.
+        bad_max: u32,
+    },
+    /// Parts of the key came to be known to others.
+    #[error("the parts of {} participants were shown to others", .participants.len())]
+    Revealed {
+        /// Whose.
+        participants: Vec<[u8; 32]>,
+    },
+    /// All have agreed, and our part is gone.
+    #[error("all have agreed on the genesis {}, and this validator has no part of its key", hex(.digest))]
+    PartGone {
+        /// On what.
+        digest: [u8; 32],
+    },
+    /// What was made does not fit itself.
+    #[error("what the ceremony made does not hold")]
+    Ours,
+    /// It can't listen.
+    #[error("can't listen on {address}: {cause}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The network between the participants ended.
+    #[error("the participants' network stopped")]
+    Network,
+    /// The thread could not be made.
+    #[error("can't start the ceremony's thread: {0}")]
+    Thread(std::io::Error),
+    /// What was made can't be kept.
+    #[error("what the ceremony made can't be kept: {0}")]
+    Keep(Box<dyn std::error::Error + Send + Sync>),
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,683 @@
+//! Participants in one process, whose messages go where a test lets them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use commonware_codec::Encode as _;
+use commonware_cryptography::bls12381::dkg::feldman_desmedt::{DealerPrivMsg, SignedDealerLog};
+use commonware_cryptography::bls12381::primitives::variant::MinSig;
+
+use super::message::message_bytes_max;
+use super::*;
+use crate::committee::{NotOurs, identity};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_millis(500);
+const DRAFT: [u8; 32] = [9; 32];
+
+/// What a participant's process keeps on its disk.
+#[derive(Debug, Default)]
+struct Disk {
+    kept: Option<([u8; 32], Made)>,
+    agreement: Option<Agreement>,
+}
+
+/// What became of a participant's process.
+#[derive(Debug)]
+enum End {
+    Over,
+    Failed(CeremonyError),
+}
+
+/// What happens to a message on its way.
+#[derive(Clone, Debug)]
+enum Fate {
+    Arrives,
+    Lost,
+    /// Something else arrives in its place.
+    Becomes(Vec<Bytes>),
+}
+
+struct Table {
+    secrets: Vec<[u8; 32]>,
+    keys: Vec<Key>,
+    draft: Draft,
+    running: BTreeMap<usize, Ceremony>,
+    disks: Vec<Disk>,
+    ended: BTreeMap<usize, End>,
+    now: Duration,
+    started: u8,
+    /// Messages that were sent, by sender: what a replay has.
+    sent: Vec<(usize, Bytes)>,
+}
+
+impl Table {
+    /// Participants `0..count` by rising identity, none of them started.
+    fn new(count: u8) -> Self {
+        let mut members: Vec<([u8; 32], [u8; 32])> = (1..=count)
+            .map(|number| (identity(&[number; 32]).unwrap(), [number; 32]))
+            .collect();
+        members.sort_unstable();
+        let participants: Vec<[u8; 32]> = members.iter().map(|(identity, _)| *identity).collect();
+        let key = |identity: &[u8; 32]| committee::public_key(identity).unwrap();
+        Self {
+            keys: participants.iter().map(key).collect(),
+            secrets: members.into_iter().map(|(_, secret)| secret).collect(),
+            disks: (0..count).map(|_| Disk::default()).collect(),
+            draft: Draft {
+                digest: DRAFT,
+                participants,
+            },
+            running: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            now: Duration::ZERO,
+            started: 0,
+            sent: Vec::new(),
+        }
+    }
+
+    fn start(&mut self, number: usize) {
+        self.start_with(number, &self.draft.clone());
+    }
+
+    fn start_with(&mut self, number: usize, draft: &Draft) {
+        self.started += 1;
+        let entropy = [self.started; 32];
+        let limit = self.now + LIMIT;
+        let ceremony = Ceremony::new(draft, &self.secrets[number], entropy, limit).unwrap();
+        let disk = &self.disks[number];
+        let mut ceremony = ceremony.keeping(disk.kept.as_ref().map(|(digest, _)| *digest));
+        if let Some(agreement) = disk.agreement.clone() {
+            ceremony = ceremony.after(agreement);
+        }
+        self.ended.remove(&number);
+        self.running.insert(number, ceremony);
+    }
+
+    fn start_all(&mut self) {
+        for number in 0..self.keys.len() {
+            self.start(number);
+        }
+    }
+
+    fn end(&mut self, number: usize, end: End) {
+        self.running.remove(&number);
+        self.ended.insert(number, end);
+    }
+
+    /// Lets half a second pass, and every message that is sent in it meet its fate, by sender,
+    /// receiver and bytes.
+    fn step(&mut self, fate: &mut impl FnMut(usize, usize, &Bytes) -> Fate) {
+        self.now += STEP;
+        for number in 0..self.keys.len() {
+            let now = self.now;
+            self.do_with(number, |ceremony| ceremony.tick(now));
+        }
+        while self.exchange(fate) {}
+        for number in 0..self.keys.len() {
+            let ceremony = self.running.get(&number);
+            if ceremony.is_some_and(|ceremony| ceremony.is_over(self.now)) {
+                self.end(number, End::Over);
+            }
+        }
+    }
+
+    /// Delivers what waits to be sent; gives whether there was anything.
+    fn exchange(&mut self, fate: &mut impl FnMut(usize, usize, &Bytes) -> Fate) -> bool {
+        let mut deliveries = Vec::new();
+        for (from, ceremony) in &mut self.running {
+            for Sending { to, bytes } in ceremony.outbox() {
+                let max = usize::try_from(message_bytes_max()).unwrap();
+                assert!(bytes.len() <= max, "{} of {max} bytes", bytes.len());
+                self.sent.push((*from, bytes.clone()));
+                let is_for = |key: &Key| match &to {
+                    Audience::All => *key != self.keys[*from],
+                    Audience::One(one) => key == one,
+                };
+                let receivers = (0..self.keys.len()).filter(|to| is_for(&self.keys[*to]));
+                deliveries.extend(receivers.map(|to| (*from, to, bytes.clone())));
+            }
+        }
+        for (from, to, bytes) in &deliveries {
+            match fate(*from, *to, bytes) {
+                Fate::Arrives => self.deliver(*from, *to, bytes.clone()),
+                Fate::Lost => {}
+                Fate::Becomes(others) => {
+                    for bytes in others {
+                        self.deliver(*from, *to, bytes);
+                    }
+                }
+            }
+        }
+        !deliveries.is_empty()
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, bytes: Bytes) {
+        let (now, key) = (self.now, self.keys[from].clone());
+        self.do_with(to, |ceremony| ceremony.receive(now, &key, bytes));
+    }
+
+    /// Has a participant do something, and does then what its process does.
+    fn do_with(
+        &mut self,
+        number: usize,
+        what: impl FnOnce(&mut Ceremony) -> Result<(), CeremonyError>,
+    ) {
+        let Some(ceremony) = self.running.get_mut(&number) else {
+            return;
+        };
+        let disk = &mut self.disks[number];
+        let done = what(ceremony).and_then(|()| {
+            let Some(made) = ceremony.made() else {
+                return Ok(());
+            };
+            let digest = digest_of(&made.committee);
+            disk.kept = Some((digest, made));
+            ceremony.sign(self.now, digest)
+        });
+        disk.agreement = ceremony.agreement().cloned();
+        if let Err(error) = done {
+            self.end(number, End::Failed(error));
+        }
+    }
+
+    /// Steps until every process has ended.
+    fn run(&mut self, fate: &mut impl FnMut(usize, usize, &Bytes) -> Fate) {
+        while !self.running.is_empty() {
+            self.step(fate);
+        }
+    }
+
+    fn failure(&self, number: usize) -> &CeremonyError {
+        match &self.ended[&number] {
+            End::Failed(error) => error,
+            End::Over => panic!("participant {number} agreed"),
+        }
+    }
+
+    /// All agreed on one thing, and each has its own part of one key that makes certificates.
+    fn check(&self) {
+        let (digest, made) = self.disks[0].kept.as_ref().unwrap();
+        let agreement = self.disks[0].agreement.as_ref().unwrap();
+        assert_eq!(agreement.digest, *digest);
+        let mut parts = BTreeSet::new();
+        for (number, disk) in self.disks.iter().enumerate() {
+            assert!(matches!(self.ended[&number], End::Over), "{number}");
+            let (theirs, part) = disk.kept.as_ref().unwrap();
+            assert_eq!(theirs, digest);
+            assert_eq!(disk.agreement.as_ref(), Some(agreement));
+            assert_eq!(part.committee, made.committee);
+            assert!(parts.insert(part.part.bytes().to_vec()), "a part twice");
+            for (other, key) in self.keys.iter().enumerate() {
+                let signer = made.committee.signer(&DRAFT, key, &part.part);
+                assert_eq!(signer.is_ok(), other == number);
+                assert!(other == number || signer.err() == Some(NotOurs::Part));
+            }
+            let identity = &self.draft.participants[number];
+            assert!(is_agreed(identity, digest, &agreement.signatures[number]));
+            assert!(!is_agreed(
+                identity,
+                &[1; 32],
+                &agreement.signatures[number]
+            ));
+        }
+    }
+
+    fn faults(&self, number: usize) -> Vec<([u8; 32], FaultKind)> {
+        self.running[&number].faults()
+    }
+}
+
+/// What stands for a genesis in these tests.
+fn digest_of(committee: &Committee) -> [u8; 32] {
+    id_of(&[&committee.key()])
+}
+
+fn arrives(_: usize, _: usize, _: &Bytes) -> Fate {
+    Fate::Arrives
+}
+
+fn decode(bytes: &Bytes, count: usize) -> Message {
+    let count = NonZeroU32::new(u32::try_from(count).unwrap()).unwrap();
+    Message::decode(bytes.clone(), count).unwrap()
+}
+
+/// The dealing of the message with another private side, if it is one.
+fn spoilt(bytes: &Bytes, count: usize) -> Option<Bytes> {
+    let Message::Dealing {
+        attempt, public, ..
+    } = decode(bytes, count)
+    else {
+        return None;
+    };
+    let private = DealerPrivMsg::decode(vec![5; 32]).unwrap();
+    let dealing = Message::Dealing {
+        attempt,
+        public,
+        private,
+    };
+    Some(dealing.bytes())
+}
+
+#[test]
+fn all_make_one_key_and_each_has_its_own_part_of_it() {
+    for count in [1, 2, 3, 4, 7] {
+        let mut table = Table::new(count);
+        table.start_all();
+        table.run(&mut arrives);
+        table.check();
+        assert!(table.now < DEALING_LIMIT, "nobody is waited for");
+    }
+}
+
+#[test]
+fn two_ceremonies_make_two_keys() {
+    let key = |started: u8| {
+        let mut table = Table::new(4);
+        table.started = started;
+        table.start_all();
+        table.run(&mut arrives);
+        table.disks[0]
+            .kept
+            .as_ref()
+            .unwrap()
+            .1
+            .committee
+            .group_key()
+    };
+    assert_ne!(key(0), key(100));
+}
+
+#[test]
+fn messages_lost_and_doubled_only_delay() {
+    let mut rng = StdRng::from_seed([5; 32]);
+    let mut table = Table::new(4);
+    table.start_all();
+    table.run(&mut |_, _, bytes| match rng.next_u32() % 4 {
+        0 => Fate::Lost,
+        1 => Fate::Becomes(vec![bytes.clone(), bytes.clone()]),
+        _ => Fate::Arrives,
+    });
+    table.check();
+}
+
+#[test]
+fn a_bad_part_names_its_dealer_and_is_made_good_before_all() {
+    let mut table = Table::new(4);
+    table.start_all();
+    let mut fate = |from: usize, to: usize, bytes: &Bytes| match spoilt(bytes, 4) {
+        Some(bad) if (from, to) == (2, 0) => Fate::Becomes(vec![bad]),
+        _ => Fate::Arrives,
+    };
+    while table.disks[0].agreement.is_none() {
+        table.step(&mut fate);
+    }
+    assert!(table.now >= DEALING_LIMIT, "it had its time to mend");
+    let dealer = table.draft.participants[2];
+    let to = table.draft.participants[0];
+    assert!(table.faults(0).contains(&(dealer, FaultKind::BadDealing)));
+    for number in 0..4 {
+        assert!(
+            table
+                .faults(number)
+                .contains(&(dealer, FaultKind::Shown { to }))
+        );
+    }
+    table.run(&mut fate);
+    table.check();
+}
+
+/// Spoils the dealings of `dealer` for these, and its log, by a function of it that it signs anew.
+fn cheat(
+    dealer: usize,
+    victims: &'static [usize],
+) -> impl FnMut(usize, usize, &Bytes) -> Fate + use<> {
+    move |from, to, bytes| match spoilt(bytes, 4) {
+        Some(bad) if from == dealer && victims.contains(&to) => Fate::Becomes(vec![bad]),
+        _ => Fate::Arrives,
+    }
+}
+
+#[test]
+fn a_dealer_that_deals_badly_to_too_many_is_named_and_left_out() {
+    let mut table = Table::new(4);
+    table.start_all();
+    let mut fate = cheat(0, &[1, 2]);
+    while table.disks[1].agreement.is_none() {
+        table.step(&mut fate);
+    }
+    let dealer = table.draft.participants[0];
+    for number in 1..4 {
+        assert!(table.faults(number).contains(&(dealer, FaultKind::Refused)));
+    }
+    assert!(!table.faults(3).contains(&(dealer, FaultKind::BadDealing)));
+    table.run(&mut fate);
+    table.check();
+}
+
+#[test]
+fn too_many_bad_dealers_make_no_key() {
+    let mut table = Table::new(4);
+    table.start_all();
+    let (mut first, mut second) = (cheat(0, &[2, 3]), cheat(1, &[2, 3]));
+    table.run(&mut |from, to, bytes| match from {
+        0 => first(from, to, bytes),
+        _ => second(from, to, bytes),
+    });
+    for number in 0..4 {
+        assert!(matches!(
+            table.failure(number),
+            CeremonyError::TooFewGood { bad: 2, bad_max: 1 }
+        ));
+        assert!(table.disks[number].kept.is_none(), "nothing is kept");
+    }
+}
+
+#[test]
+fn a_part_that_all_dealers_had_to_show_is_not_agreed_on() {
+    let mut table = Table::new(4);
+    table.start_all();
+    // Nobody hears from the last that a dealing is good.
+    table.run(&mut |from, _, bytes| match decode(bytes, 4) {
+        Message::Taken { .. } if from == 3 => Fate::Lost,
+        _ => Fate::Arrives,
+    });
+    let shown = vec![table.draft.participants[3]];
+    for number in 0..4 {
+        let CeremonyError::Revealed { participants } = table.failure(number) else {
+            panic!("{:?}", table.failure(number));
+        };
+        assert_eq!(*participants, shown);
+        assert!(table.disks[number].kept.is_none());
+    }
+}
+
+#[test]
+fn who_is_not_here_in_time_is_named_and_nothing_is_kept() {
+    let mut table = Table::new(4);
+    for number in 0..3 {
+        table.start(number);
+    }
+    table.run(&mut arrives);
+    for number in 0..3 {
+        let CeremonyError::Time { missing } = table.failure(number) else {
+            panic!("{:?}", table.failure(number));
+        };
+        assert_eq!(*missing, vec![(table.draft.participants[3], Lack::Absent)]);
+        assert!(table.disks[number].kept.is_none());
+    }
+}
+
+#[test]
+fn one_that_falls_silent_is_named_by_what_it_did_not_do() {
+    for (silent_after, lack) in [("deal", Lack::Log), ("log", Lack::Signature)] {
+        let mut table = Table::new(4);
+        table.start_all();
+        table.run(&mut |from, _, bytes| match decode(bytes, 4) {
+            Message::Log { log, .. } if from == 3 || is_by(&log, 3) => {
+                if silent_after == "deal" {
+                    Fate::Lost
+                } else {
+                    Fate::Arrives
+                }
+            }
+            Message::Signed { .. } | Message::Agreed { .. } if from == 3 => Fate::Lost,
+            _ => Fate::Arrives,
+        });
+        let silent = table.draft.participants[3];
+        let CeremonyError::Time { missing } = table.failure(0) else {
+            panic!("{:?}", table.failure(0));
+        };
+        assert_eq!(*missing, vec![(silent, lack)]);
+    }
+}
+
+fn is_by(log: &SignedDealerLog<MinSig, Key>, number: usize) -> bool {
+    let table = Table::new(4);
+    log.encode()[..32] == table.draft.participants[number]
+}
+
+#[test]
+fn another_draft_is_told_from_silence() {
+    let mut table = Table::new(4);
+    for number in 0..3 {
+        table.start(number);
+    }
+    let mut other = table.draft.clone();
+    other.digest = [8; 32];
+    table.start_with(3, &other);
+    table.run(&mut arrives);
+    let CeremonyError::Time { missing } = table.failure(0) else {
+        panic!("{:?}", table.failure(0));
+    };
+    let expected = vec![(table.draft.participants[3], Lack::OtherDraft)];
+    assert_eq!(*missing, expected);
+    // Of another number of participants too.
+    let mut table = Table::new(4);
+    table.start(0);
+    let mut fewer = table.draft.clone();
+    fewer.digest = [7; 32];
+    fewer.participants.pop();
+    table.start_with(1, &fewer);
+    table.run(&mut arrives);
+    let CeremonyError::Time { missing } = table.failure(0) else {
+        panic!("{:?}", table.failure(0));
+    };
+    assert!(missing.contains(&(table.draft.participants[1], Lack::OtherDraft)));
+}
+
+#[test]
+fn a_crash_at_any_moment_is_begun_anew() {
+    for crash_at in 0..40 {
+        let mut table = Table::new(4);
+        table.start_all();
+        // The process ends after so many messages to it, and starts anew with its disk.
+        let mut count = 0;
+        while !table.running.is_empty() && count <= crash_at {
+            table.step(&mut |from, to, _| {
+                let has_ended = count > crash_at;
+                count += usize::from(to == 2);
+                if has_ended && (to == 2 || from == 2) {
+                    Fate::Lost
+                } else {
+                    Fate::Arrives
+                }
+            });
+        }
+        assert!(count > crash_at, "there are as many messages");
+        table.running.remove(&2);
+        table.start(2);
+        table.run(&mut arrives);
+        table.check();
+    }
+}
+
+#[test]
+fn one_that_missed_the_end_hears_of_it_from_any_that_did_not() {
+    let mut table = Table::new(4);
+    table.start_all();
+    // Nobody's last signature reaches the last participant, and then all are gone.
+    table.run(&mut |_, to, bytes| match decode(bytes, 4) {
+        Message::Signed { .. } | Message::Agreed { .. } if to == 3 => Fate::Lost,
+        _ => Fate::Arrives,
+    });
+    assert!(matches!(table.failure(3), CeremonyError::Time { .. }));
+    assert!(table.disks[3].agreement.is_none());
+    table.start(3);
+    table.start(1);
+    table.run(&mut arrives);
+    table.check();
+}
+
+/// A ceremony of four in which everyone says, before each message, what it said of these kinds in
+/// an earlier one of the same four; and that earlier one.
+fn replayed(is_replayed: impl Fn(&Message) -> bool) -> (Table, Table) {
+    let mut earlier = Table::new(4);
+    earlier.start_all();
+    earlier.run(&mut arrives);
+    let said = earlier.sent.clone();
+    let mut later = Table::new(4);
+    later.started = 50;
+    later.start_all();
+    later.run(&mut |from, _, bytes| {
+        let again = said
+            .iter()
+            .filter(|(sender, bytes)| *sender == from && is_replayed(&decode(bytes, 4)));
+        let again = again.map(|(_, bytes)| bytes.clone());
+        Fate::Becomes(again.chain([bytes.clone()]).collect())
+    });
+    (earlier, later)
+}
+
+#[test]
+fn what_was_said_in_one_attempt_means_nothing_in_the_next() {
+    let (earlier, later) =
+        replayed(|message| !matches!(message, Message::State(_) | Message::Agreed { .. }));
+    later.check();
+    let digest = |table: &Table| table.disks[0].agreement.as_ref().unwrap().digest;
+    assert_ne!(digest(&earlier), digest(&later));
+}
+
+#[test]
+fn what_all_agreed_on_is_not_made_again_by_who_lost_its_part() {
+    let (earlier, later) = replayed(|message| matches!(message, Message::Agreed { .. }));
+    let agreed = earlier.disks[0].agreement.as_ref().unwrap().digest;
+    for number in 0..4 {
+        let CeremonyError::PartGone { digest } = later.failure(number) else {
+            panic!("{:?}", later.failure(number));
+        };
+        assert_eq!(*digest, agreed);
+    }
+}
+
+#[test]
+fn bytes_that_are_no_message_are_passed_over_and_named() {
+    let mut rng = StdRng::from_seed([6; 32]);
+    let mut table = Table::new(4);
+    table.start_all();
+    let mut fate = |from: usize, _: usize, bytes: &Bytes| {
+        if from != 1 {
+            return Fate::Arrives;
+        }
+        let mut cut = bytes.to_vec();
+        cut.truncate(usize::try_from(rng.next_u32()).unwrap() % bytes.len());
+        let mut longer = bytes.to_vec();
+        longer.push(0);
+        let mut noise = vec![0; 100];
+        rng.fill_bytes(&mut noise);
+        let bad = [cut, longer, noise, Vec::new()].map(Bytes::from);
+        let mut all = bad.to_vec();
+        all.push(bytes.clone());
+        Fate::Becomes(all)
+    };
+    while table.disks[0].agreement.is_none() {
+        table.step(&mut fate);
+    }
+    let sender = table.draft.participants[1];
+    assert!(table.faults(0).contains(&(sender, FaultKind::Malformed)));
+    table.run(&mut fate);
+    table.check();
+}
+
+#[test]
+fn any_changed_byte_of_any_message_harms_nobody() {
+    let mut rng = StdRng::from_seed([8; 32]);
+    let mut table = Table::new(4);
+    table.start_all();
+    table.run(&mut |_, _, bytes| {
+        let mut changed = bytes.to_vec();
+        let place = usize::try_from(rng.next_u32()).unwrap() % changed.len();
+        changed[place] ^= 1 << (rng.next_u32() % 8);
+        // How one stands may be told wrong by it; then it is as if it began anew.
+        let is_state = matches!(bytes[0], 1);
+        let changed = (!is_state).then(|| Bytes::from(changed));
+        Fate::Becomes(changed.into_iter().chain([bytes.clone()]).collect())
+    });
+    table.check();
+}
+
+#[test]
+fn a_dealer_that_signs_two_logs_is_named_by_all() {
+    let mut table = Table::new(4);
+    table.start_all();
+    // The cheat's process is run twice on the same dealings, and once is not told of a good one.
+    let mut twin: Option<Bytes> = None;
+    let mut fate = |from: usize, to: usize, bytes: &Bytes| match decode(bytes, 4) {
+        Message::Log { attempt, log } if from == 3 && is_by(&log, 3) => {
+            let other = twin.get_or_insert_with(|| forged(&log, attempt));
+            if to == 0 {
+                Fate::Becomes(vec![other.clone()])
+            } else {
+                Fate::Arrives
+            }
+        }
+        _ => Fate::Arrives,
+    };
+    table.run(&mut fate);
+    let cheat = table.draft.participants[3];
+    for number in 0..3 {
+        let CeremonyError::TwoFaced { participant } = table.failure(number) else {
+            panic!("{number}: {:?}", table.failure(number));
+        };
+        assert_eq!(*participant, cheat);
+        assert!(table.disks[number].agreement.is_none());
+    }
+}
+
+/// Another log that the same dealer signed in the same attempt.
+fn forged(_log: &SignedDealerLog<MinSig, Key>, attempt: Id) -> Bytes {
+    let table = Table::new(4);
+    let signer = committee::signer(&table.secrets[3]).unwrap();
+    let participants = committee::identities(&table.draft.participants).unwrap();
+    let mut rng = StdRng::from_seed([99; 32]);
+    let mut other = Attempt::new(attempt, signer, participants, &mut rng).unwrap();
+    other.begun = Some(Duration::ZERO);
+    assert!(other.close(DEALING_LIMIT, &mut rng));
+    let log = Box::new(other.logs.values().next().unwrap().log.clone());
+    Message::Log { attempt, log }.bytes()
+}
+
+#[test]
+fn a_process_that_starts_again_and_again_ends_it_by_name() {
+    let mut table = Table::new(2);
+    table.start_all();
+    while table.running.contains_key(&0) {
+        table.step(&mut |from, _, bytes| match decode(bytes, 2) {
+            Message::State(mut state) if from == 1 => {
+                let mut all = Vec::new();
+                for nonce in 0..=u8::try_from(ATTEMPTS_MAX).unwrap() {
+                    state.nonce = [nonce; 32];
+                    all.push(Message::State(state.clone()).bytes());
+                }
+                Fate::Becomes(all)
+            }
+            _ => Fate::Arrives,
+        });
+    }
+    let CeremonyError::Restless { participant } = table.failure(0) else {
+        panic!("{:?}", table.failure(0));
+    };
+    assert_eq!(*participant, table.draft.participants[1]);
+}
+
+#[test]
+fn a_nonce_that_is_taken_again_does_not_make_an_honest_dealer_sign_twice() {
+    let mut table = Table::new(2);
+    table.start_all();
+    let mut first = None;
+    while table.running.contains_key(&0) && table.disks[0].agreement.is_none() {
+        table.step(&mut |from, _, bytes| match decode(bytes, 2) {
+            Message::State(state) if from == 1 && state.attempt.is_some() && first.is_none() => {
+                // Away and back again.
+                first = Some(state.nonce);
+                let mut other = state.clone();
+                other.nonce = [7; 32];
+                let back = bytes.clone();
+                Fate::Becomes(vec![back.clone(), Message::State(other).bytes(), back])
+            }
+            _ => Fate::Arrives,
+        });
+    }
+    assert!(first.is_some());
+    table.run(&mut arrives);
+    table.check();
+}
