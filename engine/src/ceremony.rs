@@ -215,12 +215,9 @@ impl Ceremony {
         }
         let lack = |key: &Key| Some((key_bytes_of(key), self.lack(key)?));
         let mut missing: Vec<_> = self.others().filter_map(lack).collect();
-        // Those who are not here keep the others from doing anything.
-        if let Some(first) = missing.iter().map(|(_, lack)| *lack).min()
-            && first <= Lack::OtherDraft
-        {
-            missing.retain(|(_, lack)| *lack <= Lack::OtherDraft);
-        }
+        // Who is at the first step that is not done keeps the others from the next.
+        let first = missing.iter().map(|(_, lack)| lack.step()).min();
+        missing.retain(|(_, lack)| Some(lack.step()) == first);
         missing
     }
 

@@ -132,6 +132,9 @@ fn four_make_their_key_together_and_order_a_ledger_with_it() {
     network.adopt();
     network.start_all(1);
     network.pay(PAYMENTS, 0);
+    // Who is asked next must know of these payments, or the next has the number of the last.
+    let height = network.height();
+    network.reach(height);
     network.kill(&[1]);
     network.pay(PAYMENTS, 1);
     network.start(1);

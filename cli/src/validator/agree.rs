@@ -1,5 +1,6 @@
 //! `cairn validator agree`: takes part in the ceremony that makes the validators' key.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use cairn_consensus::ceremony::{self, CeremonyConfig, CeremonyError, FaultKind, Held, Lack};
@@ -54,6 +55,7 @@ pub(super) async fn run(app: &App, args: &ValidatorAgreeArgs) -> Result<(), Fail
         files: files.clone(),
         draft: draft.clone(),
         output: app.output,
+        said: BTreeSet::new(),
     };
     let held = hold(app, config, keeper).await;
     // Nothing of it matters; what can't be removed is in nobody's way.

@@ -4,6 +4,7 @@
 //! all have signed, the signatures go into the same file, in one step; from then on the genesis is made.
 //! The files that others read are written from it, as often as it takes, and then it goes.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::io::ErrorKind;
@@ -184,6 +185,8 @@ pub(super) struct FolderKeeper {
     pub(super) files: CeremonyFiles,
     pub(super) draft: DraftFile,
     pub(super) output: Output,
+    /// Who was said to be waited for, and for what.
+    pub(super) said: BTreeSet<(PublicKey, Lack)>,
 }
 
 impl Keeper for FolderKeeper {
@@ -205,7 +208,10 @@ impl Keeper for FolderKeeper {
 
     fn waiting(&mut self, missing: &[(PublicKey, Lack)]) {
         for (validator, lack) in missing {
-            self.output.note(&format!("Waiting: {validator} {lack}."));
+            // Of many who come one by one, each is told once for each step.
+            if self.said.insert((*validator, *lack)) {
+                self.output.note(&format!("Waiting: {validator} {lack}."));
+            }
         }
     }
 }
@@ -250,6 +256,7 @@ mod tests {
             files: CeremonyFiles::of(&Folder::at(folder.path())),
             draft: draft(time),
             output: Output::new(Format::Text, Loudness::Quiet),
+            said: BTreeSet::new(),
         }
     }
 

@@ -98,6 +98,18 @@ pub enum Lack {
     OtherGenesis,
 }
 
+impl Lack {
+    /// The number of the step that it has not done.
+    pub(super) const fn step(self) -> u8 {
+        match self {
+            Self::Absent | Self::OtherDraft => 0,
+            Self::Apart => 1,
+            Self::Log => 2,
+            Self::Signature | Self::OtherGenesis => 3,
+        }
+    }
+}
+
 /// Why there is no agreement.
 #[derive(Debug, thiserror::Error)]
 pub enum CeremonyError {

@@ -315,12 +315,9 @@ fn a_bad_part_names_its_dealer_and_is_made_good_before_all() {
     let dealer = table.draft.participants[2];
     let to = table.draft.participants[0];
     assert!(table.faults(0).contains(&(dealer, FaultKind::BadDealing)));
-    for number in 0..4 {
-        assert!(
-            table
-                .faults(number)
-                .contains(&(dealer, FaultKind::Shown { to }))
-        );
+    for number in [0, 1, 3] {
+        let faults = table.faults(number);
+        assert!(faults.contains(&(dealer, FaultKind::Shown { to })));
     }
     table.run(&mut fate);
     table.check();
@@ -467,7 +464,7 @@ fn another_draft_is_told_from_silence() {
 
 #[test]
 fn a_crash_at_any_moment_is_begun_anew() {
-    for crash_at in 0..40 {
+    for crash_at in 0.. {
         let mut table = Table::new(4);
         table.start_all();
         // The process ends after so many messages to it, and starts anew with its disk.
@@ -483,7 +480,10 @@ fn a_crash_at_any_moment_is_begun_anew() {
                 }
             });
         }
-        assert!(count > crash_at, "there are as many messages");
+        if count <= crash_at {
+            assert!(crash_at > 15, "a ceremony is more messages than {crash_at}");
+            return;
+        }
         table.running.remove(&2);
         table.start(2);
         table.run(&mut arrives);
@@ -508,9 +508,8 @@ fn one_that_missed_the_end_hears_of_it_from_any_that_did_not() {
     table.check();
 }
 
-/// A ceremony of four in which everyone says, before each message, what it said of these kinds in
-/// an earlier one of the same four; and that earlier one.
-fn replayed(is_replayed: impl Fn(&Message) -> bool) -> (Table, Table) {
+#[test]
+fn what_was_said_in_one_attempt_means_nothing_in_the_next() {
     let mut earlier = Table::new(4);
     earlier.start_all();
     earlier.run(&mut arrives);
@@ -518,20 +517,16 @@ fn replayed(is_replayed: impl Fn(&Message) -> bool) -> (Table, Table) {
     let mut later = Table::new(4);
     later.started = 50;
     later.start_all();
+    // Before each message comes all that its sender said then. How one stands now can't be said by
+    // another: it is the connection's to see to that.
     later.run(&mut |from, _, bytes| {
-        let again = said
-            .iter()
-            .filter(|(sender, bytes)| *sender == from && is_replayed(&decode(bytes, 4)));
+        let again = said.iter().filter(|(sender, bytes)| {
+            let message = decode(bytes, 4);
+            *sender == from && !matches!(message, Message::State(_) | Message::Agreed { .. })
+        });
         let again = again.map(|(_, bytes)| bytes.clone());
         Fate::Becomes(again.chain([bytes.clone()]).collect())
     });
-    (earlier, later)
-}
-
-#[test]
-fn what_was_said_in_one_attempt_means_nothing_in_the_next() {
-    let (earlier, later) =
-        replayed(|message| !matches!(message, Message::State(_) | Message::Agreed { .. }));
     later.check();
     let digest = |table: &Table| table.disks[0].agreement.as_ref().unwrap().digest;
     assert_ne!(digest(&earlier), digest(&later));
@@ -539,14 +534,29 @@ fn what_was_said_in_one_attempt_means_nothing_in_the_next() {
 
 #[test]
 fn what_all_agreed_on_is_not_made_again_by_who_lost_its_part() {
-    let (earlier, later) = replayed(|message| matches!(message, Message::Agreed { .. }));
-    let agreed = earlier.disks[0].agreement.as_ref().unwrap().digest;
-    for number in 0..4 {
-        let CeremonyError::PartGone { digest } = later.failure(number) else {
-            panic!("{:?}", later.failure(number));
+    let mut earlier = Table::new(4);
+    earlier.start_all();
+    earlier.run(&mut arrives);
+    let agreement = earlier.disks[0].agreement.clone().unwrap();
+    let agreed = |signatures: Vec<[u8; 64]>| {
+        let signature = |bytes: &[u8; 64]| ed25519::Signature::decode(bytes.to_vec()).unwrap();
+        let message = Message::Agreed {
+            digest: agreement.digest,
+            signatures: signatures.iter().map(signature).collect(),
         };
-        assert_eq!(*digest, agreed);
-    }
+        message.bytes()
+    };
+    let mut later = Table::new(4);
+    later.start(0);
+    let mut wrong = agreement.signatures.clone();
+    wrong.swap(0, 1);
+    later.deliver(1, 0, agreed(wrong));
+    assert!(later.running.contains_key(&0), "not what they signed");
+    later.deliver(1, 0, agreed(agreement.signatures.clone()));
+    let CeremonyError::PartGone { digest } = later.failure(0) else {
+        panic!("{:?}", later.failure(0));
+    };
+    assert_eq!(*digest, agreement.digest);
 }
 
 #[test]
@@ -599,22 +609,15 @@ fn any_changed_byte_of_any_message_harms_nobody() {
 fn a_dealer_that_signs_two_logs_is_named_by_all() {
     let mut table = Table::new(4);
     table.start_all();
-    // The cheat's process is run twice on the same dealings, and once is not told of a good one.
-    let mut twin: Option<Bytes> = None;
-    let mut fate = |from: usize, to: usize, bytes: &Bytes| match decode(bytes, 4) {
-        Message::Log { attempt, log } if from == 3 && is_by(&log, 3) => {
-            let other = twin.get_or_insert_with(|| forged(&log, attempt));
-            if to == 0 {
-                Fate::Becomes(vec![other.clone()])
-            } else {
-                Fate::Arrives
-            }
+    // The last is given another log of the first than the others are.
+    table.run(&mut |from, to, bytes| match decode(bytes, 4) {
+        Message::Log { attempt, log } if (from, to) == (0, 3) && is_by(&log, 0) => {
+            Fate::Becomes(vec![another_log(0, attempt)])
         }
         _ => Fate::Arrives,
-    };
-    table.run(&mut fate);
-    let cheat = table.draft.participants[3];
-    for number in 0..3 {
+    });
+    let cheat = table.draft.participants[0];
+    for number in 1..4 {
         let CeremonyError::TwoFaced { participant } = table.failure(number) else {
             panic!("{number}: {:?}", table.failure(number));
         };
@@ -624,9 +627,9 @@ fn a_dealer_that_signs_two_logs_is_named_by_all() {
 }
 
 /// Another log that the same dealer signed in the same attempt.
-fn forged(_log: &SignedDealerLog<MinSig, Key>, attempt: Id) -> Bytes {
+fn another_log(dealer: usize, attempt: Id) -> Bytes {
     let table = Table::new(4);
-    let signer = committee::signer(&table.secrets[3]).unwrap();
+    let signer = committee::signer(&table.secrets[dealer]).unwrap();
     let participants = committee::identities(&table.draft.participants).unwrap();
     let mut rng = StdRng::from_seed([99; 32]);
     let mut other = Attempt::new(attempt, signer, participants, &mut rng).unwrap();
