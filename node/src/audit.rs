@@ -36,6 +36,10 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(30);
 /// beyond waits in line.
 const SHOWN_AT_ONCE: usize = 16;
 
+/// Reports that are kept: of the epoch before, which goes with our proof, and of the one that runs, whose
+/// audits may begin before that.
+const REPORTS_KEPT: usize = 2;
+
 /// What we know of audits.
 #[derive(Debug)]
 pub(crate) struct Audits {
@@ -46,8 +50,8 @@ pub(crate) struct Audits {
 
 #[derive(Debug, Default)]
 struct AuditState {
-    /// How the audits of an epoch ended.
-    report: Option<(EpochNumber, AuditReport)>,
+    /// How the audits of the last epochs ended, at most [`REPORTS_KEPT`].
+    reports: BTreeMap<EpochNumber, AuditReport>,
     /// Our own score as last seen.
     score: Option<u8>,
 }
@@ -74,12 +78,19 @@ impl Audits {
 
     /// What we say with our proof of `epoch`: how the audits of the epoch before it ended.
     pub(crate) fn report(&self, epoch: EpochNumber) -> AuditReport {
-        let known = self.state().report;
-        let is_before = |of: EpochNumber| of.get().checked_add(1) == Some(epoch.get());
-        known
-            .filter(|(of, _)| is_before(*of))
-            .map(|(_, report)| report)
-            .unwrap_or_default()
+        let before = epoch.get().checked_sub(1).map(EpochNumber::new);
+        let state = self.state();
+        let report = before.and_then(|before| state.reports.get(&before).copied());
+        report.unwrap_or_default()
+    }
+
+    /// How the audits of `epoch` stand.
+    fn note(&self, epoch: EpochNumber, report: AuditReport) {
+        let mut state = self.state();
+        state.reports.insert(epoch, report);
+        while state.reports.len() > REPORTS_KEPT {
+            state.reports.pop_first();
+        }
     }
 
     /// Our own score as last seen.
@@ -204,7 +215,7 @@ async fn audit_epoch<R: Runtime, N: Network, L: Ledger>(
             }
         }
         // Known as soon as it is: the rest of the epoch may be short.
-        core.audits.state().report = Some((epoch, progress.report));
+        core.audits.note(epoch, progress.report);
         if progress.failing.is_empty() {
             return Ok(());
         }
@@ -218,7 +229,7 @@ async fn audit_epoch<R: Runtime, N: Network, L: Ledger>(
         if report.failed != 0 {
             tracing::info!(%epoch, ?report, "nodes failed their audits");
         }
-        core.audits.state().report = Some((epoch, report));
+        core.audits.note(epoch, report);
     }
     Ok(())
 }
@@ -363,11 +374,17 @@ mod tests {
             passed: 1,
             failed: 2,
         };
-        audits.state().report = Some((EpochNumber::new(7), report));
-        assert_eq!(audits.report(EpochNumber::new(8)), report);
+        audits.note(EpochNumber::new(7), report);
         for other in [0, 7, 9] {
             let said = audits.report(EpochNumber::new(other));
             assert_eq!(said, AuditReport::default());
         }
+        // Audits of the next epoch have begun before our proof of it is sent.
+        audits.note(EpochNumber::new(8), AuditReport::default());
+        assert_eq!(audits.report(EpochNumber::new(8)), report);
+        for later in 9..20 {
+            audits.note(EpochNumber::new(later), report);
+        }
+        assert_eq!(audits.state().reports.len(), REPORTS_KEPT);
     }
 }

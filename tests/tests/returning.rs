@@ -64,6 +64,8 @@ async fn with_lost(sim: Sim) -> (Cluster, ClusterOwner, cairn_core::GroupId, usi
     let node = group(&cluster, id).await.deals[3].node;
     let index = cluster.index_of(node).expect("one of ours");
     cluster.crash(index);
+    // Who is away for so long pays for it.
+    cluster.watch.call_lost(node);
     pass(&cluster, 6).await;
     let deal = group(&cluster, id).await.deals[3];
     assert_eq!((deal.state, deal.node), (DealState::Idle, node));

@@ -53,8 +53,8 @@ impl CatchUpError {
     pub(crate) const fn retry(&self) -> Retry {
         match self {
             Self::NoDetail { .. } | Self::NoRecords { .. } | Self::NoSources { .. } => Retry::Later,
-            Self::Unrebuildable { .. } => Retry::Never,
-            Self::Idle { .. } => Retry::Later,
+            // Looked at again when an epoch begins.
+            Self::Unrebuildable { .. } | Self::Idle { .. } => Retry::Never,
             Self::Store(error) => match error {
                 StoreError::Disk(_)
                 | StoreError::Closed
