@@ -16,7 +16,7 @@ use crate::receipt::{About, Receipt};
 use crate::session::Session;
 
 /// Bytes of a file that are read at once.
-const CHUNK_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 1 << 20;
 /// What a receipt's name ends with.
 const ENDING: &str = ".notarised.json";
 
@@ -98,14 +98,14 @@ pub(crate) fn digest_of(path: &Path) -> Result<Digest, Failure> {
         Failure::new(kind, error).while_doing(format!("{shown} can't be read"))
     })?;
     let mut hasher = blake3::Hasher::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut buffer = vec![0; READ_BYTES];
     loop {
         let read = file
-            .read(&mut chunk)
+            .read(&mut buffer)
             .or_fail(FailureKind::Storage, format!("{shown} can't be read"))?;
         if read == 0 {
             return Ok(hasher.finalize().into());
         }
-        hasher.update(chunk.get(..read).unwrap_or_default());
+        hasher.update(buffer.get(..read).unwrap_or_default());
     }
 }

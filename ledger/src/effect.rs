@@ -191,6 +191,14 @@ pub enum Effect {
     },
     /// A digest was recorded.
     Notarised(Digest),
+    /// What a node that lost a slot paid fills up what the slot's node, which has proven it, locks for
+    /// it.
+    CollateralFilled {
+        /// The node.
+        node: NodeId,
+        /// How much.
+        amount: Amount,
+    },
 }
 
 /// The changes of one block.
@@ -209,7 +217,7 @@ pub struct BlockEffects {
 // its share of `GroupPlaced` (33); a lost node gives `NodeChanged` (33) and `Forfeited` (41); a
 // group that is looked at gives `GroupChanged` (33) or `GroupClosed` (41) with `Moved` (50), and each
 // slot that the look takes from a node with lapses `SlotReleased` (66) and `Forfeited` (41). A proof of 190 bytes gives
-// `Judged` (42), `Paid` (57) and `BountyPaid` (49), or `Slashed` (49) and what a lost node gives.
+// `Judged` (42), `Paid` (57), `BountyPaid` (49) and `CollateralFilled` (41), or `Slashed` (49) and what a lost node gives.
 // Any transaction, of at least 145 bytes,
 // gives `Moved` (50) for its fee and at most two more; a refunded group one, within its slots' share.
 const _: () = assert!(

@@ -171,6 +171,7 @@ pub fn movements(effect: &Effect) -> impl Iterator<Item = Movement> {
         | Effect::Forfeited { .. }
         | Effect::CollateralAdded { .. }
         | Effect::CollateralTaken { .. }
+        | Effect::CollateralFilled { .. }
         | Effect::GroupChanged(_)
         | Effect::GroupReleased(_)
         | Effect::GroupClosed { .. }

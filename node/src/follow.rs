@@ -241,6 +241,7 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
             | Effect::Forfeited { .. }
             | Effect::CollateralAdded { .. }
             | Effect::CollateralTaken { .. }
+            | Effect::CollateralFilled { .. }
             | Effect::Moved(_)
             | Effect::VolumeChanged(_)
             | Effect::VolumeClosed(_)

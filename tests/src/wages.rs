@@ -74,6 +74,7 @@ impl Wages {
             let is_liar = liars.contains(&node);
             assert!(is_liar || taken == Amount::ZERO, "I5: {node}: {purse:?}");
             let left = COLLATERAL.checked_sub(taken);
+            let left = left.and_then(|left| left.checked_add(purse.told.filled));
             assert_eq!(Some(purse.collateral), left, "I5: {node}: {purse:?}");
         }
     }

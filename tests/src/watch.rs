@@ -74,6 +74,8 @@ pub struct Money {
     pub slashed: Amount,
     /// Taken of its collateral for slots that it lost.
     pub forfeited: Amount,
+    /// Given back to its collateral for slots that it proved.
+    pub filled: Amount,
 }
 
 impl Money {
@@ -252,6 +254,7 @@ impl Seen {
             Effect::Paid { node, .. }
             | Effect::BountyPaid { node, .. }
             | Effect::Slashed { node, .. }
+            | Effect::CollateralFilled { node, .. }
             | Effect::Forfeited { node, .. } => *node,
             _ => return,
         };
@@ -264,6 +267,7 @@ impl Seen {
                 money.paid = sum(money.paid, *amount);
             }
             Effect::BountyPaid { amount, .. } => money.bounties = sum(money.bounties, *amount),
+            Effect::CollateralFilled { amount, .. } => money.filled = sum(money.filled, *amount),
             Effect::Slashed { amount, .. } => {
                 assert!(is_liar, "I5: honest node {node} is slashed by {amount:?}");
                 money.slashed = sum(money.slashed, *amount);

@@ -75,7 +75,7 @@ fn the_owner_consents_to_a_node_that_it_operates() {
         .failed(2, "no network is known");
     let id = "08".repeat(32);
     let network = format!(
-        "ledger_peers = [\"{id}\"]\nledger = \"{id}\"\nprofile = \"dev4\"\nbootstrap = []\n"
+        "ledger_peers = [\"{id}\"]\nledger = \"{id}\"\nledger_key = \"{id}\"\nprofile = \"dev4\"\nbootstrap = []\n"
     );
     std::fs::write(cairn.path("network.toml"), network).unwrap();
     cairn

@@ -314,7 +314,7 @@ fn ledger_key(cairn: &Cairn) -> String {
 fn a_notarised_file_is_shown_as_it_was_without_the_network() {
     let cairn = Cairn::new();
     cairn.run(&["init", "--no-passphrase"]).done();
-    let network = Network::start(&cairn, &["--nodes", "2", "--profile", "dev4"]);
+    let network = Network::start(&cairn, &["--nodes", "4"]);
     let files: Vec<_> = ["contract", "annex"].map(|name| cairn.path(name)).into();
     for file in &files {
         std::fs::write(file, file.display().to_string()).unwrap();

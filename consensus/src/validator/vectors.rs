@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 
 use cairn_core::{
-    AccountId, Amount, Bounded, Digest, EpochNumber, NodeId, Record, SecretKey, Signed, UnixMillis,
-    ViewNumber,
+    AccountId, Amount, Bounded, Digest, EpochNumber, Height, LedgerId, NodeId, Record, SecretKey,
+    Signed, UnixMillis, ViewNumber,
 };
-use cairn_ledger::{AuditReport, Tx, TxBody, ViewSeed, Witness};
+use cairn_ledger::{Attested, AuditReport, Tx, TxBody, ViewSeed, Witness};
 use data_encoding::HEXLOWER;
 
+use super::attest::AttestationPart;
 use super::forward::{ForwardedTxs, messages};
 use super::proposal::Proposal;
 use crate::mempool::Submitted;
@@ -75,6 +76,19 @@ fn proposal() -> Proposal {
     }
 }
 
+fn attestation_part() -> AttestationPart {
+    AttestationPart {
+        attested: Attested {
+            ledger: LedgerId::new(Digest::of(b"a ledger")),
+            height: Height::new(7),
+            time: UnixMillis::new(1_764_000_000_000),
+            root: Digest::of(b"a state"),
+            chain: Digest::of(b"blocks"),
+        },
+        part: Bounded::new(vec![0x5e; 49]).unwrap(),
+    }
+}
+
 /// The encoding, after a look that it decodes to the same.
 fn hex<T: Record + PartialEq + std::fmt::Debug>(record: &T) -> String {
     let bytes = record.encode();
@@ -88,6 +102,7 @@ fn messages_have_their_golden_encoding() {
     let made = BTreeMap::from([
         ("forwarded_txs".to_owned(), hex(&forwarded[0])),
         ("proposal".to_owned(), hex(&proposal())),
+        ("attestation_part".to_owned(), hex(&attestation_part())),
     ]);
     if std::env::var_os("CAIRN_WRITE_VECTORS").is_some() {
         let text = serde_json::to_string_pretty(&made).unwrap() + "\n";

@@ -170,8 +170,10 @@ impl State {
 
     /// Pays a node what others forfeited for a slot that it holds and has proven now. Collateral that
     /// the slot lacks is filled up first, so that nobody frees his own by declaring losses. Of a group
-    /// that was released in this epoch the last holder is paid, and locks nothing any more.
-    pub(super) fn pay_bounty(&mut self, frozen: &FrozenSlot, node: NodeId) -> Amount {
+    /// that was released in this epoch the last holder is paid, and locks nothing any more. Gives what is
+    /// to be paid, and what was filled up.
+    pub(super) fn pay_bounty(&mut self, frozen: &FrozenSlot, node: NodeId) -> (Amount, Amount) {
+        const NOTHING: (Amount, Amount) = (Amount::ZERO, Amount::ZERO);
         let slot = frozen.slot_ref();
         let ending = self.groups.get(&slot.group).and_then(|group| group.ending);
         let is_released = matches!(ending, Some(Ending::Released(_)));
@@ -181,12 +183,12 @@ impl State {
             self.collateral_of(slot)
         };
         let Some(deal) = self.deal_mut(slot) else {
-            return Amount::ZERO;
+            return NOTHING;
         };
         // Nothing is due for what it has left or was given after the epoch began.
         let holder = deal.holder().or(is_released.then_some(deal.node));
         if holder != Some(node) || deal.acknowledged < frozen.revision.number {
-            return Amount::ZERO;
+            return NOTHING;
         }
         let bounty = std::mem::take(&mut deal.bounty);
         let refill = bounty.min(rest(wanted, deal.collateral.min(wanted)));
@@ -196,7 +198,7 @@ impl State {
         }
         self.add_collateral(node, refill);
         self.leave_escrow(bounty);
-        rest(bounty, refill)
+        (rest(bounty, refill), refill)
     }
 
     /// A bounty that nobody can earn any more goes to the fees: not to the owner, who decides when a

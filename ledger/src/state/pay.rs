@@ -18,14 +18,19 @@ impl State {
         let mut due = Amount::ZERO;
         let mut paid = Amount::ZERO;
         let mut bounties = Amount::ZERO;
+        let mut filled = Amount::ZERO;
         for (frozen, earned) in self.earnings(node) {
             due = Amount::from_micro(due.micro().saturating_add(earned.micro()));
             let taken = self.take_escrow(frozen.slot_ref().group, earned);
             paid = paid
                 .checked_add(taken)
                 .expect("escrows are part of the supply");
+            let (bounty, refill) = self.pay_bounty(&frozen, node);
             bounties = bounties
-                .checked_add(self.pay_bounty(&frozen, node))
+                .checked_add(bounty)
+                .expect("bounties are part of the supply");
+            filled = filled
+                .checked_add(refill)
                 .expect("bounties are part of the supply");
         }
         let epoch = self.epoch.number;
@@ -38,6 +43,12 @@ impl State {
                 epoch,
                 due,
                 amount: paid,
+            });
+        }
+        if filled > Amount::ZERO {
+            effects.push(Effect::CollateralFilled {
+                node,
+                amount: filled,
             });
         }
         if bounties > Amount::ZERO {

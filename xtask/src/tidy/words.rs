@@ -8,7 +8,6 @@ use super::{Problem, Rule};
 /// A word that is not said, and what is said instead. Words with another good meaning in code
 /// (block, hash, token, host, provider, server, lock, log, part, version) are left to the reviewer.
 const REPLACED: &[(&str, &str)] = &[
-    ("attestation", "notarisation"),
     ("beacon", "seed"),
     ("blob", "shard"),
     ("bond", "collateral"),
