@@ -19,9 +19,8 @@ use crate::range::ByteRange;
 mod money;
 mod receipts;
 
-pub(crate) use receipts::{NotariseArgs, StatArgs, VerifyArgs};
-
 pub(crate) use money::{CollateralArgs, CollateralVerb, MaintainArgs, NodePayArgs, PayArgs};
+pub(crate) use receipts::{NotariseArgs, StatArgs, VerifyArgs};
 
 /// Shortest epoch: a proof takes a block or two.
 const EPOCH_MIN: Duration = Duration::from_secs(1);

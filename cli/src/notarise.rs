@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use cairn_core::Digest;
-use cairn_ledger::{DigestSet, Ledger, Question, RegistryTx, Seen, TxBody, submit_body};
+use cairn_core::{Digest, SecretKey};
+use cairn_ledger::{
+    DigestSet, Evidence, Ledger, Notarisation, Question, RegistryTx, Seen, TxBody, submit_body,
+};
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -31,18 +33,10 @@ pub(crate) async fn run(app: &App, args: &NotariseArgs) -> Result<(), Failure> {
     let root = set.root();
     let keys = app.owner()?;
     let session = Session::open(app).await?;
-    let body = TxBody::Registry(RegistryTx::Notarise { digest: root });
-    let done = submit_body(&session.ledger, keys.identity(), body).await;
-    let question = Question::Notarisation(root);
-    let evidence = session.ledger.evidence(question).await;
+    let recorded = record(&session, keys.identity(), root).await;
     let ledger = session.ledger.id();
     session.close().await;
-    done.or_fail(FailureKind::Network, "the ledger has not recorded it")?;
-    let (evidence, seen) = evidence.or_fail(FailureKind::Network, "there is no receipt")?;
-    let Seen::Notarisation(Some(kept)) = seen else {
-        let text = "the ledger has made room for newer ones already";
-        return Err(Failure::say(FailureKind::NotSo, text));
-    };
+    let (evidence, kept) = recorded?;
     let mut receipts: Vec<PathBuf> = Vec::new();
     for (file, digest) in &digests {
         let mut name = file.clone().into_os_string();
@@ -80,6 +74,28 @@ pub(crate) async fn run(app: &App, args: &NotariseArgs) -> Result<(), Failure> {
         }
         text
     })
+}
+
+/// Has a digest recorded, unless the ledger has it already.
+async fn record(
+    session: &Session,
+    key: &SecretKey,
+    root: Digest,
+) -> Result<(Evidence, Notarisation), Failure> {
+    let question = Question::Notarisation(root);
+    if let (evidence, Seen::Notarisation(Some(kept))) = session.ledger.evidence(question).await? {
+        return Ok((evidence, kept));
+    }
+    let body = TxBody::Registry(RegistryTx::Notarise { digest: root });
+    let done = submit_body(&session.ledger, key, body).await;
+    done.or_fail(FailureKind::Network, "the ledger has not recorded it")?;
+    match session.ledger.evidence(question).await? {
+        (evidence, Seen::Notarisation(Some(kept))) => Ok((evidence, kept)),
+        _ => {
+            let text = "the ledger has made room for newer ones already";
+            Err(Failure::say(FailureKind::NotSo, text))
+        }
+    }
 }
 
 /// Digest of a file's bytes.

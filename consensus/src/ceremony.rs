@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use cairn_core::{Bounded, Digest, LedgerId, PublicKey, SecretKey};
 use cairn_engine::ceremony::{self as engine, Draft, Made};
+pub use cairn_engine::ceremony::{CeremonyError, FaultKind, Lack};
 use cairn_engine::{Committee, CommitteeError, KeyPart};
 use cairn_ledger::Validators;
 use cairn_runtime::Runtime;
 use zeroize::Zeroizing;
-
-pub use cairn_engine::ceremony::{CeremonyError, FaultKind, Lack};
 
 /// Bytes of a validator's signature under the genesis.
 pub const SIGNATURE_BYTES: usize = 64;

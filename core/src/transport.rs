@@ -24,6 +24,11 @@ pub trait LedgerTransport: Clone + fmt::Debug + Send + Sync + 'static {
         request: Vec<u8>,
     ) -> impl Future<Output = Result<Vec<u8>, TransportError>> + Send;
 
+    /// How many ends there are, of which each can be asked.
+    fn end_count(&self) -> usize {
+        1
+    }
+
     /// Whoever answered last is no good, or has nothing new: the next request goes to another first, where there
     /// is one.
     fn turn_away(&self);

@@ -40,7 +40,7 @@ mod views;
 
 /// A [`Ledger`] over a transport. Refuses the answers of another ledger than its own, those that are
 /// not attested by its key, and those of an earlier height than one that it has seen. Believes
-/// whoever answers only that something failed. Retries nothing.
+/// whoever answers only that something failed, and asks each end once when it is no good.
 #[derive(Clone, Debug)]
 pub struct RemoteLedger<T> {
     transport: T,
@@ -93,15 +93,23 @@ impl<T: LedgerTransport> RemoteLedger<T> {
 
     /// Sends a transaction and waits until it is final.
     async fn finish(&self, id: TxId, request: LedgerRequest) -> Result<TxOutcome, LedgerError> {
-        let done = match self.call(request).await {
-            Ok(Answer::Done(evidence)) => self.look_into(id, &evidence),
-            Ok(_) => Err(LedgerError::Answer),
-            Err(error) => Err(error),
-        };
-        let (seal, summary) = self.judge(done)?;
+        let done = self.each(|| self.done(id, request.clone())).await;
+        let (seal, summary) = done?;
         let height = seal.height;
         let result = summary.result.map_err(LedgerError::Refused);
         result.map(|()| TxOutcome { id, height })
+    }
+
+    async fn done(
+        &self,
+        id: TxId,
+        request: LedgerRequest,
+    ) -> Result<(BlockSeal, TxSummary), LedgerError> {
+        match self.call(request).await {
+            Ok(Answer::Done(evidence)) => self.look_into(id, &evidence),
+            Ok(_) => Err(LedgerError::Answer),
+            Err(error) => Err(error),
+        }
     }
 
     /// What became of a transaction and in which block.
@@ -162,8 +170,7 @@ impl<T: LedgerTransport> RemoteLedger<T> {
     ///
     /// Dropping it is safe.
     pub async fn evidence(&self, question: Question) -> Result<(Evidence, Seen), LedgerError> {
-        let shown = self.look(question).await;
-        self.judge(shown)
+        self.each(|| self.look(question)).await
     }
 
     async fn look(&self, question: Question) -> Result<(Evidence, Seen), LedgerError> {
@@ -184,14 +191,24 @@ impl<T: LedgerTransport> RemoteLedger<T> {
         Ok((*evidence, seen))
     }
 
-    /// Gives what came of an answer; whoever gave one that is no good is not asked next.
-    fn judge<V>(&self, result: Result<V, LedgerError>) -> Result<V, LedgerError> {
-        if let Err(error) = &result
-            && error.retry() == Retry::Elsewhere
-        {
-            self.transport.turn_away();
+    /// Asks, and each other end once while the answers are no good.
+    async fn each<V, F>(&self, ask: impl Fn() -> F) -> Result<V, LedgerError>
+    where
+        F: Future<Output = Result<V, LedgerError>>,
+    {
+        let mut left = self.transport.end_count();
+        loop {
+            match ask().await {
+                Err(error) if error.retry() == Retry::Elsewhere => {
+                    self.transport.turn_away();
+                    left = left.saturating_sub(1);
+                    if left == 0 {
+                        return Err(error);
+                    }
+                }
+                result => return result,
+            }
         }
-        result
     }
 
     async fn call(&self, request: LedgerRequest) -> Result<Answer, LedgerError> {
@@ -287,12 +304,13 @@ impl<T: LedgerTransport> Ledger for RemoteLedger<T> {
     }
 
     async fn effects(&self, from: Height) -> Result<Vec<BlockEffects>, LedgerError> {
-        let blocks = match self.call(LedgerRequest::Effects { from }).await {
-            Ok(Answer::Effects(chained)) => self.blocks_of(*chained, from, BlockSeal::has_effects),
-            Ok(_) => Err(LedgerError::Answer),
-            Err(error) => Err(error),
+        let ask = || async {
+            match self.call(LedgerRequest::Effects { from }).await? {
+                Answer::Effects(chained) => self.blocks_of(*chained, from, BlockSeal::has_effects),
+                _ => Err(LedgerError::Answer),
+            }
         };
-        let blocks = self.judge(blocks)?;
+        let blocks = self.each(ask).await?;
         if blocks.is_empty() {
             // Others may have heard more.
             self.transport.turn_away();

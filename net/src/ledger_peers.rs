@@ -65,6 +65,10 @@ impl<N: Network> LedgerTransport for LedgerPeers<N> {
         Err(last)
     }
 
+    fn end_count(&self) -> usize {
+        self.peers.len()
+    }
+
     fn turn_away(&self) {
         let count = self.peers.len();
         let next = |at: usize| at.checked_add(1).filter(|next| *next < count).or(Some(0));

@@ -225,8 +225,7 @@ fn cause(failure: Failure) -> Box<dyn Error + Send + Sync> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use cairn_core::AccountId;
-    use cairn_core::{Amount, Bounded, Profile, SecretKey, UnixMillis};
+    use cairn_core::{AccountId, Amount, Bounded, Profile, SecretKey, UnixMillis};
 
     use super::*;
     use crate::genesis_file::{Beginning, ValidatorPlace};

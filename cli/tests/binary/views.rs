@@ -325,7 +325,7 @@ fn a_notarised_file_is_shown_as_it_was_without_the_network() {
         .done()
         .json();
     assert_eq!(made["receipts"].as_array().unwrap().len(), 2, "{made}");
-    // Once more is the same digest, recorded anew.
+    // Once more is the same digest, which the ledger has.
     network.run(&["notarise", contract, annex]).done();
     network
         .run(&["notarise", text(&cairn.path("missing"))])

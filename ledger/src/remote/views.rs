@@ -80,12 +80,13 @@ impl<T: LedgerTransport> RemoteLedger<T> {
     ///
     /// [`LedgerError::Forgotten`] when blocks that old are no longer remembered; [`LedgerError`].
     pub async fn blocks(&self, from: Height) -> Result<Vec<BlockSummary>, LedgerError> {
-        let blocks = match self.call(LedgerRequest::Blocks { from }).await {
-            Ok(Answer::Blocks(chained)) => self.blocks_of(*chained, from, BlockSeal::has_summary),
-            Ok(_) => Err(LedgerError::Answer),
-            Err(error) => Err(error),
+        let ask = || async {
+            match self.call(LedgerRequest::Blocks { from }).await? {
+                Answer::Blocks(chained) => self.blocks_of(*chained, from, BlockSeal::has_summary),
+                _ => Err(LedgerError::Answer),
+            }
         };
-        self.judge(blocks)
+        self.each(ask).await
     }
 
     /// A transaction of a block that is remembered. That there is none is believed.
@@ -94,17 +95,20 @@ impl<T: LedgerTransport> RemoteLedger<T> {
     ///
     /// [`LedgerError`].
     pub async fn tx(&self, id: TxId) -> Result<TxLookup, LedgerError> {
-        let Answer::Tx { oldest, found } = self.call(LedgerRequest::Tx(id)).await? else {
-            return Err(LedgerError::Answer);
-        };
         let look_into = |evidence| {
             let (seal, summary) = self.look_into(id, &evidence)?;
             Ok((seal.height, seal.time, Box::new(summary)))
         };
-        Ok(TxLookup {
-            oldest,
-            found: found.map(|evidence| look_into(*evidence)).transpose()?,
-        })
+        let ask = || async {
+            let Answer::Tx { oldest, found } = self.call(LedgerRequest::Tx(id)).await? else {
+                return Err(LedgerError::Answer);
+            };
+            Ok(TxLookup {
+                oldest,
+                found: found.map(|evidence| look_into(*evidence)).transpose()?,
+            })
+        };
+        self.each(ask).await
     }
 
     /// All volumes of an account, rising.
