@@ -147,7 +147,7 @@ impl<R: Runtime> Sequencer<R> {
             folder: settings.folder.clone(),
         })?;
         let attested_by = key.public();
-        let attester = Attester::Alone(key);
+        let attester = Attester::Alone(Box::new(key));
         let core = Arc::new(Core::new(runtime.clone(), settings, loaded, attester));
         let produce = produce::run(Arc::clone(&core), seeds, config.block_interval);
         let task = runtime.spawn("sequencer", produce);

@@ -9,8 +9,8 @@ mod registry;
 use std::collections::BTreeMap;
 
 use cairn_core::{
-    Amount, Bounded, Digest, EpochNumber, GroupId, Height, Record, Signed, SlotIndex, UnixMillis,
-    VolumeId,
+    Amount, Bounded, Digest, EpochNumber, GroupId, Height, NodeId, Record, Signed, SlotIndex,
+    UnixMillis, VolumeId,
 };
 use data_encoding::HEXLOWER;
 
@@ -234,6 +234,24 @@ fn requests(world: &World) -> Vec<(String, String)> {
     plain.into_iter().chain(asked).map(named).collect()
 }
 
+/// A ticket.
+fn audits(group: GroupId, audited: NodeId) -> Answer {
+    let ticket = AuditTicket {
+        number: 3,
+        audited,
+        slot: FrozenSlot {
+            revision: revision(group, 3, 9),
+            slot: SlotIndex::new(1),
+            slot_count: 8,
+        },
+        seed: Digest::of(b"a sample"),
+    };
+    Answer::Audits(Some(Box::new(AuditPage {
+        epoch: EpochNumber::new(5),
+        tickets: Bounded::new(vec![ticket]).expect("one"),
+    })))
+}
+
 /// What those who order the ledger sign, and what shows something with that.
 fn shown(world: &World) -> Vec<(&'static str, String)> {
     let attested = attested(&world.state);
@@ -248,34 +266,16 @@ fn shown(world: &World) -> Vec<(&'static str, String)> {
     let seal = BlockSeal::of(&summary, &effects.effects);
     let id = summary.txs[1].id;
     let tx = || Box::new(TxEvidence::of(alone((seal, summary.show(id)))));
-    let found = Answer::Tx {
-        oldest: Height::new(2),
-        found: Some(tx()),
-    };
-    let none = Answer::Tx {
-        oldest: Height::new(2),
-        found: None,
-    };
+    let oldest = Height::new(2);
+    let lookup = |found| Answer::Tx { oldest, found };
+    let (found, none) = (lookup(Some(tx())), lookup(None));
     let holder = world.group(group).deals[1].node;
     let refused = LedgerError::Refused(TxError::NotHolder {
         slot: slot(group, 1),
         expected: None,
         found: holder,
     });
-    let ticket = AuditTicket {
-        number: 3,
-        audited: holder,
-        slot: FrozenSlot {
-            revision: revision(group, 3, 9),
-            slot: SlotIndex::new(1),
-            slot_count: 8,
-        },
-        seed: Digest::of(b"a sample"),
-    };
-    let audits = Answer::Audits(Some(Box::new(AuditPage {
-        epoch: EpochNumber::new(5),
-        tickets: Bounded::new(vec![ticket]).expect("one"),
-    })));
+    let audits = audits(group, holder);
     let behind = LedgerError::Behind {
         expected: Height::new(3),
         found: Height::new(2),

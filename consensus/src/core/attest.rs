@@ -20,7 +20,7 @@ const WAITING_MAX: usize = 64;
 /// Who signs what this ledger is at a height.
 pub(crate) enum Attester {
     /// One that orders it alone.
-    Alone(SecretKey),
+    Alone(Box<SecretKey>),
     /// Validators together: what they are to sign goes here.
     Together(mpsc::Sender<Attested>),
 }
