@@ -72,6 +72,7 @@ pub use score::{AuditReport, SCORE_MAX, Score, Vote, VoteCount};
 pub use seal::{BlockSeal, Chained};
 pub use state::{Account, Expected, State, VerdictError, check_signature};
 pub use ticket::{AUDITS_MAX, AuditPage, AuditTicket};
+pub use trie::LeftOut;
 pub use tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, operator_consent, tx_id};
 pub use tx_error::{TableKind, TxError};
 pub use view::{
