@@ -3,6 +3,9 @@
 //! What was typed is in [`args`]; each verb has a module; what a verb ends with is a [`Failure`],
 //! whose kind is the exit code.
 
+// Futures of a node hold futures of its ledger, deeper than the compiler allows by default.
+#![recursion_limit = "256"]
+
 use std::process::ExitCode;
 
 use cairn_runtime::real::RealRuntime;
