@@ -141,6 +141,19 @@ pub trait Ledger: Clone + fmt::Debug + Send + Sync + 'static {
         &self,
         from: Height,
     ) -> impl Future<Output = Result<Vec<BlockEffects>, LedgerError>> + Send;
+
+    /// The highest height of which something was seen; no later answer is of a lower one. 0 of a
+    /// ledger in this process, which never goes back.
+    fn seen(&self) -> Height {
+        Height::ZERO
+    }
+
+    /// Refuses answers of lower heights than this from now on ([`LedgerError::Behind`]). What a caller
+    /// has seen before it was started anew is not to be unsaid to it.
+    fn expect_at_least(&self, height: Height) {
+        // A ledger in this process has no other past to show.
+        let _ = height;
+    }
 }
 
 /// The encoding of a proof, on its way beside its transaction.

@@ -1,7 +1,8 @@
 //! The ledger over a transport, whose other end need not be trusted: every answer but a failure
 //! comes with what shows that it is the ledger's.
 
-use std::sync::{Arc, Mutex};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use cairn_core::{
     AccountId, GroupId, Height, LedgerId, LedgerTransport, NodeId, Record, Retry, Signed, TxId,
@@ -46,8 +47,16 @@ pub struct RemoteLedger<T> {
     transport: T,
     id: LedgerId,
     key: LedgerKey,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What was seen of the ledger.
+#[derive(Debug, Default)]
+struct Known {
     /// The newest attestation that was checked, which the next answers often have again.
-    newest: Arc<Mutex<Option<Attestation>>>,
+    newest: Option<Attestation>,
+    /// The highest height of which something was seen.
+    height: Height,
 }
 
 impl<T: LedgerTransport> RemoteLedger<T> {
@@ -57,7 +66,7 @@ impl<T: LedgerTransport> RemoteLedger<T> {
             transport,
             id,
             key,
-            newest: Arc::default(),
+            known: Arc::default(),
         }
     }
 
@@ -67,33 +76,37 @@ impl<T: LedgerTransport> RemoteLedger<T> {
         &self.key
     }
 
-    fn newest(&self) -> Option<Attestation> {
-        self.newest.lock().expect("no holder panics").clone()
-    }
-
-    /// The highest height of which something was seen.
-    fn seen(&self) -> Height {
-        let newest = self.newest();
-        newest.map_or(Height::ZERO, |it| it.unverified().height)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("no holder panics")
     }
 
     /// What is attested, if it is.
     fn check(&self, attestation: &Attestation) -> Result<Attested, LedgerError> {
-        let newest = self.newest();
-        if newest.as_ref() == Some(attestation) {
+        if self.known().newest.as_ref() == Some(attestation) {
             return Ok(*attestation.unverified());
         }
         let attested = attestation.verify(self.id, &self.key);
         let attested = *attested.ok_or(LedgerError::Answer)?;
-        if newest.is_none_or(|newest| newest.unverified().height < attested.height) {
-            *self.newest.lock().expect("no holder panics") = Some(attestation.clone());
+        let mut known = self.known();
+        if known.height <= attested.height {
+            known.height = attested.height;
+            known.newest = Some(attestation.clone());
         }
         Ok(attested)
     }
 
+    /// That whoever shows what is `attested` is not behind `expected`.
+    fn check_height(expected: Height, attested: &Attested) -> Result<(), LedgerError> {
+        let found = attested.height;
+        if found < expected {
+            return Err(LedgerError::Behind { expected, found });
+        }
+        Ok(())
+    }
+
     /// Sends a transaction and waits until it is final.
     async fn finish(&self, id: TxId, request: LedgerRequest) -> Result<TxOutcome, LedgerError> {
-        let done = self.each(|| self.done(id, request.clone())).await;
+        let done = self.each(|| self.done(id, &request)).await;
         let (seal, summary) = done?;
         let height = seal.height;
         let result = summary.result.map_err(LedgerError::Refused);
@@ -103,7 +116,7 @@ impl<T: LedgerTransport> RemoteLedger<T> {
     async fn done(
         &self,
         id: TxId,
-        request: LedgerRequest,
+        request: &LedgerRequest,
     ) -> Result<(BlockSeal, TxSummary), LedgerError> {
         match self.call(request).await {
             Ok(Answer::Done(evidence)) => self.look_into(id, &evidence),
@@ -127,29 +140,34 @@ impl<T: LedgerTransport> RemoteLedger<T> {
         Ok((*seal, summary))
     }
 
-    /// The blocks, when they are the ledger's and the first is that of the height `from`.
+    /// The blocks, when they are the ledger's and the first is that of the height `from`. There may
+    /// be none only where that height is still to come.
     fn blocks_of<B>(
         &self,
         chained: Chained<B>,
         from: Height,
         is_of: impl Fn(&BlockSeal, &B) -> bool,
     ) -> Result<Vec<B>, LedgerError> {
-        self.check_chain(&chained, is_of)?;
+        let seen = self.seen();
+        let attested = self.check_chain(&chained, is_of)?;
         match chained.blocks.first() {
-            Some((first, _)) if first.height != from => Err(LedgerError::Answer),
-            _ => Ok(chained.blocks.into_iter().map(|(_, block)| block).collect()),
+            Some((first, _)) if first.height != from => return Err(LedgerError::Answer),
+            Some(_) => {}
+            None if attested.height >= from => return Err(LedgerError::Answer),
+            None => Self::check_height(seen, &attested)?,
         }
+        Ok(chained.blocks.into_iter().map(|(_, block)| block).collect())
     }
 
-    /// Whether blocks are the ledger's.
+    /// What is attested where blocks lead to it.
     fn check_chain<B>(
         &self,
         chained: &Chained<B>,
         is_of: impl Fn(&BlockSeal, &B) -> bool,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<Attested, LedgerError> {
         let attested = self.check(&chained.attestation)?;
         if chained.leads_to(&attested, is_of) {
-            Ok(())
+            Ok(attested)
         } else {
             Err(LedgerError::Answer)
         }
@@ -176,29 +194,27 @@ impl<T: LedgerTransport> RemoteLedger<T> {
     async fn look(&self, question: Question) -> Result<(Evidence, Seen), LedgerError> {
         let at_least = self.seen();
         let request = LedgerRequest::Ask { question, at_least };
-        let Answer::Evidence(evidence) = self.call(request).await? else {
+        let Answer::Evidence(evidence) = self.call(&request).await? else {
             return Err(LedgerError::Answer);
         };
         let attested = self.check(&evidence.attestation)?;
-        if attested.height < at_least {
-            return Err(LedgerError::Behind {
-                expected: at_least,
-                found: attested.height,
-            });
-        }
+        Self::check_height(at_least, &attested)?;
         let shown = evidence.show(question, &attested);
         let seen = shown.map_err(|_: EvidenceError| LedgerError::Answer)?;
         Ok((*evidence, seen))
     }
 
     /// Asks, and each other end once while the answers are no good.
-    async fn each<V, F>(&self, ask: impl Fn() -> F) -> Result<V, LedgerError>
+    async fn each<'a, V, F>(&'a self, ask: impl Fn() -> F) -> Result<V, LedgerError>
     where
-        F: Future<Output = Result<V, LedgerError>>,
+        F: Future<Output = Result<V, LedgerError>> + Send + 'a,
     {
         let mut left = self.transport.end_count();
         loop {
-            match ask().await {
+            // Behind a pointer, so that the futures of callers are no deeper than they look.
+            let asked: Pin<Box<dyn Future<Output = Result<V, LedgerError>> + Send + 'a>> =
+                Box::pin(ask());
+            match asked.await {
                 Err(error) if error.retry() == Retry::Elsewhere => {
                     self.transport.turn_away();
                     left = left.saturating_sub(1);
@@ -211,7 +227,7 @@ impl<T: LedgerTransport> RemoteLedger<T> {
         }
     }
 
-    async fn call(&self, request: LedgerRequest) -> Result<Answer, LedgerError> {
+    async fn call(&self, request: &LedgerRequest) -> Result<Answer, LedgerError> {
         let bytes = self
             .transport
             .call(request.encode())
@@ -293,10 +309,13 @@ impl<T: LedgerTransport> Ledger for RemoteLedger<T> {
     }
 
     async fn audit_page(&self, auditor: NodeId) -> Result<Option<AuditPage>, LedgerError> {
-        match self.call(LedgerRequest::Audits(auditor)).await? {
-            Answer::Audits(page) => Ok(page.map(|page| *page)),
-            _ => Err(LedgerError::Answer),
-        }
+        let ask = || async {
+            match self.call(&LedgerRequest::Audits(auditor)).await? {
+                Answer::Audits(page) => Ok(page.map(|page| *page)),
+                _ => Err(LedgerError::Answer),
+            }
+        };
+        self.each(ask).await
     }
 
     async fn status(&self) -> Result<LedgerStatus, LedgerError> {
@@ -305,7 +324,7 @@ impl<T: LedgerTransport> Ledger for RemoteLedger<T> {
 
     async fn effects(&self, from: Height) -> Result<Vec<BlockEffects>, LedgerError> {
         let ask = || async {
-            match self.call(LedgerRequest::Effects { from }).await? {
+            match self.call(&LedgerRequest::Effects { from }).await? {
                 Answer::Effects(chained) => self.blocks_of(*chained, from, BlockSeal::has_effects),
                 _ => Err(LedgerError::Answer),
             }
@@ -316,6 +335,15 @@ impl<T: LedgerTransport> Ledger for RemoteLedger<T> {
             self.transport.turn_away();
         }
         Ok(blocks)
+    }
+
+    fn seen(&self) -> Height {
+        self.known().height
+    }
+
+    fn expect_at_least(&self, height: Height) {
+        let mut known = self.known();
+        known.height = known.height.max(height);
     }
 }
 

@@ -30,6 +30,8 @@ struct Scripted {
     answers: Arc<Mutex<Vec<Reply>>>,
     /// How often whoever answers was turned away.
     turned: Arc<Mutex<usize>>,
+    /// How many can be asked, if more than one.
+    ends: usize,
 }
 
 impl LedgerTransport for Scripted {
@@ -37,6 +39,10 @@ impl LedgerTransport for Scripted {
         let request = LedgerRequest::decode(&request).unwrap();
         self.requests.lock().unwrap().push(request);
         self.answers.lock().unwrap().remove(0)
+    }
+
+    fn end_count(&self) -> usize {
+        self.ends.max(1)
     }
 
     fn turn_away(&self) {
@@ -181,6 +187,38 @@ fn what_was_seen_is_asked_for_again_or_later() {
         found: Height::new(last - 1),
     };
     assert_eq!(now(remote.status()), Err(behind));
+    assert_eq!(*remote.transport.turned.lock().unwrap(), 1);
+}
+
+/// Of a height that was seen before the client was started anew, nothing earlier is believed.
+#[test]
+fn nothing_below_what_is_expected_is_believed() {
+    let world = world();
+    let shown = Shown::of(&world);
+    let last = shown.last();
+    let question = Question::Status;
+    let at = |height: u64| Answer::Evidence(Box::new(shown.evidence(height, question)));
+    let remote = answering(world.state.ledger_id(), [at(last - 1), at(last), at(last)]);
+    remote.expect_at_least(Height::new(last));
+    assert_eq!(remote.seen(), Height::new(last));
+    let behind = LedgerError::Behind {
+        expected: Height::new(last),
+        found: Height::new(last - 1),
+    };
+    assert_eq!(now(remote.status()), Err(behind));
+    assert!(now(remote.status()).is_ok());
+    remote.expect_at_least(Height::new(1));
+    assert_eq!(remote.seen(), Height::new(last), "it only rises");
+    assert!(now(remote.status()).is_ok());
+}
+
+/// A second end is asked about audits when the first breaks the protocol.
+#[test]
+fn another_is_asked_about_audits() {
+    let answers = [Answer::Error(LedgerError::Stopped), Answer::Audits(None)];
+    let mut remote = answering(ledger(), answers);
+    remote.transport.ends = 2;
+    assert_eq!(now(remote.audit_page(node(1))), Ok(None));
     assert_eq!(*remote.transport.turned.lock().unwrap(), 1);
 }
 

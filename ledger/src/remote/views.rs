@@ -81,7 +81,7 @@ impl<T: LedgerTransport> RemoteLedger<T> {
     /// [`LedgerError::Forgotten`] when blocks that old are no longer remembered; [`LedgerError`].
     pub async fn blocks(&self, from: Height) -> Result<Vec<BlockSummary>, LedgerError> {
         let ask = || async {
-            match self.call(LedgerRequest::Blocks { from }).await? {
+            match self.call(&LedgerRequest::Blocks { from }).await? {
                 Answer::Blocks(chained) => self.blocks_of(*chained, from, BlockSeal::has_summary),
                 _ => Err(LedgerError::Answer),
             }
@@ -100,7 +100,7 @@ impl<T: LedgerTransport> RemoteLedger<T> {
             Ok((seal.height, seal.time, Box::new(summary)))
         };
         let ask = || async {
-            let Answer::Tx { oldest, found } = self.call(LedgerRequest::Tx(id)).await? else {
+            let Answer::Tx { oldest, found } = self.call(&LedgerRequest::Tx(id)).await? else {
                 return Err(LedgerError::Answer);
             };
             Ok(TxLookup {

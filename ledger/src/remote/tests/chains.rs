@@ -383,3 +383,33 @@ fn a_submission_is_done_when_its_own_end_is_shown() {
     assert_eq!(submit(0, shown.tx(refused, last, last)), broken);
     assert_eq!(submit(1, shown.tx(done, last, last)), broken);
 }
+
+/// Who has no block at a height that it shows to be over hides one.
+#[test]
+fn who_hides_a_block_is_turned_away() {
+    let world = world();
+    let shown = Shown::of(&world);
+    for height in [FROM, FROM + 1, shown.last()] {
+        let attestation = attest(shown.state(height));
+        let told = effects_told(&world, Chained::none(attestation.clone()));
+        assert_eq!(told, Err(LedgerError::Answer));
+        let told = blocks_told(&world, Chained::none(attestation));
+        assert_eq!(told, Err(LedgerError::Answer));
+    }
+}
+
+/// Nor is there a height to come for who was shown a later one.
+#[test]
+fn who_is_behind_is_not_believed_to_have_no_block() {
+    let world = world();
+    let shown = Shown::of(&world);
+    let none = |height| Answer::Effects(Box::new(Chained::none(attest(shown.state(height)))));
+    let remote = answering(world.state.ledger_id(), [none(FROM), none(FROM - 1)]);
+    let next = Height::new(FROM + 1);
+    assert_eq!(now(remote.effects(next)), Ok(Vec::new()));
+    let behind = LedgerError::Behind {
+        expected: Height::new(FROM),
+        found: Height::new(FROM - 1),
+    };
+    assert_eq!(now(remote.effects(next)), Err(behind));
+}
