@@ -3,9 +3,6 @@
 //! What was typed is in [`args`]; each verb has a module; what a verb ends with is a [`Failure`],
 //! whose kind is the exit code.
 
-// Futures of a node hold futures of its ledger, deeper than the compiler allows by default.
-#![recursion_limit = "256"]
-
 use std::process::ExitCode;
 
 use cairn_runtime::real::RealRuntime;
@@ -38,6 +35,7 @@ mod ledger_peer;
 mod network_file;
 mod node;
 mod notarise;
+mod open_files;
 mod output;
 mod part;
 mod pay;
@@ -68,6 +66,7 @@ fn main() -> ExitCode {
         Err(error) => return unparsed(&error),
     };
     let output = app::output(&args.shared);
+    open_files::allow_many();
     let done = start_logs(&args.shared).and_then(|()| {
         RealRuntime::run(|runtime| async move {
             let done = run(runtime, args).await;

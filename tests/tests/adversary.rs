@@ -1,8 +1,5 @@
 //! Every adversary against the real network: caught, named, and of no cost to others.
 
-// Futures of a node hold futures of its ledger, deeper than the compiler allows by default.
-#![recursion_limit = "256"]
-
 use std::sync::Arc;
 use std::time::Duration;
 

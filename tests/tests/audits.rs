@@ -1,9 +1,6 @@
 //! Audits in the whole network: honest nodes pass them, who refuses them loses its score and nothing
 //! else, and a few who lie about others cost them nothing.
 
-// Futures of a node hold futures of its ledger, deeper than the compiler allows by default.
-#![recursion_limit = "256"]
-
 use std::sync::Arc;
 use std::time::Duration;
 

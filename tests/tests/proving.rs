@@ -6,9 +6,6 @@
 //! collateral that is taken from it end the test (I5). After the run each node's balance and
 //! collateral are compared with what it must have (`cairn_tests::wages`).
 
-// Futures of a node hold futures of its ledger, deeper than the compiler allows by default.
-#![recursion_limit = "256"]
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,8 +1,5 @@
 //! A node that comes back after it was called lost.
 
-// Futures of a node hold futures of its ledger, deeper than the compiler allows by default.
-#![recursion_limit = "256"]
-
 use std::time::Duration;
 
 use cairn_core::{Amount, NodeId, Profile};

@@ -1,8 +1,5 @@
 //! The simulator: the real code of the whole network through a day of faults.
 
-// Futures of a node hold futures of its ledger, deeper than the compiler allows by default.
-#![recursion_limit = "256"]
-
 use cairn_tests::schedule::{DayConfig, DayReport, run_day, run_day_twice};
 use cairn_tests::system::setting;
 
