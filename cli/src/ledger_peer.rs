@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 
-use cairn_consensus::{Sequencer, Validator};
+use cairn_consensus::{POLLS_MAX, SUBMISSIONS_MAX, Sequencer, Validator};
 use cairn_core::message::{ControlRequest, ControlResponse};
 use cairn_core::{Bounded, ErrorCode, NodeId, Profile, Record, Text};
 use cairn_ledger::{Ledger, LedgerKey};
@@ -18,9 +18,9 @@ use crate::failure::{Failure, FailureKind, OrFail};
 use crate::network_file::NetworkFile;
 use crate::node;
 
-/// Most requests being answered at once: a poll for effects waits for each of 128 nodes, and as
-/// many clients ask. More wait in the network's own bounded queue.
-const ANSWERS_MAX: usize = 512;
+/// Most requests being answered at once: all that may wait for a block or a transaction, and as many
+/// again as are answered at once. More wait in the network's own bounded queue.
+const ANSWERS_MAX: usize = POLLS_MAX + SUBMISSIONS_MAX + 512;
 
 /// A ledger that answers encoded requests of peers.
 pub(crate) trait Answering: Ledger {

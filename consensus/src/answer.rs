@@ -72,6 +72,7 @@ async fn submit<R: Runtime>(
     tx: Signed<Tx>,
     witness: Option<Witness>,
 ) -> Result<Answer, LedgerError> {
+    let _place = core.submission()?;
     let tx = Submitted { tx, witness };
     let done = core.submit(tx, Source::Peer(peer)).await?;
     let shown = core.shown_outcome(done).await?;

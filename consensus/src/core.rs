@@ -30,8 +30,11 @@ const TICKS_PER_EPOCH: u64 = 16;
 /// Shortest and longest time between two looks: an epoch begins and opens without much delay.
 const TICK_MIN: Duration = Duration::from_millis(50);
 const TICK_MAX: Duration = Duration::from_secs(2);
-/// Most callers that wait for effects at a time.
-const POLLS_MAX: usize = 1024;
+/// Most callers that wait for a height at a time: a poll for effects of each of some hundred nodes,
+/// and as many clients.
+pub const POLLS_MAX: usize = 1024;
+/// Most peers' transactions that are waited for at a time.
+pub const SUBMISSIONS_MAX: usize = 512;
 
 /// The state of the final blocks.
 #[derive(Debug)]
@@ -73,6 +76,15 @@ impl View {
             return Err(LedgerError::Busy { max: 1 });
         }
         Ok(expected)
+    }
+
+    /// Whether a transaction can be done after those of its account that wait, as far as it can be
+    /// told now.
+    fn check(&self, mempool: &Mempool, tx: &Tx) -> Result<(), LedgerError> {
+        if self.check_account(mempool, tx)? == Expected::Next {
+            self.state.check(tx).map_err(LedgerError::Refused)?;
+        }
+        Ok(())
     }
 }
 
@@ -133,6 +145,7 @@ pub(crate) struct Core<R: Runtime> {
     pub(crate) wake: Notify,
     pub(crate) progress: watch::Sender<Progress>,
     polls: Semaphore,
+    submissions: Semaphore,
     pub(crate) admission: Admission,
     attester: Attester,
     shown: Mutex<Shown>,
@@ -166,6 +179,7 @@ impl<R: Runtime> Core<R> {
             wake: Notify::new(),
             progress: watch::Sender::new(progress),
             polls: Semaphore::new(POLLS_MAX),
+            submissions: Semaphore::new(SUBMISSIONS_MAX),
             admission: Admission::default(),
             attester,
             shown: Mutex::default(),
@@ -376,10 +390,7 @@ impl<R: Runtime> Core<R> {
             mempool.wait_for(id, sender).map_err(busy)?;
             return Ok((waiter, is_known));
         }
-        let expected = view.check_account(&mempool, body)?;
-        if expected == Expected::Next {
-            view.state.check(body).map_err(LedgerError::Refused)?;
-        }
+        view.check(&mempool, body)?;
         mempool
             .push(id, submitted, source, Some(sender))
             .map_err(busy)?;
@@ -395,33 +406,43 @@ impl<R: Runtime> Core<R> {
         is_known || check_signature(tx, self.ledger).is_ok()
     }
 
-    /// Queues a transaction that another validator passed on, if it may be ordered.
-    pub(crate) fn queue_forwarded(&self, submitted: Submitted) {
+    /// Queues a transaction that another validator passed on, if it may be ordered and there is room
+    /// in that validator's share; else it is left to the validator that it came from.
+    ///
+    /// # Errors
+    ///
+    /// When its signature or its proof is not what it says. That is found out only of one that may be
+    /// ordered.
+    pub(crate) fn queue_forwarded(
+        &self,
+        submitted: Submitted,
+        source: Source,
+    ) -> Result<(), TxError> {
         let id = tx_id(&submitted.tx);
+        let sizes = submitted.sizes();
         let may_be = |mempool: &Mempool| {
             let view = self.view.read().expect("no holder panics");
             let body = submitted.tx.unverified();
             !mempool.contains(id)
+                && mempool.check_room(body.account, source, sizes).is_ok()
                 && view.outcome(id, body).is_none()
-                && view.check_account(mempool, body).is_ok()
+                && view.check(mempool, body).is_ok()
         };
         let may_be_now = {
             let mempool = self.mempool();
             may_be(&mempool)
         };
-        let is_whole = || {
-            let signed = check_signature(&submitted.tx, self.ledger);
-            signed.is_ok() && submitted.check_witness().is_ok()
-        };
-        if !may_be_now || !is_whole() {
-            return;
+        if !may_be_now {
+            return Ok(());
         }
+        check_signature(&submitted.tx, self.ledger)?;
+        submitted.check_witness()?;
         let mut mempool = self.mempool();
-        // Without room it is left to the validator that it came from.
-        if may_be(&mempool) && mempool.push(id, submitted, Source::Process, None).is_ok() {
+        if may_be(&mempool) && mempool.push(id, submitted, source, None).is_ok() {
             drop(mempool);
             self.wake.notify_one();
         }
+        Ok(())
     }
 
     pub(crate) async fn declare_lost(&self, node: NodeId) -> Result<Height, LedgerError> {
@@ -475,10 +496,8 @@ impl<R: Runtime> Core<R> {
         from: Height,
         what: impl FnOnce(&History) -> Result<Option<Chained<T>>, Forgotten>,
     ) -> Result<Chained<T>, LedgerError> {
-        let blocks = {
-            let view = self.view.read().expect("no holder panics");
-            what(&view.history).map_err(forgotten(from))?
-        };
+        let view = self.view.read().expect("no holder panics");
+        let blocks = what(&view.history).map_err(forgotten(from))?;
         match blocks {
             Some(blocks) => Ok(blocks),
             None => {
@@ -488,11 +507,14 @@ impl<R: Runtime> Core<R> {
         }
     }
 
-    fn poll(&self) -> Result<SemaphorePermit<'_>, LedgerError> {
-        let max = u64::try_from(POLLS_MAX).unwrap_or(u64::MAX);
-        self.polls
-            .try_acquire()
-            .map_err(|_| LedgerError::Busy { max })
+    /// A place among those who wait for a height.
+    pub(crate) fn poll(&self) -> Result<SemaphorePermit<'_>, LedgerError> {
+        place(&self.polls, POLLS_MAX)
+    }
+
+    /// A place among those who wait for a peer's transaction.
+    pub(crate) fn submission(&self) -> Result<SemaphorePermit<'_>, LedgerError> {
+        place(&self.submissions, SUBMISSIONS_MAX)
     }
 
     pub(crate) async fn effects(&self, from: Height) -> Result<Vec<BlockEffects>, LedgerError> {
@@ -523,8 +545,15 @@ fn forgotten(found: Height) -> impl Fn(Forgotten) -> LedgerError {
     move |Forgotten { oldest }| LedgerError::Forgotten { oldest, found }
 }
 
+fn place(places: &Semaphore, max: usize) -> Result<SemaphorePermit<'_>, LedgerError> {
+    places.try_acquire().map_err(|_| busy(Full { max }))
+}
+
 pub(crate) fn busy(full: Full) -> LedgerError {
     LedgerError::Busy {
         max: u64::try_from(full.max).unwrap_or(u64::MAX),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

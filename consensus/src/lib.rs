@@ -22,3 +22,5 @@ mod store;
 pub use cairn_engine::{KeyPart, SEED_LAG};
 pub use sequencer::{Config, OpenError, Sequencer};
 pub use validator::{Validator, ValidatorConfig, ValidatorError, ValidatorStatus, deal, key_of};
+
+pub use crate::core::{POLLS_MAX, SUBMISSIONS_MAX};

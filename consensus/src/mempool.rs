@@ -1,6 +1,7 @@
 //! Transactions that wait to be ordered. Bounded in all, per account and per peer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 
 use cairn_core::{AccountId, Digest, EpochNumber, Height, NodeId, Record, Signed, TxId};
 use cairn_ledger::block::{BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, LOST_MAX, TXS_MAX};
@@ -39,12 +40,38 @@ pub(crate) type TxWaiter = oneshot::Sender<Result<TxOutcome, LedgerError>>;
 pub(crate) type LostWaiter = oneshot::Sender<Result<Height, LedgerError>>;
 
 /// Where a transaction comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
     /// This process.
     Process,
     /// A peer.
     Peer(NodeId),
+    /// Another validator, which passes on what came to it.
+    Validator {
+        /// Which.
+        validator: NodeId,
+        /// How many validators there are: it gets one part of so many.
+        count: NonZeroUsize,
+    },
+}
+
+impl Source {
+    /// Most that waits of it.
+    const fn share(self) -> Load {
+        match self {
+            Self::Process => Load::ALL,
+            Self::Peer(_) => Load {
+                txs: BYTES_PER_PEER_MAX,
+                witnesses: WITNESS_BYTES_PER_PEER_MAX,
+                ..Load::ALL
+            },
+            Self::Validator { count, .. } => Load {
+                count: Load::ALL.count / count.get(),
+                txs: Load::ALL.txs / count.get(),
+                witnesses: Load::ALL.witnesses / count.get(),
+            },
+        }
+    }
 }
 
 /// A transaction and the proof that it needs, if it does.
@@ -94,7 +121,7 @@ struct Entry {
     submitted: Submitted,
     id: TxId,
     source: Source,
-    bytes: Bytes,
+    load: Load,
     cost: u128,
     waiters: Vec<TxWaiter>,
 }
@@ -114,20 +141,46 @@ pub(crate) struct Waiting {
     pub(crate) cost: u128,
 }
 
-/// Bytes of what is not final yet.
+/// Of what is not final yet: how many transactions, their bytes and those of their witnesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-struct Bytes {
+struct Load {
+    count: usize,
     txs: usize,
     witnesses: usize,
 }
 
-impl Bytes {
+impl Load {
+    /// Most of everyone's.
+    const ALL: Self = Self {
+        count: COUNT_MAX,
+        txs: BYTES_MAX,
+        witnesses: WITNESS_BYTES_WAITING_MAX,
+    };
+
+    /// Whether there is room for one more within `share`.
+    fn check(self, more: Self, share: Self) -> Result<(), Full> {
+        let bounds = [
+            (self.count, share.count),
+            (self.txs.saturating_add(more.txs), share.txs),
+            (
+                self.witnesses.saturating_add(more.witnesses),
+                share.witnesses,
+            ),
+        ];
+        match bounds.into_iter().find(|(found, max)| found >= max) {
+            Some((_, max)) => Err(Full { max }),
+            None => Ok(()),
+        }
+    }
+
     fn add(&mut self, more: Self) {
+        self.count = self.count.saturating_add(more.count);
         self.txs = self.txs.saturating_add(more.txs);
         self.witnesses = self.witnesses.saturating_add(more.witnesses);
     }
 
     fn take(&mut self, less: Self) {
+        self.count = self.count.saturating_sub(less.count);
         self.txs = self.txs.saturating_sub(less.txs);
         self.witnesses = self.witnesses.saturating_sub(less.witnesses);
     }
@@ -155,11 +208,11 @@ pub(crate) struct Full {
 pub(crate) struct Mempool {
     queue: BTreeMap<u64, Entry>,
     next: u64,
-    bytes: Bytes,
+    load: Load,
     /// Their places in the queue.
     places: BTreeMap<TxId, u64>,
     per_account: BTreeMap<AccountId, Waiting>,
-    per_peer: BTreeMap<NodeId, Bytes>,
+    per_source: BTreeMap<Source, Load>,
     /// Who waits to prove which epoch.
     proving: BTreeSet<(AccountId, EpochNumber)>,
     lost: BTreeMap<NodeId, Vec<LostWaiter>>,
@@ -176,11 +229,14 @@ impl Mempool {
         self.per_account.get(&account).copied().unwrap_or_default()
     }
 
-    fn bytes_of(&self, source: Source) -> Bytes {
-        match source {
-            Source::Process => Bytes::default(),
-            Source::Peer(peer) => self.per_peer.get(&peer).copied().unwrap_or_default(),
-        }
+    fn load_of(&self, source: Source) -> Load {
+        self.per_source.get(&source).copied().unwrap_or_default()
+    }
+
+    /// A transaction that is here.
+    pub(crate) fn get(&self, id: TxId) -> Option<&Tx> {
+        let place = self.places.get(&id)?;
+        Some(self.queue.get(place)?.submitted.tx.unverified())
     }
 
     /// Whether a transaction is here and not final yet.
@@ -211,27 +267,20 @@ impl Mempool {
         &self,
         account: AccountId,
         source: Source,
-        (bytes, witness_bytes): (usize, usize),
+        (txs, witnesses): (usize, usize),
     ) -> Result<(), Full> {
-        let of_peer = self.bytes_of(source);
-        let bounds = [
-            (self.queue.len(), COUNT_MAX),
-            (self.waiting_of(account).count, COUNT_PER_ACCOUNT_MAX),
-            (self.bytes.txs.saturating_add(bytes), BYTES_MAX),
-            (of_peer.txs.saturating_add(bytes), BYTES_PER_PEER_MAX),
-            (
-                witness_bytes.saturating_add(self.bytes.witnesses),
-                WITNESS_BYTES_WAITING_MAX,
-            ),
-            (
-                witness_bytes.saturating_add(of_peer.witnesses),
-                WITNESS_BYTES_PER_PEER_MAX,
-            ),
-        ];
-        match bounds.into_iter().find(|(found, max)| found >= max) {
-            Some((_, max)) => Err(Full { max }),
-            None => Ok(()),
+        if self.waiting_of(account).count >= COUNT_PER_ACCOUNT_MAX {
+            return Err(Full {
+                max: COUNT_PER_ACCOUNT_MAX,
+            });
         }
+        let more = Load {
+            count: 1,
+            txs,
+            witnesses,
+        };
+        self.load.check(more, Load::ALL)?;
+        self.load_of(source).check(more, source.share())
     }
 
     /// Whether a transaction may wait beside the others of its account: of an epoch's proofs one is
@@ -258,20 +307,22 @@ impl Mempool {
         self.check_room(account, source, (txs, witnesses))?;
         self.check_alone(tx)?;
         self.proving.extend(proves(tx));
-        let bytes = Bytes { txs, witnesses };
-        self.bytes.add(bytes);
+        let load = Load {
+            count: 1,
+            txs,
+            witnesses,
+        };
+        self.load.add(load);
         let waiting = self.per_account.entry(account).or_default();
         waiting.count = waiting.count.saturating_add(1);
         waiting.cost = waiting.cost.saturating_add(cost);
-        if let Source::Peer(peer) = source {
-            self.per_peer.entry(peer).or_default().add(bytes);
-        }
+        self.per_source.entry(source).or_default().add(load);
         self.places.insert(id, self.next);
         let entry = Entry {
             submitted,
             id,
             source,
-            bytes,
+            load,
             cost,
             waiters: waiter.into_iter().collect(),
         };
@@ -302,16 +353,17 @@ impl Mempool {
             lost: self.lost.keys().take(LOST_MAX).copied().collect(),
             ..Batch::default()
         };
-        let mut left = Bytes {
+        let mut left = Load {
+            count: TXS_MAX,
             txs: TXS_BYTES_PER_BLOCK_MAX,
             witnesses: WITNESS_BYTES_PER_BLOCK_MAX,
         };
         let open = |entry: &&Entry| !taken.contains(&entry.id);
         for entry in self.queue.values().filter(open).take(TXS_MAX) {
-            if entry.bytes.txs > left.txs || entry.bytes.witnesses > left.witnesses {
+            if entry.load.txs > left.txs || entry.load.witnesses > left.witnesses {
                 break;
             }
-            left.take(entry.bytes);
+            left.take(entry.load);
             batch.txs.push(entry.submitted.tx.clone());
             batch.witnesses.extend(entry.submitted.witness.clone());
         }
@@ -335,7 +387,7 @@ impl Mempool {
     }
 
     fn give_room(&mut self, entry: &Entry) {
-        self.bytes.take(entry.bytes);
+        self.load.take(entry.load);
         if let Some(proving) = proves(entry.submitted.tx.unverified()) {
             self.proving.remove(&proving);
         }
@@ -346,14 +398,31 @@ impl Mempool {
                 self.per_account.remove(&entry.account());
             }
         }
-        if let Source::Peer(peer) = entry.source
-            && let Some(used) = self.per_peer.get_mut(&peer)
-        {
-            used.take(entry.bytes);
-            if *used == Bytes::default() {
-                self.per_peer.remove(&peer);
+        if let Some(used) = self.per_source.get_mut(&entry.source) {
+            used.take(entry.load);
+            if used.count == 0 {
+                self.per_source.remove(&entry.source);
             }
         }
+    }
+
+    /// Of transactions that came too early, those that can still be done: whatever their accounts have
+    /// to do before them waits here too. `early` has each with the account's next nonce.
+    pub(crate) fn still_to_come(&self, early: &[(TxId, u64)]) -> BTreeSet<TxId> {
+        let is_whole = |(id, next): &&(TxId, u64)| {
+            self.get(*id).is_some_and(|tx| {
+                let before = self.queue.values().filter(|entry| {
+                    let other = entry.submitted.tx.unverified();
+                    other.account == tx.account && (*next..tx.nonce).contains(&other.nonce)
+                });
+                let nonces: BTreeSet<u64> = before
+                    .map(|entry| entry.submitted.tx.unverified().nonce)
+                    .collect();
+                u64::try_from(nonces.len()) == Ok(tx.nonce.saturating_sub(*next))
+            })
+        };
+        let whole = early.iter().filter(is_whole);
+        whole.map(|(id, _)| *id).collect()
     }
 
     /// Those whose nonce an account has used for another transaction, which a validator did that

@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use self::attest::Attesting;
+use self::forward::Inbox;
 use self::proposal::PROPOSAL_BYTES_MAX;
 use self::seat::{Rules, Seat};
 use crate::core::{Attester, Core, POLL_LIMIT, STATE_INTERVAL_BLOCKS, Settings};
@@ -37,7 +38,7 @@ use crate::mempool::{Source, Submitted};
 use crate::store::{self, OpenError};
 use crate::{answer, ceremony};
 
-/// Least time between a block and its parent.
+/// Least time between a block and its parent, by which validators judge each other's blocks.
 pub const BLOCK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a leader waits for something to order before it makes an empty block.
 pub const IDLE: Duration = Duration::from_secs(2);
@@ -61,7 +62,7 @@ pub struct ValidatorConfig {
     pub listen: SocketAddr,
     /// Where the other validators listen.
     pub peers: Vec<(PublicKey, SocketAddr)>,
-    /// Least time between a block and its parent.
+    /// Least time between a block and its parent, the same for all validators: [`BLOCK_INTERVAL`].
     pub block_interval: Duration,
     /// How long a leader waits for something to order.
     pub idle: Duration,
@@ -183,7 +184,8 @@ impl<R: Runtime> Validator<R> {
             block_interval: config.block_interval,
             idle: config.idle,
         };
-        let seat = Seat::new(Arc::clone(&core), Arc::clone(&attesting), rules);
+        let inbox = Arc::new(Inbox::new(committee.validators()));
+        let seat = Seat::new(Arc::clone(&core), Arc::clone(&inbox), rules);
         let seat = Arc::new(seat);
         let count = committee.validators().len();
         let engine = engine_config(config, committee, core.ledger);
@@ -193,6 +195,7 @@ impl<R: Runtime> Validator<R> {
             .map(Arc::new)?;
         let told = Told {
             waiting,
+            inbox,
             attesting,
             signer,
             to_sign,
@@ -321,12 +324,12 @@ fn committee(genesis: &Genesis) -> Result<Committee, ValidatorError> {
         .validators
         .as_ref()
         .ok_or(ValidatorError::NoValidators)?;
-    let identities: Vec<[u8; 32]> = validators
-        .identities
-        .iter()
-        .map(|key| *key.as_bytes())
-        .collect();
-    Ok(Committee::new(&identities, &validators.key)?)
+    Ok(committee_of(validators)?)
+}
+
+fn committee_of(validators: &Validators) -> Result<Committee, CommitteeError> {
+    let identities = validators.identities.iter().map(|key| *key.as_bytes());
+    Committee::new(&identities.collect::<Vec<_>>(), &validators.key)
 }
 
 fn engine_config(
@@ -349,20 +352,22 @@ fn engine_config(
             .map(|(key, address)| (*key.as_bytes(), address))
             .collect(),
         block_bytes_max: PROPOSAL_BYTES_MAX,
+        forwarded_bytes_max: forward::MESSAGE_BYTES_MAX,
         turn_limit: TURN_LIMIT,
     }
 }
 
-/// What goes to the other validators.
+/// What goes to the other validators and comes from them.
 struct Told {
     waiting: mpsc::Receiver<Submitted>,
+    inbox: Arc<Inbox>,
     attesting: Arc<Attesting>,
     signer: ([u8; 32], KeyPart),
     to_sign: mpsc::Receiver<Attested>,
 }
 
-/// Tells the others what they are to know until the engine ends or it is to stop, then stops all of
-/// it.
+/// Tells the others what they are to know and reads what they tell until the engine ends or it is to
+/// stop, then stops all of it.
 async fn supervise<R: Runtime>(core: Arc<Core<R>>, engine: Arc<Engine>, told: Told) {
     let (identity, part) = &told.signer;
     let signing = told
@@ -374,6 +379,7 @@ async fn supervise<R: Runtime>(core: Arc<Core<R>>, engine: Arc<Engine>, told: To
         () = engine.ended() => tracing::error!("the consensus engine ended"),
         () = forward::run(&engine, told.waiting) => {}
         () = signing => {}
+        () = forward::read(&core, &told.attesting, &told.inbox) => {}
     }
     core.stop();
     let worker = Arc::clone(&core);

@@ -101,9 +101,11 @@ pub enum RecordKind {
     /// What the answer to a question about the ledger follows from.
     Evidence = 35,
     /// A validator's part of what they sign together.
-    AttestationPart = 36,
+    AttestationNews = 36,
     /// Digests that were notarised together.
     DigestSet = 37,
+    /// How far a node has seen its ledger, on its disk.
+    SeenHeight = 38,
 }
 
 impl RecordKind {

@@ -22,8 +22,9 @@ pub trait Application: fmt::Debug + Send + Sync + 'static {
     /// again from some height at or below the first that was not taken.
     fn finalize(&self, block: Final) -> BoxFuture<'_, ()>;
 
-    /// Takes a message that another validator sent with [`crate::Engine::forward`], from anyone of
-    /// them and however malformed. Does not wait.
+    /// Takes a message that another validator sent with [`crate::Engine::forward`], of at most
+    /// [`crate::Config::forwarded_bytes_max`] bytes, from anyone of them and however malformed.
+    /// Called on the engine's own threads: it does not wait, nor does it check what it takes.
     fn receive(&self, from: [u8; 32], message: Vec<u8>);
 }
 

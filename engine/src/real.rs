@@ -65,6 +65,9 @@ pub struct Config {
     pub peers: Vec<([u8; 32], SocketAddr)>,
     /// Most bytes of a block. May only grow in the life of a folder.
     pub block_bytes_max: usize,
+    /// Most bytes of a message of [`Engine::forward`], at most those of a block: larger ones of
+    /// other validators are dropped.
+    pub forwarded_bytes_max: usize,
     /// How long a leader may take; at least a few round trips.
     pub turn_limit: Duration,
 }
@@ -159,6 +162,7 @@ impl Engine {
             scheme,
             genesis: config.genesis.clone(),
             bytes_max: BytesMax(config.block_bytes_max),
+            forwarded_bytes_max: config.forwarded_bytes_max,
             turn_limit: config.turn_limit,
             partition: "v1".to_owned(),
             application,

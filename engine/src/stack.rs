@@ -40,8 +40,8 @@ const VOTES_RATE: NonZeroU32 = nonzero_u32(256);
 const BLOCKS_RATE: NonZeroU32 = nonzero_u32(128);
 /// Waiting messages of each part of the engine.
 const MAILBOX_SIZE: NonZeroUsize = nonzero_usize(1024);
-/// Views behind the last final one whose votes and blocks are kept: the seeds of views that a
-/// block may need come from them after a crash.
+/// Views behind the last final one whose votes and certificates are kept. Those above it are all
+/// kept, however many they are: after a crash the seeds that a block may need come from them.
 const VIEWS_KEPT: ViewDelta = ViewDelta::new(256);
 /// Final blocks that are with the application at a time.
 const PENDING_MAX: NonZeroUsize = nonzero_usize(16);
@@ -111,6 +111,8 @@ pub(crate) struct Validator {
     /// Bytes of the block before the first.
     pub(crate) genesis: Vec<u8>,
     pub(crate) bytes_max: BytesMax,
+    /// Most bytes of a message that the application sends another validator.
+    pub(crate) forwarded_bytes_max: usize,
     /// How long a leader may take.
     pub(crate) turn_limit: Duration,
     /// Begins the names of its files.
@@ -181,6 +183,7 @@ where
     );
     let application = Arc::clone(&validator.application);
     let (sender, receiver) = wires.messages;
+    let bytes_max = validator.forwarded_bytes_max;
     let parts: [Handle<()>; 6] = [
         broadcast.start(wires.blocks),
         marshal.start(finality, buffer, resolver),
@@ -193,7 +196,7 @@ where
             .spawn(move |_| send(sender, validator.outbox)),
         context
             .child("receive")
-            .spawn(move |_| receive(receiver, validator.application)),
+            .spawn(move |_| receive(receiver, bytes_max, validator.application)),
     ];
     let (ended, part, _) = futures::future::select_all(parts).await;
     tracing::error!(?ended, part, "a part of the consensus engine stopped");
@@ -346,9 +349,17 @@ async fn send(mut sender: impl Sender<PublicKey = Key>, mut outbox: mpsc::Receiv
     std::future::pending::<()>().await;
 }
 
-/// Gives the application the messages of other validators.
-async fn receive(mut receiver: impl Receiver<PublicKey = Key>, application: Arc<dyn Application>) {
+/// Gives the application the messages of other validators. One of more than `bytes_max` bytes no
+/// application sent; it is dropped before it is copied.
+async fn receive(
+    mut receiver: impl Receiver<PublicKey = Key>,
+    bytes_max: usize,
+    application: Arc<dyn Application>,
+) {
     while let Ok((from, message)) = receiver.recv().await {
+        if message.len() > bytes_max {
+            continue;
+        }
         if let Some(from) = key_bytes(&from) {
             application.receive(from, message.as_ref().to_vec());
         }

@@ -2,9 +2,10 @@
 //! simulated network between them.
 
 mod equivocator;
+mod silence;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ type World = deterministic::Context;
 const LEDGER: [u8; 32] = [7; 32];
 const GENESIS: &[u8] = b"genesis";
 const BYTES_MAX: BytesMax = BytesMax(1024);
+const FORWARDED_BYTES_MAX: usize = 512;
 const TURN_LIMIT: Duration = Duration::from_secs(1);
 
 /// A chain of blocks that say in which view they were made: what a real application keeps
@@ -36,6 +38,10 @@ struct Chain {
     finals: Mutex<BTreeMap<u64, Vec<u8>>>,
     seeds: Mutex<BTreeMap<u64, [u8; 48]>>,
     messages: Mutex<Vec<Vec<u8>>>,
+    /// It makes no block while this is set.
+    is_silent: AtomicBool,
+    /// The last view whose block it was to make.
+    asked: AtomicU64,
 }
 
 impl Chain {
@@ -69,7 +75,9 @@ impl Application for Chain {
         let expected: Vec<u64> = seed_views(turn.parent_view, turn.view).collect();
         assert_eq!(views, expected, "a proposer has the seeds");
         self.note(&turn.seeds);
-        Box::pin(async move { Some(Self::block(&turn)) })
+        self.asked.store(turn.view, Ordering::Relaxed);
+        let is_silent = self.is_silent.load(Ordering::Relaxed);
+        Box::pin(async move { (!is_silent).then(|| Self::block(&turn)) })
     }
 
     fn vote(&self, turn: Turn, block: Vec<u8>) -> BoxFuture<'_, Vote> {
@@ -214,6 +222,7 @@ impl Team {
             me: key,
             genesis: GENESIS.to_vec(),
             bytes_max: BYTES_MAX,
+            forwarded_bytes_max: FORWARDED_BYTES_MAX,
             turn_limit: TURN_LIMIT,
             application: Arc::<Chain>::clone(&member.chain),
             seeds: Seeds::default(),
@@ -389,6 +398,33 @@ fn a_message_reaches_the_other_validators() {
             team.world.sleep(Duration::from_millis(50)).await;
         }
         assert!(!reached(&team.members[0]), "not oneself");
+    });
+}
+
+/// The bound, and one above.
+#[test]
+fn a_message_that_is_too_large_is_dropped() {
+    simulate(9, 4, async |team: Team| {
+        let outbox = &team.members[0].running.as_ref().unwrap().outbox;
+        for _ in 0..8 {
+            for bytes in [FORWARDED_BYTES_MAX + 1, FORWARDED_BYTES_MAX] {
+                outbox.send(vec![7; bytes]).await.unwrap();
+            }
+        }
+        let is_without = |member: &Member| member.chain.messages.lock().unwrap().is_empty();
+        while team.members[1..].iter().any(is_without) {
+            team.world.sleep(Duration::from_millis(50)).await;
+        }
+        // What is under way arrives too.
+        team.world.sleep(Duration::from_secs(1)).await;
+        for member in &team.members[1..] {
+            let messages = member.chain.messages.lock().unwrap();
+            let sizes: Vec<usize> = messages.iter().map(Vec::len).collect();
+            assert!(
+                sizes.iter().all(|size| *size == FORWARDED_BYTES_MAX),
+                "{sizes:?}"
+            );
+        }
     });
 }
 

@@ -17,6 +17,10 @@ use super::{Core, Phase};
 /// world. Beyond, the oldest is never shown.
 const WAITING_MAX: usize = 64;
 
+/// Heights above our own that are waited for: others may be ahead of us, but one that is far behind
+/// says so at once.
+const AHEAD_MAX: u64 = 64;
+
 /// Who signs what this ledger is at a height.
 pub(crate) enum Attester {
     /// One that orders it alone.
@@ -97,16 +101,17 @@ impl<R: Runtime> Core<R> {
 
     /// Shows what is signed from now on, if it is what this ledger was at that height.
     pub(crate) fn show(&self, attestation: &Attestation) {
-        if !self.shown().take(attestation) {
-            return;
-        }
-        let height = attestation.unverified().height;
         {
+            // Together: who sees the newest height finds the blocks up to it.
             let mut view = self.view.write().expect("no holder panics");
+            if !self.shown().take(attestation) {
+                return;
+            }
             view.history.attest(attestation);
         }
+        let height = attestation.unverified().height;
         self.progress
-            .send_modify(|progress| progress.shown = Some(height));
+            .send_modify(|progress| progress.shown = progress.shown.max(Some(height)));
     }
 
     /// The highest that can be shown.
@@ -144,7 +149,14 @@ impl<R: Runtime> Core<R> {
         question: Question,
         at_least: Height,
     ) -> Result<Evidence, LedgerError> {
-        let is_there = self.wait_shown(at_least).await;
+        let is_shown = || self.shown_height().is_some_and(|shown| shown >= at_least);
+        let is_near = at_least.get() <= self.height().get().saturating_add(AHEAD_MAX);
+        let is_there = if is_shown() || !is_near {
+            is_shown()
+        } else {
+            let _poll = self.poll()?;
+            self.wait_shown(at_least).await
+        };
         let newest = self.newest();
         let Some((attestation, trie)) = newest.filter(|_| is_there) else {
             return Err(self.behind(at_least));

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use cairn_core::{Height, Record, Signed};
+use cairn_core::{Height, Record, Signed, TxId};
 use cairn_ledger::{
-    Attested, Block, Effect, LedgerError, State, StateTrie, Tx, TxBody, TxOutcome, Verdict, Witness,
+    Block, Effect, LedgerError, State, Tx, TxBody, TxError, TxOutcome, Verdict, Witness,
 };
 use cairn_runtime::{DiskError, Runtime};
 
@@ -43,13 +43,15 @@ impl<R: Runtime> Core<R> {
             let mut store = self.store.lock().expect("no holder panics");
             store.as_mut().ok_or(CommitError::Stopped)?.append(block)?;
         }
-        let (attested, trie) = self.apply(block);
+        self.apply(block);
+        // Blocks come one after the other, so the state is still that of this one.
+        let (attested, trie) = self.read(outline);
         self.attest(attested, trie);
         self.write_state_if_due()?;
         Ok(())
     }
 
-    fn apply(&self, block: &Block) -> (Attested, StateTrie) {
+    fn apply(&self, block: &Block) {
         let height = block.height;
         let mut mempool = self.mempool();
         let mut view = self.view.write().expect("no holder panics");
@@ -57,12 +59,29 @@ impl<R: Runtime> Core<R> {
             .state
             .apply_checked(block)
             .expect("a block made from the state follows it");
+        let state = &view.state;
+        let mut early = Vec::new();
         for effect in &effects {
-            if let Effect::TxDone { id, result } = effect {
-                let outcome = TxOutcome { id: *id, height };
-                let result = result.clone().map(|()| outcome);
-                mempool.settle(*id, &result.map_err(LedgerError::Refused));
+            let Effect::TxDone { id, result } = effect else {
+                continue;
+            };
+            match result {
+                Err(TxError::Nonce {
+                    expected, found, ..
+                }) if found > expected => {
+                    early.push((*id, result.clone()));
+                }
+                _ => mempool.settle(*id, &settled(*id, height, result)),
             }
+        }
+        // Whoever orders the transactions of an account the wrong way round undoes none of them.
+        let nonces = early.iter().filter_map(|(id, _)| {
+            let account = mempool.get(*id)?.account;
+            Some((*id, state.account(account).nonce))
+        });
+        let kept = mempool.still_to_come(&nonces.collect::<Vec<_>>());
+        for (id, result) in early.iter().filter(|(id, _)| !kept.contains(id)) {
+            mempool.settle(*id, &settled(*id, height, result));
         }
         let next_nonce = |id| view.state.account(id).nonce;
         for (id, tx) in mempool.overtaken(next_nonce) {
@@ -75,7 +94,6 @@ impl<R: Runtime> Core<R> {
         view.history.push(block, effects);
         self.progress
             .send_modify(|progress| progress.height = height);
-        outline(&view.state)
     }
 
     fn write_state_if_due(&self) -> Result<(), DiskError> {
@@ -90,6 +108,16 @@ impl<R: Runtime> Core<R> {
         let encoded = self.read(Record::encode);
         store.write_state(height, &encoded)
     }
+}
+
+/// What whoever waits for a transaction of a block is told.
+fn settled(
+    id: TxId,
+    height: Height,
+    result: &Result<(), TxError>,
+) -> Result<TxOutcome, LedgerError> {
+    let result = result.clone().map(|()| TxOutcome { id, height });
+    result.map_err(LedgerError::Refused)
 }
 
 /// Whether a transaction comes with a proof.

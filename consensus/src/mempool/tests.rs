@@ -243,15 +243,15 @@ fn proofs_are_bounded_by_block_and_peer() {
             break;
         }
     }
-    assert!(mempool.bytes.witnesses < WITNESS_BYTES_WAITING_MAX);
+    assert!(mempool.load.witnesses < WITNESS_BYTES_WAITING_MAX);
     let batch = mempool.select(&BTreeSet::new());
     assert_eq!(batch.txs.len(), WITNESS_BYTES_PER_BLOCK_MAX / BYTES);
     assert_eq!(batch.witnesses.len(), batch.txs.len());
     settle_all(&mut mempool);
     assert_eq!(push(&mut mempool, 91, peer(1)), Ok(()), "room again");
     mempool.fail_all(&LedgerError::Stopped);
-    assert_eq!(mempool.bytes.witnesses, 0);
-    assert!(mempool.per_peer.is_empty());
+    assert_eq!(mempool.load.witnesses, 0);
+    assert!(mempool.per_source.is_empty());
 }
 
 /// The bound, one below and one above; room is there again once the first is final.

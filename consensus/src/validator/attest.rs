@@ -2,38 +2,54 @@
 //! who has the parts of more than two thirds puts them together.
 //!
 //! A height whose parts get lost is not shown; the next one is, and while validators can reach each
-//! other there is always a next one.
+//! other there is always a next one. Whose parts come late, because it was away, is told the newest
+//! that is signed: it shows that height as soon as it has got there, and signs none below it.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{Bounded, Height, LedgerId, Record, RecordKind};
 use cairn_engine::{Committee, Engine, KeyPart, SignaturePart};
 use cairn_ledger::{Attestation, Attested, LedgerKey};
 use cairn_runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::core::Core;
 
 /// Most bytes of a part.
 const PART_BYTES_MAX: usize = 64;
-/// Heights above our own whose parts are kept: others may be ahead of us.
-const AHEAD_MAX: u64 = 64;
+/// Heights above and below our own whose parts are kept: others may be ahead of us, or their parts
+/// late.
+const WINDOW: u64 = 64;
 /// Heights that wait to be signed here.
 pub(super) const WAITING_MAX: usize = 64;
+/// A part of the newest height that is shown is late after this time: who sent it was away.
+const LATE: Duration = Duration::from_millis(300);
+/// Least time between two times that the newest is told.
+const TELL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A validator's part of an attestation, as it is told to the others.
+/// What a validator tells the others of attestations.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub(super) struct AttestationPart {
-    pub(super) attested: Attested,
-    pub(super) part: Bounded<u8, PART_BYTES_MAX>,
+pub(super) enum AttestationNews {
+    /// Its part of one.
+    Part {
+        /// What it has signed.
+        attested: Attested,
+        /// The signature's part.
+        part: Bounded<u8, PART_BYTES_MAX>,
+    },
+    /// The newest that all signed together, for those who were away.
+    Newest(Attestation),
 }
 
-impl Record for AttestationPart {
-    const KIND: RecordKind = RecordKind::AttestationPart;
-    const VERSION: u8 = 1;
-    const BYTES_MAX: usize = Attested::BYTES_MAX + PART_BYTES_MAX + 16;
+impl Record for AttestationNews {
+    const KIND: RecordKind = RecordKind::AttestationNews;
+    const VERSION: u8 = 2;
+    const BYTES_MAX: usize = 2 * Attested::BYTES_MAX + PART_BYTES_MAX + 32;
 
     fn is_well_formed(&self) -> bool {
         true
@@ -47,6 +63,34 @@ pub(super) struct Attesting {
     key: LedgerKey,
     namespace: Vec<u8>,
     parts: Mutex<Parts>,
+    /// The newest that others have shown, where we are not yet.
+    ahead: Mutex<Option<Attestation>>,
+    shown: Mutex<LastShown>,
+    /// Wakes who tells the others the newest.
+    tell: Notify,
+}
+
+/// When the newest was shown and told here, by the monotonic clock.
+#[derive(Debug, Default)]
+struct LastShown {
+    at: Duration,
+    told_at: Option<Duration>,
+}
+
+/// Of which height a part is that comes when its height is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PartAge {
+    /// Of the newest that is shown.
+    Newest,
+    /// Of one before it.
+    Older,
+}
+
+/// The heights whose parts are kept: not shown yet, and near our own.
+fn wanted(ours: Height, shown: Option<Height>) -> RangeInclusive<Height> {
+    let unshown = shown.map_or(0, |shown| shown.get().saturating_add(1));
+    let first = unshown.max(ours.get().saturating_sub(WINDOW));
+    Height::new(first)..=Height::new(ours.get().saturating_add(WINDOW))
 }
 
 /// By height and validator: no more than one of each, so that nobody takes another's room.
@@ -60,11 +104,18 @@ impl Attesting {
             key,
             namespace: Attested::namespace(ledger),
             parts: Mutex::default(),
+            ahead: Mutex::default(),
+            shown: Mutex::default(),
+            tell: Notify::new(),
         }
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {
         self.parts.lock().expect("no holder panics")
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Option<Attestation>> {
+        self.ahead.lock().expect("no holder panics")
     }
 
     /// Signs each height as it comes and tells the others, until no more can come.
@@ -76,24 +127,80 @@ impl Attesting {
         &self,
         core: &Core<R>,
         engine: &Engine,
-        (me, key_part): (&[u8; 32], &KeyPart),
+        signer: (&[u8; 32], &KeyPart),
         mut heights: mpsc::Receiver<Attested>,
     ) {
-        while let Some(attested) = heights.recv().await {
-            let Some(part) = key_part.sign(&self.namespace, &attested.message()) else {
-                // The engine has checked that it is a part.
-                return;
-            };
-            if let Ok(encoded) = Bounded::new(part.encode()) {
-                let part = AttestationPart {
-                    attested,
-                    part: encoded,
-                };
-                // Without room the next height is told.
-                engine.forward(part.encode());
+        loop {
+            tokio::select! {
+                attested = heights.recv() => {
+                    let Some(attested) = attested else {
+                        return;
+                    };
+                    self.sign(core, engine, signer, attested);
+                }
+                () = self.tell.notified() => {
+                    if let Some((attestation, _)) = core.newest() {
+                        // Whom it does not reach sends another part, which is late again.
+                        engine.forward(AttestationNews::Newest(attestation).encode());
+                    }
+                }
             }
-            self.take(core, *me, attested, part);
         }
+    }
+
+    fn sign<R: Runtime>(
+        &self,
+        core: &Core<R>,
+        engine: &Engine,
+        (me, key_part): (&[u8; 32], &KeyPart),
+        attested: Attested,
+    ) {
+        if self.catch_up(core, attested.height) {
+            return;
+        }
+        let Some(part) = key_part.sign(&self.namespace, &attested.message()) else {
+            // The engine has checked that it is a part.
+            return;
+        };
+        if let Ok(encoded) = Bounded::new(part.encode()) {
+            let part = AttestationNews::Part {
+                attested,
+                part: encoded,
+            };
+            // Without room the next height is told.
+            engine.forward(part.encode());
+        }
+        self.take(core, *me, attested, part);
+    }
+
+    /// Shows what others have shown before when we have got there: whether a height is signed
+    /// already.
+    fn catch_up<R: Runtime>(&self, core: &Core<R>, height: Height) -> bool {
+        let ahead = self.ahead().clone();
+        let Some(ahead) = ahead else {
+            return false;
+        };
+        let signed = ahead.unverified().height;
+        if signed <= core.height() {
+            self.show(core, &ahead);
+            let mut ahead = self.ahead();
+            if ahead
+                .as_ref()
+                .is_some_and(|it| it.unverified().height <= signed)
+            {
+                *ahead = None;
+            }
+        }
+        height <= signed
+    }
+
+    fn show<R: Runtime>(&self, core: &Core<R>, attestation: &Attestation) {
+        core.show(attestation);
+        self.last_shown().at = core.runtime.monotonic();
+    }
+
+    fn last_shown(&self) -> MutexGuard<'_, LastShown> {
+        self.shown.lock().expect("no holder panics")
     }
 
     /// Takes what another validator tells, however malformed.
@@ -101,15 +208,42 @@ impl Attesting {
         &self,
         core: &Core<R>,
         from: [u8; 32],
-        told: AttestationPart,
+        told: AttestationNews,
     ) {
-        let AttestationPart { attested, part } = told;
-        let Some(part) = SignaturePart::decode(&part) else {
-            return;
-        };
-        if self.committee.is_of(&part, &from) {
-            self.take(core, from, attested, part);
+        match told {
+            AttestationNews::Part { attested, part } => {
+                let part = SignaturePart::decode(&part);
+                let Some(part) = part.filter(|part| self.committee.is_of(part, &from)) else {
+                    return;
+                };
+                let now = core.runtime.monotonic();
+                match core.shown_height().map(|shown| shown.cmp(&attested.height)) {
+                    Some(Ordering::Greater) => self.tell_late(now, PartAge::Older),
+                    Some(Ordering::Equal) => self.tell_late(now, PartAge::Newest),
+                    Some(Ordering::Less) | None => self.take(core, from, attested, part),
+                }
+            }
+            AttestationNews::Newest(attestation) => self.take_newest(core, &attestation),
         }
+    }
+
+    fn take_newest<R: Runtime>(&self, core: &Core<R>, newest: &Attestation) {
+        let height = newest.unverified().height;
+        let known = self.ahead().as_ref().map(|it| it.unverified().height);
+        let is_new = core.shown_height().max(known).is_none_or(|it| it < height);
+        if !is_new || newest.verify(core.ledger, &self.key).is_none() {
+            return;
+        }
+        {
+            let mut ahead = self.ahead();
+            if ahead
+                .as_ref()
+                .is_none_or(|it| it.unverified().height < height)
+            {
+                *ahead = Some(newest.clone());
+            }
+        }
+        self.catch_up(core, height);
     }
 
     fn take<R: Runtime>(
@@ -119,23 +253,30 @@ impl Attesting {
         attested: Attested,
         part: SignaturePart,
     ) {
-        let (height, ours) = (attested.height, core.height().get());
-        let shown = core.shown_height();
-        let is_wanted = shown.is_none_or(|shown| shown < height)
-            && height.get() <= ours.saturating_add(AHEAD_MAX);
-        if !is_wanted {
-            return;
-        }
+        let height = attested.height;
         {
+            let wanted = wanted(core.height(), core.shown_height());
+            if !wanted.contains(&height) {
+                return;
+            }
             let mut parts = self.parts();
-            parts
-                .entry(height)
-                .or_default()
-                .insert(from, (attested, part));
-            let needed = shown.map_or(Height::ZERO, |shown| shown);
-            *parts = parts.split_off(&needed);
+            let of_height = parts.entry(height).or_default();
+            of_height.insert(from, (attested, part));
+            *parts = parts.split_off(wanted.start());
         }
         self.put_together(core, height);
+    }
+
+    /// Has the newest told, if whoever sent a part of a height that is shown can't have it.
+    fn tell_late(&self, now: Duration, age: PartAge) {
+        let mut shown = self.last_shown();
+        let is_late = age == PartAge::Older || now.saturating_sub(shown.at) >= LATE;
+        let told_at = shown.told_at;
+        let is_due = told_at.is_none_or(|told_at| now.saturating_sub(told_at) >= TELL_INTERVAL);
+        if is_late && is_due {
+            shown.told_at = Some(now);
+            self.tell.notify_one();
+        }
     }
 
     /// Shows a height when enough have signed what it is by our own reckoning.
@@ -148,7 +289,7 @@ impl Attesting {
             return;
         }
         if let Some(attestation) = self.signed(attested, agreeing) {
-            core.show(&attestation);
+            self.show(core, &attestation);
             self.parts().remove(&height);
         }
     }
@@ -198,3 +339,6 @@ impl Attesting {
             .flatten()
     }
 }
+
+#[cfg(test)]
+mod tests;

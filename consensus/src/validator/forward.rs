@@ -1,4 +1,10 @@
 //! Transactions pass from the validator that got them to all others: whoever leads next has them.
+//!
+//! What others send waits in an [`Inbox`] until it is read, off the engine's threads.
+
+mod inbox;
+
+use std::sync::Arc;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{Bounded, Record, RecordKind, Signed};
@@ -7,14 +13,19 @@ use cairn_ledger::{Tx, WITNESS_BYTES_MAX, Witness};
 use cairn_runtime::Runtime;
 use tokio::sync::mpsc;
 
+pub(super) use self::inbox::Inbox;
+use self::inbox::{Message, Subject};
+use super::attest::{AttestationNews, Attesting};
 use super::proposal::submitted;
 use crate::core::Core;
-use crate::mempool::Submitted;
+use crate::mempool::{Source, Submitted};
 
 /// Most transactions of one message.
 const TXS_MAX: usize = 256;
 /// Most bytes of one message: the largest transaction with the largest witness, and some more.
 const BYTES_MAX: usize = WITNESS_BYTES_MAX + (256 << 10);
+/// Most bytes of whatever validators send each other besides votes and blocks.
+pub(super) const MESSAGE_BYTES_MAX: usize = BYTES_MAX;
 /// Most bytes of the transactions and witnesses of one message; leaves room for the envelope, the
 /// counts and the witnesses' lengths.
 const CONTENT_BYTES_MAX: usize = BYTES_MAX - 16 - 4 * TXS_MAX;
@@ -26,6 +37,8 @@ pub(super) const WAITING_MAX: usize = 4096;
 const _: () = assert!(<Signed<Tx> as Record>::BYTES_MAX + WITNESS_BYTES_MAX <= CONTENT_BYTES_MAX);
 // So does a message where a proposal does.
 const _: () = assert!(BYTES_MAX <= super::proposal::PROPOSAL_BYTES_MAX);
+// What attests is smaller.
+const _: () = assert!(<AttestationNews as Record>::BYTES_MAX <= MESSAGE_BYTES_MAX);
 
 /// Transactions on their way to the other validators.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -98,12 +111,64 @@ fn message(content: Vec<Submitted>) -> Option<ForwardedTxs> {
     Some(ForwardedTxs { txs, witnesses })
 }
 
-/// Queues what another validator passed on.
-pub(super) fn receive<R: Runtime>(core: &Core<R>, message: &[u8]) {
-    let Ok(message) = ForwardedTxs::decode(message) else {
-        return;
-    };
-    for tx in message.into_submitted() {
-        core.queue_forwarded(tx);
+/// Reads what the other validators send, off the engine's threads, until it is dropped.
+///
+/// # Cancel safety
+///
+/// Dropping it loses what waits; nothing depends on one message.
+pub(super) async fn read<R: Runtime>(
+    core: &Arc<Core<R>>,
+    attesting: &Arc<Attesting>,
+    inbox: &Arc<Inbox>,
+) {
+    loop {
+        let message = inbox.next().await;
+        let (attesting, inbox) = (Arc::clone(attesting), Arc::clone(inbox));
+        let worker = Arc::clone(core);
+        core.runtime
+            .blocking(move || take(&worker, &attesting, &inbox, &message))
+            .await;
     }
 }
+
+fn take<R: Runtime>(core: &Core<R>, attesting: &Attesting, inbox: &Inbox, message: &Message) {
+    match message.subject {
+        Subject::Attestations => {
+            // One that is malformed says nothing.
+            if let Ok(told) = AttestationNews::decode(&message.bytes) {
+                attesting.receive(core, message.from, told);
+            }
+        }
+        Subject::Transactions => take_txs(core, inbox, message.from, &message.bytes),
+    }
+}
+
+fn take_txs<R: Runtime>(core: &Core<R>, inbox: &Inbox, from: [u8; 32], message: &[u8]) {
+    if let Err(fault) = queue(core, inbox.source(from), message) {
+        inbox.distrust(from, fault, core.runtime.monotonic());
+    }
+}
+
+/// What no honest validator passes on: it has checked what it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Fault {
+    /// It is no message that is known here.
+    #[error("the message is malformed")]
+    Malformed,
+    /// A transaction's signature or proof is not what it says.
+    #[error("a transaction is not signed by its account, or without the proof that it names")]
+    Signature,
+}
+
+/// Queues what another validator passed on, up to the first fault.
+fn queue<R: Runtime>(core: &Core<R>, source: Source, message: &[u8]) -> Result<(), Fault> {
+    let message = ForwardedTxs::decode(message).map_err(|_| Fault::Malformed)?;
+    for submitted in message.into_submitted() {
+        core.queue_forwarded(submitted, source)
+            .map_err(|_| Fault::Signature)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use cairn_ledger::ViewSeed;
 use cairn_ledger::block::SEEDS_MAX;
 use cairn_runtime::Runtime;
 
-use super::attest::{AttestationPart, Attesting};
+use super::forward::Inbox;
 use super::open_blocks::{OpenBlocks, Place};
 use super::proposal::Proposal;
 use crate::core::Core;
@@ -31,7 +31,7 @@ pub(super) struct Rules {
     pub(super) ledger: [u8; 32],
     /// Time of the genesis.
     pub(super) genesis_time: UnixMillis,
-    /// Least time between a block and its parent.
+    /// Least time between a block and its parent, the same for all validators.
     pub(super) block_interval: Duration,
     /// How long a leader waits for something to put into a block.
     pub(super) idle: Duration,
@@ -52,7 +52,8 @@ pub(super) struct Seat<R: Runtime> {
 
 struct Shared<R: Runtime> {
     core: Arc<Core<R>>,
-    attesting: Arc<Attesting>,
+    /// What other validators send goes here.
+    inbox: Arc<Inbox>,
     rules: Rules,
     open: Mutex<OpenBlocks>,
 }
@@ -66,11 +67,11 @@ impl<R: Runtime> fmt::Debug for Seat<R> {
 }
 
 impl<R: Runtime> Seat<R> {
-    pub(super) fn new(core: Arc<Core<R>>, attesting: Arc<Attesting>, rules: Rules) -> Self {
+    pub(super) fn new(core: Arc<Core<R>>, inbox: Arc<Inbox>, rules: Rules) -> Self {
         Self {
             shared: Arc::new(Shared {
                 core,
-                attesting,
+                inbox,
                 rules,
                 open: Mutex::default(),
             }),
@@ -95,8 +96,8 @@ impl<R: Runtime> Seat<R> {
     async fn wait_for_work(&self, parent: Parent, taken: &BTreeSet<TxId>) {
         let core = self.core();
         let rules = &self.shared.rules;
-        let next = parent.time.saturating_add(rules.block_interval);
-        let left = core.until(next).min(rules.block_interval);
+        let left = core.until(self.shared.earliest_after(parent));
+        let left = left.min(rules.block_interval);
         core.runtime.sleep(left).await;
         let work = async {
             while !core.has_work_beyond(taken) {
@@ -162,10 +163,9 @@ impl<R: Runtime> Application for Seat<R> {
     }
 
     fn receive(&self, from: [u8; 32], message: Vec<u8>) {
-        match AttestationPart::decode(&message) {
-            Ok(part) => self.shared.attesting.receive(self.core(), from, part),
-            Err(_) => super::forward::receive(self.core(), &message),
-        }
+        let now = self.core().runtime.monotonic();
+        // Without room it is dropped.
+        self.shared.inbox.offer(from, message, now);
     }
 }
 
@@ -209,7 +209,7 @@ impl<R: Runtime> Shared<R> {
         let seeds = turn.seeds.iter().map(view_seed).collect();
         let proposal = Proposal {
             // The clock may go back; the ledger's time does not.
-            time: self.core.now().max(parent.time),
+            time: self.core.now().max(self.earliest_after(parent)),
             view: ViewNumber::new(turn.view),
             seeds: Bounded::new(seeds).ok()?,
             ..Proposal::of(batch)?
@@ -228,6 +228,12 @@ impl<R: Runtime> Shared<R> {
         self.open().note(place, proposal);
     }
 
+    /// The earliest time of a block. Since nobody votes for one before its time, no leader makes more
+    /// of them than one an interval.
+    fn earliest_after(&self, parent: Parent) -> UnixMillis {
+        parent.time.saturating_add(self.rules.block_interval)
+    }
+
     fn is_alone(&self) -> bool {
         self.rules.committee.validators().len() == 1
     }
@@ -236,7 +242,7 @@ impl<R: Runtime> Shared<R> {
     fn check(&self, turn: &Turn, parent: Parent, bytes: &[u8]) -> Option<UnixMillis> {
         let proposal = Proposal::decode(bytes).ok()?;
         let follows = proposal.view.get() == turn.view
-            && proposal.time >= parent.time
+            && proposal.time >= self.earliest_after(parent)
             // Who is lost follows from lapses; only one alone may call others so.
             && proposal.lost.is_empty();
         let holds = follows

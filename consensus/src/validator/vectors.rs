@@ -10,10 +10,10 @@ use cairn_core::{
     AccountId, Amount, Bounded, Digest, EpochNumber, Height, LedgerId, NodeId, Record, SecretKey,
     Signed, UnixMillis, ViewNumber,
 };
-use cairn_ledger::{Attested, AuditReport, Tx, TxBody, ViewSeed, Witness};
+use cairn_ledger::{Attestation, Attested, AuditReport, Tx, TxBody, ViewSeed, Witness};
 use data_encoding::HEXLOWER;
 
-use super::attest::AttestationPart;
+use super::attest::AttestationNews;
 use super::forward::{ForwardedTxs, messages};
 use super::proposal::Proposal;
 use crate::mempool::Submitted;
@@ -76,15 +76,19 @@ fn proposal() -> Proposal {
     }
 }
 
-fn attestation_part() -> AttestationPart {
-    AttestationPart {
-        attested: Attested {
-            ledger: LedgerId::new(Digest::of(b"a ledger")),
-            height: Height::new(7),
-            time: UnixMillis::new(1_764_000_000_000),
-            root: Digest::of(b"a state"),
-            chain: Digest::of(b"blocks"),
-        },
+fn attested() -> Attested {
+    Attested {
+        ledger: LedgerId::new(Digest::of(b"a ledger")),
+        height: Height::new(7),
+        time: UnixMillis::new(1_764_000_000_000),
+        root: Digest::of(b"a state"),
+        chain: Digest::of(b"blocks"),
+    }
+}
+
+fn attestation_part() -> AttestationNews {
+    AttestationNews::Part {
+        attested: attested(),
         part: Bounded::new(vec![0x5e; 49]).unwrap(),
     }
 }
@@ -99,10 +103,13 @@ fn hex<T: Record + PartialEq + std::fmt::Debug>(record: &T) -> String {
 #[test]
 fn messages_have_their_golden_encoding() {
     let forwarded = messages(vec![plain(1, 0), proof(2, b"a proof")]);
+    let newest = Attestation::Validators(attested(), [0x5e; 48]);
+    let newest = AttestationNews::Newest(newest);
     let made = BTreeMap::from([
         ("forwarded_txs".to_owned(), hex(&forwarded[0])),
         ("proposal".to_owned(), hex(&proposal())),
         ("attestation_part".to_owned(), hex(&attestation_part())),
+        ("attestation_newest".to_owned(), hex(&newest)),
     ]);
     if std::env::var_os("CAIRN_WRITE_VECTORS").is_some() {
         let text = serde_json::to_string_pretty(&made).unwrap() + "\n";
