@@ -8,7 +8,7 @@
 //! ├ pid                 of the running process
 //! ├ control.sock        where it takes commands
 //! ├ net/                DHT records and known peers
-//! └ store/              the shards
+//! └ store/              the shards, and how far the ledger was seen: store/height
 //! ```
 
 use std::path::{Path, PathBuf};

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cairn_core::{Bounded, RevisionNumber};
-use cairn_ledger::port::Ledger;
+use cairn_ledger::port::{Ledger, TxOutcome};
 use cairn_ledger::tx::{SLOTS_PER_TX_MAX, SlotRef, SlotRevision, TxBody};
 use cairn_net::Network;
 use cairn_runtime::Runtime;
 use tokio::sync::Notify;
 
+use crate::catch_up::CatchUpError;
 use crate::core::Core;
 
 /// Slots that have reached a revision and wait to be acknowledged.
@@ -68,8 +69,7 @@ pub(crate) async fn acknowledge<R: Runtime, N: Network, L: Ledger>(core: Arc<Cor
         if slots.is_empty() {
             continue;
         }
-        let done = core.submit(TxBody::Acknowledge { slots: bounded }).await;
-        match done {
+        match submit_acknowledgement(&core, bounded).await {
             Ok(outcome) => {
                 let height = outcome.height;
                 tracing::debug!(count = slots.len(), %height, "acknowledged");
@@ -85,4 +85,17 @@ pub(crate) async fn acknowledge<R: Runtime, N: Network, L: Ledger>(core: Arc<Cor
             core.look_at(slot.slot_ref());
         }
     }
+}
+
+/// Acknowledges revisions of slots, once our disk has a height at which the slots are ours.
+///
+/// # Errors
+///
+/// [`CatchUpError::Store`]: nothing was acknowledged. [`CatchUpError::Ledger`].
+pub(crate) async fn submit_acknowledgement<R: Runtime, N: Network, L: Ledger>(
+    core: &Core<R, N, L>,
+    slots: Bounded<SlotRevision, SLOTS_PER_TX_MAX>,
+) -> Result<TxOutcome, CatchUpError> {
+    core.keep_seen_height().await?;
+    Ok(core.submit(TxBody::Acknowledge { slots }).await?)
 }

@@ -20,8 +20,9 @@ use crate::config::{LedgerServer, Pacing};
 use crate::groups::Groups;
 use crate::memory::ShardMemory;
 use crate::prove::Proofs;
-use crate::status::Lags;
-use crate::store::GroupCommit;
+use crate::seen_height::SeenHeight;
+use crate::status::{Lags, LedgerProblem};
+use crate::store::{GroupCommit, ShardStore, StoreError};
 
 /// What all parts of a node share.
 pub(crate) struct Core<R: Runtime, N: Network, L: Ledger> {
@@ -31,6 +32,7 @@ pub(crate) struct Core<R: Runtime, N: Network, L: Ledger> {
     pub(crate) key: SecretKey,
     pub(crate) id: NodeId,
     pub(crate) store: GroupCommit<R>,
+    pub(crate) seen_height: Arc<SeenHeight<R::Disk>>,
     pub(crate) groups: Groups<R, L>,
     pub(crate) memory: Arc<ShardMemory>,
     pub(crate) pool: DataPool<N, R>,
@@ -41,6 +43,7 @@ pub(crate) struct Core<R: Runtime, N: Network, L: Ledger> {
     pub(crate) lacks: Lacks,
     pub(crate) acknowledgements: Acknowledgements,
     pub(crate) lags: Lags,
+    pub(crate) ledger_problem: LedgerProblem,
     pub(crate) proofs: Proofs,
     pub(crate) audits: Audits,
     /// Whether the ledger says that it drains, as last seen.
@@ -72,6 +75,40 @@ impl<R: Runtime, N: Network, L: Ledger> Core<R, N, L> {
         submit_body(&self.ledger, &self.key, body).await
     }
 
+    /// Makes durable how far the ledger was seen, unless it is: before anything is promised, as in
+    /// [`crate::seen_height`].
+    pub(crate) async fn keep_seen_height(&self) -> Result<(), StoreError> {
+        if self.seen_height.kept() >= self.ledger.seen() {
+            return Ok(());
+        }
+        self.for_good(|_| Ok(())).await
+    }
+
+    /// Does with the store what can't be undone, once it is durable how far the ledger was seen.
+    pub(crate) async fn for_good<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&ShardStore<R::Disk>) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        let height = self.ledger.seen();
+        let seen_height = Arc::clone(&self.seen_height);
+        // With the store, so that its lock is held for as long as the file is written.
+        let work = move |store: &ShardStore<R::Disk>| {
+            seen_height.keep(height)?;
+            work(store)
+        };
+        self.store.with(work).await
+    }
+
+    /// Before a receipt is given for a slot that is ours: the disk has a height at which it is.
+    pub(crate) async fn promise(&self, slot: SlotRef) -> Result<(), StoreError> {
+        if !self.work.is_promised(slot) {
+            self.keep_seen_height().await?;
+            self.work.promise(slot);
+        }
+        Ok(())
+    }
+
     /// Something may be to do for a slot.
     pub(crate) fn look_at(&self, slot: SlotRef) {
         if self.work.is_known(slot) {
@@ -93,6 +130,9 @@ impl<R: Runtime, N: Network, L: Ledger> Core<R, N, L> {
 pub(crate) struct Work {
     /// Slots that are ours by the ledger, or of which something is here.
     known: Mutex<BTreeSet<SlotRef>>,
+    /// Slots of ours that receipts were given for since they were drawn, as far as we heard: see
+    /// [`Core::promise`].
+    promised: Mutex<BTreeSet<SlotRef>>,
     pub(crate) looks: SlotQueue,
     pub(crate) catch_ups: SlotQueue,
 }
@@ -102,14 +142,35 @@ impl Work {
         self.known.lock().expect("nothing panics while it is held")
     }
 
+    fn promised(&self) -> MutexGuard<'_, BTreeSet<SlotRef>> {
+        let promised = self.promised.lock();
+        promised.expect("nothing panics while it is held")
+    }
+
     /// The slot is ours, or we have something of it.
     pub(crate) fn know(&self, slot: SlotRef) {
         self.all().insert(slot);
     }
 
+    /// The slot was drawn to us, perhaps again: what was promised of it before is of another time.
+    pub(crate) fn draw(&self, slot: SlotRef) {
+        self.promised().remove(&slot);
+        self.know(slot);
+    }
+
+    /// A receipt is given for the slot.
+    fn promise(&self, slot: SlotRef) {
+        self.promised().insert(slot);
+    }
+
+    fn is_promised(&self, slot: SlotRef) -> bool {
+        self.promised().contains(&slot)
+    }
+
     /// Nothing of the slot is here any more, and it is not ours.
     pub(crate) fn forget(&self, slot: SlotRef) {
         self.all().remove(&slot);
+        self.promised().remove(&slot);
     }
 
     pub(crate) fn is_known(&self, slot: SlotRef) -> bool {

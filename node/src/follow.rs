@@ -81,6 +81,7 @@ pub(crate) async fn follow<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, 
             Ok(()) => {}
             Err(error) => {
                 tracing::warn!(%error, "following the ledger fails; it goes on");
+                core.ledger_problem.met(&error);
                 core.runtime.sleep(wait).await;
                 wait = (wait * 2).min(core.pacing.retry_delay_max);
             }
@@ -101,6 +102,7 @@ async fn follow_from_now<R: Runtime, N: Network, L: Ledger>(
     // Effects of the blocks up to here were perhaps not seen, and will not be.
     core.groups.forget_all();
     read_slots(core).await?;
+    core.ledger_problem.ended();
     loop {
         let blocks = match core.ledger.effects(next).await {
             Ok(blocks) => blocks,
@@ -150,7 +152,7 @@ async fn read_slots<R: Runtime, N: Network, L: Ledger>(
     }
     let here = core.store.store().slots();
     for slot in ours.into_iter().chain(here) {
-        core.work.know(slot);
+        core.work.draw(slot);
         core.look_at(slot);
     }
     Ok(())
@@ -202,7 +204,7 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
             Effect::SlotMoved { slot, to, .. } => {
                 core.groups.forget(slot.group);
                 if *to == core.id {
-                    core.work.know(*slot);
+                    core.work.draw(*slot);
                 }
                 core.look_at(*slot);
             }
@@ -435,8 +437,7 @@ async fn release<R: Runtime, N: Network, L: Ledger>(
         .proofs
         .needs(frozen, acknowledged, group.revision.number);
     if let Some(needs) = needs {
-        core.store
-            .with(move |store| store.release_emptied(slot, &needs))
+        core.for_good(move |store| store.release_emptied(slot, &needs))
             .await?;
     }
     Ok(())
@@ -525,7 +526,7 @@ async fn drop_slot<R: Runtime, N: Network, L: Ledger>(
     core: &Core<R, N, L>,
     slot: SlotRef,
 ) -> Result<(), StoreError> {
-    let bytes = core.store.with(move |store| store.drop_slot(slot)).await?;
+    let bytes = core.for_good(move |store| store.drop_slot(slot)).await?;
     tracing::info!(%slot, %bytes, "dropped a slot that is not ours");
     core.work.forget(slot);
     Ok(())

@@ -28,6 +28,7 @@ mod node;
 mod prove;
 mod publish;
 mod reclaim;
+mod seen_height;
 mod serve;
 mod status;
 #[cfg(test)]
@@ -36,4 +37,5 @@ mod tests;
 pub use config::{LedgerServer, NodeConfig, Pacing};
 pub use maintain::ScrubReport;
 pub use node::{NodeError, NodeHandle, start};
+pub use seen_height::SeenHeightError;
 pub use status::{Holding, NodeStatus, SlotLag};

@@ -122,8 +122,7 @@ async fn expire<R: Runtime, N: Network, L: Ledger>(
         };
         let covered = settled_count(&group);
         let dropped = core
-            .store
-            .with(move |store| store.expire(slot, covered, before))
+            .for_good(move |store| store.expire(slot, covered, before))
             .await?;
         if dropped > 0 {
             tracing::info!(%slot, dropped, "dropped shards that no revision covers");

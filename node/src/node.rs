@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cairn_core::{AccountId, Amount, NodeId, UnixMillis};
+use cairn_core::{AccountId, Amount, LedgerId, NodeId, UnixMillis};
 use cairn_ledger::NodeEntry;
 use cairn_ledger::port::{Ledger, LedgerError};
 use cairn_ledger::tx::TxBody;
@@ -26,8 +26,9 @@ use crate::maintain::{ScrubReport, maintain, scrub_all, scrub_on};
 use crate::memory::ShardMemory;
 use crate::prove::{Proofs, prove_on};
 use crate::publish::publish;
+use crate::seen_height::{SeenHeight, SeenHeightError};
 use crate::serve::serve_stream;
-use crate::status::{Lags, NodeStatus, SlotLag};
+use crate::status::{Lags, LedgerProblem, NodeStatus, SlotLag};
 use crate::store::{GroupCommit, OpenReport, ShardStore, StoreError, StoreKey};
 
 /// Why a node did not start or did not do what its operator asked.
@@ -36,6 +37,9 @@ pub enum NodeError {
     /// Its shard store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// How far it has seen the ledger is not known.
+    #[error(transparent)]
+    SeenHeight(#[from] SeenHeightError),
     /// The ledger.
     #[error("the ledger: {0}")]
     Ledger(#[from] LedgerError),
@@ -73,7 +77,7 @@ impl<R: Runtime, N: Network, L: Ledger> fmt::Debug for NodeHandle<R, N, L> {
 ///
 /// # Errors
 ///
-/// [`NodeError::Store`], [`NodeError::Identity`].
+/// [`NodeError::Store`], [`NodeError::SeenHeight`], [`NodeError::Identity`].
 ///
 /// # Cancel safety
 ///
@@ -91,16 +95,12 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
             network: network.local(),
         });
     }
-    let mut fresh = [0; 32];
-    runtime.fill(&mut fresh);
-    let opening = {
-        let (disk, cache) = (runtime.disk().clone(), Arc::clone(&config.cache));
-        let store = config.store.clone();
-        runtime.blocking(move || ShardStore::open(disk, store, cache, StoreKey::new(fresh)))
-    };
-    let (store, report) = opening.await?;
+    let (store, seen_height, report) = open(&runtime, &config, ledger.id()).await?;
+    // Before anything is asked: an earlier state may not have what is ours.
+    ledger.expect_at_least(seen_height.kept());
     let core = Arc::new(Core {
         store: GroupCommit::new(runtime.clone(), store),
+        seen_height: Arc::new(seen_height),
         groups: Groups::new(runtime.clone(), ledger.clone()),
         memory: Arc::new(ShardMemory::new()),
         pool: DataPool::new(network.clone(), runtime.clone(), PoolLimits::DEFAULT),
@@ -119,6 +119,7 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
         lacks: Lacks::default(),
         acknowledgements: Acknowledgements::default(),
         lags: Lags::default(),
+        ledger_problem: LedgerProblem::default(),
         proofs: Proofs::default(),
         audits: Audits::default(),
         is_draining: AtomicBool::new(false),
@@ -152,6 +153,30 @@ pub async fn start<R: Runtime, N: Network, L: Ledger>(
         working,
         report,
     })
+}
+
+/// What a node has on its disk.
+type OnDisk<D> = (ShardStore<D>, SeenHeight<D>, OpenReport);
+
+/// Opens the shard store, with a fresh key where it is a new one, and reads how far the ledger was
+/// seen.
+async fn open<R: Runtime>(
+    runtime: &R,
+    config: &NodeConfig,
+    ledger: LedgerId,
+) -> Result<OnDisk<R::Disk>, NodeError> {
+    let mut fresh = [0; 32];
+    runtime.fill(&mut fresh);
+    let fresh = StoreKey::new(fresh);
+    let (disk, cache) = (runtime.disk().clone(), Arc::clone(&config.cache));
+    let config = config.store.clone();
+    let work = move || -> Result<OnDisk<R::Disk>, NodeError> {
+        let folder = config.folder.clone();
+        let (store, report) = ShardStore::open(disk.clone(), config, cache, fresh)?;
+        let seen_height = SeenHeight::open(disk, &folder, store.key(), ledger)?;
+        Ok((store, seen_height, report))
+    };
+    runtime.blocking(work).await
 }
 
 /// Serves data streams until we close.
@@ -261,6 +286,7 @@ impl<R: Runtime, N: Network, L: Ledger> NodeHandle<R, N, L> {
                 node: core.id,
                 store: store.figures()?,
                 failure: store.failure().map(|failure| failure.to_string()),
+                ledger_problem: core.ledger_problem.get(),
                 slots: core.work.known().into_iter().map(slot_lag).collect(),
                 idle: core.work.is_idle() && core.acknowledgements.is_empty(),
                 epoch: core.proofs.status(),

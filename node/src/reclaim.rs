@@ -4,11 +4,12 @@
 use cairn_core::{Amount, Bounded, ByteCount};
 use cairn_ledger::group::{Group, price_for};
 use cairn_ledger::port::{Ledger, LedgerError};
-use cairn_ledger::tx::{SlotRef, SlotRevision, TxBody};
+use cairn_ledger::tx::{SlotRef, SlotRevision};
 use cairn_ledger::{NodeEntry, NodeStatus, Parameters, TxError, Verdict};
 use cairn_net::Network;
 use cairn_runtime::Runtime;
 
+use crate::acknowledge::submit_acknowledgement;
 use crate::catch_up::CatchUpError;
 use crate::core::Core;
 
@@ -88,13 +89,13 @@ pub(crate) async fn reclaim<R: Runtime, N: Network, L: Ledger>(
         revision,
     };
     let slots = Bounded::new(vec![acknowledged]).expect("one slot");
-    match core.submit(TxBody::Acknowledge { slots }).await {
+    match submit_acknowledgement(core, slots).await {
         Ok(_) => {}
-        Err(LedgerError::Refused(error)) => {
+        Err(CatchUpError::Ledger(LedgerError::Refused(error))) => {
             let lack = ReclaimLack::Refused(Box::new(error));
             return Err(CatchUpError::Idle { slot, lack });
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     }
     tracing::info!(%slot, %revision, "took an idle slot back");
     core.groups.forget(slot.group);

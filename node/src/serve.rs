@@ -235,6 +235,9 @@ impl<R: Runtime, N: Network, L: Ledger> Serving<'_, R, N, L> {
     /// Receives a shard, makes it durable, answers with a receipt.
     async fn put(&mut self, allowed: Allowed) -> Result<(), DataError> {
         let place = allowed.place;
+        if let Err(error) = self.core.promise(place.slot).await {
+            return self.refuse(&refusal_of(&error)).await;
+        }
         let expected = allowed.record.unverified().shard_root(place.slot.slot);
         let kept = self.core.store.store().kept(place.slot, place.segment, 1);
         if let [Kept::Shard { root, .. }] = kept.as_slice()

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cairn_core::{Amount, EpochNumber, NodeId, RevisionNumber, SegmentNumber};
 use cairn_ledger::Verdict;
+use cairn_ledger::port::LedgerError;
 use cairn_ledger::tx::SlotRef;
 
 use crate::store::StoreFigures;
@@ -19,6 +20,8 @@ pub struct NodeStatus {
     pub store: StoreFigures,
     /// The first failed mutation of its shard store: it takes nothing more.
     pub failure: Option<String>,
+    /// What keeps it from following the ledger, as last met; `None` while it follows.
+    pub ledger_problem: Option<String>,
     /// Its slots.
     pub slots: Vec<SlotLag>,
     /// Whether nothing is to be caught up.
@@ -74,6 +77,47 @@ pub enum Holding {
     Held,
     /// It was, and nobody was drawn in our place yet. It earns nothing until it is taken back.
     Idle,
+}
+
+/// What keeps the node from following the ledger.
+#[derive(Debug, Default)]
+pub(crate) struct LedgerProblem {
+    last: Mutex<Option<String>>,
+}
+
+impl LedgerProblem {
+    fn last(&self) -> MutexGuard<'_, Option<String>> {
+        self.last.lock().expect("nothing panics while it is held")
+    }
+
+    /// Following met this.
+    pub(crate) fn met(&self, error: &LedgerError) {
+        let text = match error {
+            LedgerError::Behind { expected, found } => format!(
+                "whoever answers for the ledger is at height {found}, and this node has seen \
+                 {expected}: it drops and acknowledges nothing until they are as far"
+            ),
+            LedgerError::Refused(_)
+            | LedgerError::Busy { .. }
+            | LedgerError::Unavailable { .. }
+            | LedgerError::Forgotten { .. }
+            | LedgerError::Stopped
+            | LedgerError::Request
+            | LedgerError::Answer
+            | LedgerError::OtherLedger { .. } => error.to_string(),
+        };
+        *self.last() = Some(text);
+    }
+
+    /// The node follows.
+    pub(crate) fn ended(&self) {
+        *self.last() = None;
+    }
+
+    /// What was met since.
+    pub(crate) fn get(&self) -> Option<String> {
+        self.last().clone()
+    }
 }
 
 /// What the ledger and the last attempts say of each slot.

@@ -19,6 +19,7 @@
 //! folder/packs/00000001.dead      which of them are dead
 //! folder/slots/<group>-<slot>     what a slot reached and what was emptied
 //! folder/index/                   cached indexes of sealed packs; may be lost at any time
+//! folder/height                   how far the ledger was seen: the node's own, not the store's
 //! ```
 //!
 //! Bytes and rules: docs/protocol/shard-store.md. The format is a draft.
@@ -165,6 +166,11 @@ impl<D: Disk> ShardStore<D> {
     #[must_use]
     pub const fn config(&self) -> &StoreConfig {
         &self.config
+    }
+
+    /// What the checksums of its files, and of those beside them, are made with.
+    pub(crate) const fn key(&self) -> StoreKey {
+        self.key
     }
 
     /// Figures, as the file system would give them.

@@ -5,5 +5,6 @@ mod catch_up;
 mod cluster;
 mod details;
 mod partners;
+mod past;
 mod proving;
 mod serving;

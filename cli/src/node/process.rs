@@ -6,7 +6,9 @@ use cairn_core::{AccountId, Amount, ByteCount, NodeId};
 use cairn_ledger::{NodeEntry, NodeTerms, RemoteLedger, Verdict};
 use cairn_net::{DhtMode, LedgerPeers, Network, RealConfig, RealNetwork, RelayServer};
 use cairn_node::store::{IndexCache, NoCache, PACK_BYTES, SledCache, StoreConfig};
-use cairn_node::{Holding, NodeConfig, NodeError, NodeHandle, NodeStatus, Pacing, SlotLag};
+use cairn_node::{
+    Holding, NodeConfig, NodeError, NodeHandle, NodeStatus, Pacing, SeenHeightError, SlotLag,
+};
 use cairn_runtime::Runtime;
 use cairn_runtime::real::RealRuntime;
 use serde_json::{Value, json};
@@ -224,8 +226,30 @@ fn failure(error: NodeError) -> Failure {
     match error {
         NodeError::Ledger(error) => error.into(),
         NodeError::Store(_) => Failure::new(FailureKind::Storage, error),
+        NodeError::SeenHeight(error) => seen_height_failure(error),
         NodeError::Identity { .. } => Failure::new(FailureKind::Usage, error),
     }
+}
+
+/// It is not known how far the node has seen the ledger. Only its operator can tell whether those who
+/// answer for the ledger now are as far.
+fn seen_height_failure(error: SeenHeightError) -> Failure {
+    let (kind, hint) = match &error {
+        SeenHeightError::Disk(_) => {
+            let text = "the folder must be one that this user may read and write";
+            (FailureKind::Storage, text.to_owned())
+        }
+        SeenHeightError::Damaged { path } => {
+            let shown = path.display();
+            let text = format!("when the network's validators are surely up to date: rm {shown}");
+            (FailureKind::Storage, text)
+        }
+        SeenHeightError::OtherLedger { .. } => {
+            let text = "give the node the network file of that ledger, or another folder";
+            (FailureKind::Usage, text.to_owned())
+        }
+    };
+    Failure::new(kind, error).hint(hint)
 }
 
 fn status_json(status: &NodeStatus) -> Value {
@@ -254,6 +278,7 @@ fn status_json(status: &NodeStatus) -> Value {
         "capacity_bytes": store.capacity.get(),
         "packs": store.pack_count,
         "failure": status.failure,
+        "ledger_problem": status.ledger_problem,
         "problems": problems,
     })
 }

@@ -80,7 +80,7 @@ impl StoreKey {
     }
 
     /// A record with its checksum, as small files hold it.
-    pub(super) fn seal<T: Record>(&self, record: &T) -> Vec<u8> {
+    pub(crate) fn seal<T: Record>(&self, record: &T) -> Vec<u8> {
         let mut bytes = record.encode();
         let checksum = self.checksum(&[&bytes]);
         bytes.extend_from_slice(checksum.as_bytes());
@@ -88,7 +88,7 @@ impl StoreKey {
     }
 
     /// Reads [`Self::seal`] back; `None` when anything is wrong.
-    pub(super) fn open<T: Record>(&self, bytes: &[u8]) -> Option<T> {
+    pub(crate) fn open<T: Record>(&self, bytes: &[u8]) -> Option<T> {
         let (record, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
         if self.checksum(&[record]).as_bytes() != checksum {
             return None;

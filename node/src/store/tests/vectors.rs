@@ -5,10 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use cairn_core::{Bounded, Record, RevisionNumber, SegmentNumber, UnixMillis};
+use cairn_core::{
+    Bounded, Digest, Height, LedgerId, Record, RevisionNumber, SegmentNumber, UnixMillis,
+};
 use data_encoding::HEXLOWER;
 
 use super::fixture::{content, detail, put_of, shard, slot};
+use crate::seen_height::HeightFile;
 use crate::store::StoreKey;
 use crate::store::format::{
     DeadList, PackEntry, PackFile, PackIndex, ShardHeader, StoreIdentity, data_offset, length,
@@ -75,7 +78,12 @@ fn vectors() -> BTreeMap<&'static str, String> {
         number: 2,
         store: store.clone(),
     };
+    let seen = HeightFile {
+        ledger: LedgerId::new(Digest::new([7; 32])),
+        height: Height::new(5000),
+    };
     let sealed = [
+        ("seen_height", key.seal(&seen)),
         ("shard_header", key.seal(&header)),
         ("slot_state", key.seal(&state)),
         ("pack_file", key.seal(&file)),
