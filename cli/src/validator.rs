@@ -11,12 +11,14 @@
 //! ├ clients.toml     how clients and nodes reach the network through all validators
 //! ├ network.toml     how to reach the network through it
 //! ├ net/             DHT records and known peers
-//! └ ledger/          blocks, and the engine's files
+//! ├ voted            the ledger that it has voted in
+//! └ ledger/          blocks, and the engine's files with its votes
 //! ```
 
 mod agree;
 mod ceremony_files;
 mod run;
+mod votes;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -4,6 +4,7 @@
 mod ceremony;
 mod equivocator;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
@@ -11,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use cairn_core::{AccountId, Amount, LedgerId, NodeId, SecretKey};
-use cairn_ledger::{Ledger, LedgerKey, RemoteLedger, TxBody, submit_body};
+use cairn_core::{AccountId, Amount, Height, LedgerId, NodeId, SecretKey};
+use cairn_ledger::{Ledger, LedgerError, LedgerKey, RemoteLedger, TxBody, submit_body};
 use cairn_net::{DhtMode, LedgerPeers, Network, PeerAddress, RealConfig, RealNetwork};
 use cairn_runtime::RealRuntime;
 use serde_json::Value;
@@ -45,6 +46,8 @@ pub struct ValidatorNetwork {
     key: KeyFrom,
     /// The block that a validator was seen with, by height.
     tips: BTreeMap<u64, String>,
+    /// The highest height that a client was shown.
+    seen: Cell<Height>,
 }
 
 /// Who made the validators' key.
@@ -138,6 +141,7 @@ impl ValidatorNetwork {
             ledger: LedgerId::new(cairn_core::Digest::default()),
             key,
             tips: BTreeMap::new(),
+            seen: Cell::default(),
         };
         let ports = free_ports(2 * count);
         for (number, ports) in ports.chunks_exact(2).enumerate() {
@@ -252,6 +256,15 @@ impl ValidatorNetwork {
     ///
     /// When it can't be started.
     pub fn start(&mut self, number: usize) {
+        self.start_with(number, &[]);
+    }
+
+    /// Starts a validator with some more arguments.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::start`].
+    pub fn start_with(&mut self, number: usize, more: &[&str]) {
         let member = &self.members[number];
         let bind = member.bind.to_string();
         let part = self.text(&format!("genesis/{}.part", member.identity));
@@ -261,8 +274,22 @@ impl ValidatorNetwork {
         if self.key == KeyFrom::Dealer {
             args.extend(["--genesis", &genesis, "--part", &part]);
         }
+        args.extend(more);
         let child = self.spawn(&log(number), &args);
         self.members[number].process = Some(child);
+    }
+
+    /// What a validator says that does not start.
+    ///
+    /// # Panics
+    ///
+    /// When it goes on.
+    pub fn refused(&mut self, number: usize, more: &[&str]) -> String {
+        self.start_with(number, more);
+        let mut child = self.members[number].process.take().expect("it was begun");
+        let ended = child.wait().expect("it ends");
+        assert!(!ended.success(), "it does not start");
+        std::fs::read_to_string(self.path(&log(number))).expect("its log")
     }
 
     /// Starts all validators and waits until each has a block of this height.
@@ -448,10 +475,16 @@ impl ValidatorNetwork {
     /// When it does not answer.
     #[must_use]
     pub fn paid(&self, number: usize) -> u64 {
-        self.with_ledger(&[&self.members[number]], async |ledger| {
-            let account = ledger.account(payee()).await;
-            account.expect("it answers").balance.micro()
-        })
+        let begun = real_time();
+        loop {
+            let account = self.with_ledger(&[&self.members[number]], async |ledger| {
+                ledger.account(payee()).await
+            });
+            match account {
+                Err(LedgerError::Behind { .. }) if begun.elapsed() < PATIENCE => {}
+                answered => return answered.expect("it answers").balance.micro(),
+            }
+        }
     }
 
     fn members_from(&self, first: usize) -> Vec<&Member> {
@@ -486,7 +519,10 @@ impl ValidatorNetwork {
             let net = net.expect("a client's network");
             let through = LedgerPeers::new(net.clone(), &peers);
             let ledger = RemoteLedger::new(through, self.ledger, key);
-            let done = what(ledger).await;
+            // Another process's client, which remembers as this one's did.
+            ledger.expect_at_least(self.seen.get());
+            let done = what(ledger.clone()).await;
+            self.seen.set(ledger.seen());
             net.shutdown().await;
             done
         })

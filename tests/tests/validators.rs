@@ -107,10 +107,31 @@ fn one_that_joins_late_or_lost_its_disk_gets_every_block() {
     network.kill(&[1]);
     network.wipe(1);
     network.pay(PAYMENTS, 0);
-    network.start(1);
+    let said = network.refused(1, &[]);
+    assert!(
+        said.contains("voted for") && said.contains("--rejoin"),
+        "{said}"
+    );
+    network.start_with(1, &["--rejoin"]);
+    network.wait("it runs", |network| network.status(1)["height"].is_u64());
     let height = network.height();
     network.reach(height);
     assert_eq!(network.paid(1), 4 * PAID);
+}
+
+/// Where there is one validator, its folder is the ledger.
+#[test]
+fn the_only_validator_never_begins_its_ledger_anew() {
+    let mut network = ValidatorNetwork::new(1, &[]);
+    let said = network.refused(0, &["--rejoin"]);
+    assert!(said.contains("nothing of the validator"), "{said}");
+    network.start_all(1);
+    network.kill(&[0]);
+    network.wipe(0);
+    for more in [&[][..], &["--rejoin"]] {
+        let said = network.refused(0, more);
+        assert!(said.contains("put back a copy"), "{said}");
+    }
 }
 
 #[test]

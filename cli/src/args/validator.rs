@@ -88,6 +88,10 @@ pub(crate) struct ValidatorRunArgs {
     /// genesis, or a free port of the loopback interface].
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Vec<String>,
+    /// Begin anew where the folder's blocks and votes are lost: gets the blocks from the others, and
+    /// votes when no view is open that it may have voted in before.
+    #[arg(long)]
+    pub(crate) rejoin: bool,
     /// Stop when standard input ends: for a parent process that may die.
     #[arg(long, hide = true)]
     pub(crate) until_stdin_ends: bool,

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::ceremony_files::CeremonyFiles;
+use super::votes::{Rejoin, Votes};
 use super::{Request, folder, lock};
 use crate::app::App;
 use crate::args::ValidatorRunArgs;
@@ -31,9 +32,20 @@ pub(super) async fn run(app: &App, args: &ValidatorRunArgs) -> Result<(), Failur
     let file = GenesisFile::read(args.genesis.as_ref().unwrap_or(&kept.genesis))?;
     let own = own_place(app, &folder, &file)?;
     let config = config(app, &folder, args, &file, &own)?;
+    let rejoin = if args.rejoin {
+        Rejoin::Asked
+    } else {
+        Rejoin::Unasked
+    };
+    let ledger = file.genesis.ledger_id();
+    let votes = Votes::of(&folder);
+    votes
+        .ensure(app, (ledger, file.places.len()), rejoin)
+        .await?;
     let validator = Validator::open(app.runtime.clone(), config)
         .await
         .or_fail(FailureKind::Storage, "the validator does not start")?;
+    votes.mark(ledger)?;
     let listen = match (args.listen.as_slice(), own.peer) {
         ([], Some(peer)) => vec![peer],
         (listen, _) => listen.to_vec(),
