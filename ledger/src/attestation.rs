@@ -111,7 +111,7 @@ impl Attestation {
 }
 
 /// A message behind its domain, whose length comes first: below 128, so in one byte.
-fn framed(namespace: &[u8], message: &[u8]) -> Vec<u8> {
+pub(crate) fn framed(namespace: &[u8], message: &[u8]) -> Vec<u8> {
     let length = u8::try_from(namespace.len()).unwrap_or(u8::MAX);
     [&[length], namespace, message].concat()
 }

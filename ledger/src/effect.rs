@@ -17,7 +17,7 @@ use crate::wire::EFFECTS_BYTES_MAX;
 
 /// One change. Within a block they come in the order in which they happened: the epoch, draws, then nodes
 /// called lost, then each transaction's followed by its [`Effect::TxDone`], then groups that were
-/// looked at.
+/// looked at, then the term that begins behind it.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Effect {
     /// A transaction was done or refused.
@@ -199,6 +199,16 @@ pub enum Effect {
         /// How much.
         amount: Amount,
     },
+    /// The validators of the next term are named; it begins behind a border that is still to come.
+    TermNamed {
+        /// The next term.
+        number: u32,
+    },
+    /// This block was the last of its term: other validators order those behind it.
+    TermBegan {
+        /// The term that begins.
+        number: u32,
+    },
 }
 
 /// The changes of one block.
@@ -219,7 +229,8 @@ pub struct BlockEffects {
 // slot that the look takes from a node with lapses `SlotReleased` (66) and `Forfeited` (41). A proof of 190 bytes gives
 // `Judged` (42), `Paid` (57), `BountyPaid` (49) and `CollateralFilled` (41), or `Slashed` (49) and what a lost node gives.
 // Any transaction, of at least 145 bytes,
-// gives `Moved` (50) for its fee and at most two more; a refunded group one, within its slots' share.
+// gives `Moved` (50) for its fee and at most two more; a refunded group one, within its slots' share. `EpochBegan`
+// (9) and `TermBegan` (5) come once.
 const _: () = assert!(
     BLOCK_BYTES_MAX * (42 + 66) / 41
         + (SLOTS_DRAWN_MAX + WAITING_DRAWN_MAX) * (99 + 33)

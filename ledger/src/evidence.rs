@@ -13,7 +13,8 @@ use crate::attestation::{Attestation, Attested, LedgerKey};
 use crate::head::Head;
 use crate::query::{Question, Seen};
 use crate::state::State;
-use crate::state::entries::{Entries, Entry, HEAD_KEY, List, Listed};
+use crate::state::entries::{Entries, Entry, HEAD_KEY, List, Listed, TERM_KEY};
+use crate::term::Term;
 use crate::trie::{LeftOut, Trie};
 
 /// The entries of a state by key, as they were at a height. A clone costs nothing.
@@ -154,6 +155,10 @@ impl Entries for Part<'_> {
 
     fn head(&self) -> Result<Cow<'_, Head>, LeftOut> {
         self.value(&HEAD_KEY)?.map(Cow::Owned).ok_or(LeftOut)
+    }
+
+    fn term(&self) -> Result<Option<Cow<'_, Term>>, LeftOut> {
+        Ok(self.value(&TERM_KEY)?.map(Cow::Owned))
     }
 
     fn get<T: Entry>(&self, key: &T::Key) -> Result<Option<Cow<'_, T>>, LeftOut> {

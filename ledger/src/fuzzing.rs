@@ -21,6 +21,7 @@ use crate::genesis::{Genesis, Parameters};
 use crate::query::Question;
 use crate::registry::{RegistryTx, Writer, volume_id};
 use crate::sample::shown::questions;
+use crate::sample::term::{change, validators};
 use crate::sample::{
     OWNER, World, account, acknowledge, declare_loss, node, open, revise, slot, terms,
 };
@@ -31,14 +32,15 @@ use crate::ticket::AuditTicket;
 use crate::tx::{Tx, TxBody, tx_id};
 use crate::wire::{Answer, LedgerRequest, LedgerResponse, TxEvidence};
 
-/// A ledger with deals held, leaving, vacant and waiting, and bodies that would be done.
+/// A ledger of two validators with deals held, leaving, vacant and waiting, and bodies that would be done.
 static BUSY: LazyLock<(World, Vec<(u8, TxBody)>)> = LazyLock::new(|| {
     let places = [(1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 4, 4), (5, 5, 5)];
     let parameters = Parameters {
         epoch_millis: 14,
         ..Parameters::default()
     };
-    let mut world = World::with_nodes_on(parameters, 8, &places);
+    let mut world = World::with_validators(parameters, validators(&[70, 71], 1));
+    world.register_nodes(8, &places);
     let id = world.place(2, 4);
     let other = world.place(2, 4);
     world.accept(OWNER, revise(id, 1, 5));
@@ -75,6 +77,8 @@ static BUSY: LazyLock<(World, Vec<(u8, TxBody)>)> = LazyLock::new(|| {
         ),
     ];
     bodies.extend(asked);
+    let next = validators(&[71, 72], 2);
+    bodies.push((OWNER, change(&world.state, &next, &[70, 71, 72])));
     (world, bodies)
 });
 
@@ -213,6 +217,10 @@ fn look_into(response: LedgerResponse) {
             let challenge = |ticket: &AuditTicket| ticket.challenge(page.epoch);
             page.tickets.iter().filter_map(challenge).count()
         })),
+        Answer::Snapshot(piece) => {
+            let end = piece.end(piece.offset);
+            assert!(end.is_none_or(|end| end > piece.offset && end <= piece.total));
+        }
         Answer::Error(error) => drop(error.to_string()),
     }
 }
@@ -329,6 +337,7 @@ mod tests {
     use crate::attestation::Attestation;
     use crate::sample::shown::{Shown, evidence};
     use crate::sample::{attest, genesis};
+    use crate::snapshot::SnapshotPart;
 
     /// Inputs of each target: enough to reach every refusal, few enough for every run.
     const INPUTS: u32 = 3_000;
@@ -363,6 +372,7 @@ mod tests {
             at_least: Height::new(3),
         };
         let evidence = evidence(&world.state, Question::Proven(group));
+        let piece = SnapshotPart::cut(attest(&world.state), b"a state", 2);
         let Attestation::Sequencer(attested) = attest(&world.state) else {
             panic!("a sequencer's");
         };
@@ -378,6 +388,7 @@ mod tests {
                 oldest: Height::new(1),
                 found: Some(Box::new(shown.tx(id, last, last))),
             },
+            Answer::Snapshot(Box::new(piece.expect("some bytes"))),
         ];
         let ledger = world.state.ledger_id();
         let response = |answer| (3, LedgerResponse { ledger, answer }.encode());
@@ -385,6 +396,7 @@ mod tests {
             (0, tx.encode()),
             (1, block.encode()),
             (2, ask.encode()),
+            (2, LedgerRequest::Snapshot { term: 1, offset: 7 }.encode()),
             (4, genesis(Parameters::default()).encode()),
             (5, attested.encode()),
             (6, evidence.encode()),

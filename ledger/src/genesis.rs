@@ -10,15 +10,19 @@ use crate::earnings::EARNINGS_BYTES_MAX;
 use crate::epoch::REVISIONS_KEPT;
 use crate::registry::{GRANT_BYTES_MAX, NOTARISATION_BYTES, VOLUME_BYTES_MAX};
 use crate::score::SCORE_BYTES_MAX;
+use crate::term::TERM_BYTES_MAX;
 use crate::tx::TxBody;
 
 /// Most accounts that a genesis endows.
 pub const ENDOWED_MAX: usize = 4096;
 
-/// Most bytes of a state's encoding. It is read from the own disk only.
+/// Most bytes of a state's encoding.
 pub const STATE_BYTES_MAX: u64 = 4 << 30;
 /// Of which so many are not in a table.
-const STATE_FIXED_BYTES_MAX: u64 = 1024;
+const STATE_FIXED_BYTES_MAX: u64 = 1024 + TERM_BYTES;
+/// Most bytes of the term of its validators.
+const TERM_BYTES: u64 = 29_252;
+const _: () = assert!(TERM_BYTES_MAX == 29_252);
 /// Most bytes of an account with its key.
 const ACCOUNT_BYTES_MAX: u64 = 32 + 8 + 8;
 /// Most bytes of a node with its key: ids, numbers, three labels, status, standing, collateral,
@@ -244,6 +248,28 @@ pub struct Validators {
     pub key: Bounded<u8, VALIDATORS_KEY_BYTES_MAX>,
 }
 
+impl Validators {
+    /// Whether there is one at least, and they are rising.
+    #[must_use]
+    pub fn is_well_formed(&self) -> bool {
+        !self.identities.is_empty() && self.identities.is_sorted_by(|a, b| a < b)
+    }
+
+    /// How many of them agree for all: more than two thirds.
+    #[must_use]
+    pub fn quorum(&self) -> usize {
+        let count = self.identities.len();
+        let faulty = count.saturating_sub(1) / 3;
+        count.saturating_sub(faulty)
+    }
+
+    /// Whether this is the identity of one of them.
+    #[must_use]
+    pub fn contains(&self, identity: &PublicKey) -> bool {
+        self.identities.binary_search(identity).is_ok()
+    }
+}
+
 /// Where a ledger begins: its digest is the parent of the first block and names the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Genesis {
@@ -274,10 +300,10 @@ impl Record for Genesis {
             && self.supply().is_some()
             && self.endowed.is_sorted_by(|a, b| a.0 < b.0)
             && self.endowed.iter().all(|(_, amount)| *amount >= least)
-            && self.validators.as_ref().is_none_or(|validators| {
-                let identities = &validators.identities;
-                !identities.is_empty() && identities.is_sorted_by(|a, b| a < b)
-            })
+            && self
+                .validators
+                .as_ref()
+                .is_none_or(Validators::is_well_formed)
     }
 }
 

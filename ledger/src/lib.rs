@@ -37,7 +37,9 @@ pub mod remote;
 pub mod sample;
 pub mod score;
 pub mod seal;
+pub mod snapshot;
 pub mod state;
+pub mod term;
 pub mod ticket;
 mod trie;
 pub mod tx;
@@ -70,7 +72,11 @@ pub use registry::{
 pub use remote::RemoteLedger;
 pub use score::{AuditReport, SCORE_MAX, Score, Vote, VoteCount};
 pub use seal::{BlockSeal, Chained};
+pub use snapshot::SnapshotPart;
 pub use state::{Account, Expected, State, VerdictError, check_signature};
+pub use term::{
+    BORDER_LAG, NextTerm, PastTerm, Term, TermError, TermSignature, TermStart, term_digest,
+};
 pub use ticket::{AUDITS_MAX, AuditPage, AuditTicket};
 pub use trie::LeftOut;
 pub use tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, operator_consent, tx_id};

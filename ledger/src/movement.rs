@@ -108,7 +108,8 @@ impl Cause {
             | TxBody::NodeTakeCollateral { .. }
             | TxBody::NodeMaintain { .. }
             | TxBody::GroupClose { .. }
-            | TxBody::Registry(_) => None,
+            | TxBody::Registry(_)
+            | TxBody::ValidatorsChange { .. } => None,
         }
     }
 }
@@ -181,7 +182,9 @@ pub fn movements(effect: &Effect) -> impl Iterator<Item = Movement> {
         | Effect::LeaseChanged { .. }
         | Effect::LeaseAsked { .. }
         | Effect::GrantChanged { .. }
-        | Effect::Notarised(_) => None,
+        | Effect::Notarised(_)
+        | Effect::TermNamed { .. }
+        | Effect::TermBegan { .. } => None,
     };
     told.into_iter()
         .filter(|movement| movement.amount > Amount::ZERO)

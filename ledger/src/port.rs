@@ -249,6 +249,12 @@ pub enum LedgerError {
         /// The one that answers.
         found: LedgerId,
     },
+    /// Whoever answers does not have the state with which a term began.
+    #[error("the state with which term {term} began is not kept there")]
+    NoSnapshot {
+        /// The term.
+        term: u32,
+    },
 }
 
 impl LedgerError {
@@ -260,9 +266,11 @@ impl LedgerError {
             Self::Busy { .. } => Retry::Later,
             Self::Unavailable { cause } => cause.retry(),
             Self::Forgotten { .. } | Self::Request => Retry::Never,
-            Self::Behind { .. } | Self::Stopped | Self::Answer | Self::OtherLedger { .. } => {
-                Retry::Elsewhere
-            }
+            Self::Behind { .. }
+            | Self::Stopped
+            | Self::Answer
+            | Self::OtherLedger { .. }
+            | Self::NoSnapshot { .. } => Retry::Elsewhere,
         }
     }
 
@@ -271,7 +279,9 @@ impl LedgerError {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::Refused(error) => error.blame(),
-            Self::Busy { .. } | Self::Behind { .. } | Self::Stopped => Blame::World,
+            Self::Busy { .. } | Self::Behind { .. } | Self::Stopped | Self::NoSnapshot { .. } => {
+                Blame::World
+            }
             Self::Unavailable { cause } => cause.blame(),
             Self::Forgotten { .. } => Blame::Caller,
             Self::Request => Blame::Us,

@@ -22,6 +22,7 @@ use crate::registry::{
 use crate::state::Account;
 use crate::state::entries::{Entries, List};
 use crate::state::table::{BoundSlot, OwnGroup, OwnVolume};
+use crate::term::Term;
 use crate::tx::SlotRef;
 use crate::view::{
     EarningsView, EpochView, GROUPS_PAGE_MAX, GrantView, GroupProof, GroupSummary, NODES_PAGE_MAX,
@@ -87,6 +88,8 @@ pub enum Question {
     },
     /// A digest's notarisation. Seen: `Notarisation`.
     Notarisation(Digest),
+    /// The term of validators that runs. Seen: `Term`.
+    Term,
 }
 
 /// What is seen of a state.
@@ -124,6 +127,8 @@ pub enum Seen {
     Grant(Option<GrantView>),
     /// `None` when the digest is not recorded, or no longer.
     Notarisation(Option<Notarisation>),
+    /// `None` when a sequencer orders the ledger.
+    Term(Option<Box<Term>>),
 }
 
 impl Question {
@@ -166,6 +171,10 @@ impl Question {
             Self::Notarisation(digest) => {
                 let kept = of.get::<Notarisation>(&digest)?;
                 Seen::Notarisation(kept.map(Cow::into_owned))
+            }
+            Self::Term => {
+                let term = of.term()?.map(Cow::into_owned);
+                Seen::Term(term.map(Box::new))
             }
         })
     }

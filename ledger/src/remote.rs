@@ -37,6 +37,7 @@ macro_rules! expect_seen {
     };
 }
 
+mod snapshot;
 mod views;
 
 /// A [`Ledger`] over a transport. Refuses the answers of another ledger than its own, those that are
@@ -247,6 +248,7 @@ impl<T: LedgerTransport> RemoteLedger<T> {
             | Answer::Effects(_)
             | Answer::Blocks(_)
             | Answer::Audits(_)
+            | Answer::Snapshot(_)
             | Answer::Tx { .. }) => Ok(answer),
         }
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::missing_panics_doc, reason = "a failed test")]
 
 pub mod shown;
+pub mod term;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -221,10 +222,15 @@ impl World {
     /// The same on a ledger of these parameters.
     pub fn with_nodes_on(parameters: Parameters, slots: u64, places: &[Place]) -> Self {
         let mut world = Self::new(parameters);
-        for (number, place) in (10..).zip(places) {
-            world.accept(number, world.registration(number, terms(slots, *place)));
-        }
+        world.register_nodes(slots, places);
         world
+    }
+
+    /// Registers nodes as [`Self::with_nodes`] has them.
+    pub fn register_nodes(&mut self, slots: u64, places: &[Place]) {
+        for (number, place) in (10..).zip(places) {
+            self.accept(number, self.registration(number, terms(slots, *place)));
+        }
     }
 
     /// Registers the party as its own operator's node on this ledger.

@@ -17,6 +17,7 @@ mod registry;
 mod repair;
 mod slots;
 pub(crate) mod table;
+mod term;
 mod tickets;
 mod view;
 
@@ -50,6 +51,7 @@ use crate::genesis::{Genesis, Parameters};
 use crate::group::Group;
 use crate::node::{NodeEntry, NodeStatus};
 use crate::port::LedgerStatus;
+use crate::term::Term;
 use crate::trie::Trie;
 use crate::tx::SlotRef;
 
@@ -96,6 +98,8 @@ pub struct State {
     /// What each node earned and spent.
     earnings: Table<NodeId, Earnings>,
     registry: Registry,
+    /// Which validators order the ledger; `None` when a sequencer does.
+    term: Option<Term>,
     #[borsh(skip)]
     index: Index,
     /// Of the tables and the rest, up to the last block.
@@ -152,7 +156,7 @@ impl Index {
 
 impl Record for State {
     const KIND: RecordKind = RecordKind::LedgerState;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     // No state of a well-formed genesis is larger.
     const BYTES_MAX: usize = 4 << 30;
 
@@ -200,6 +204,7 @@ impl State {
             departed: Table::default(),
             earnings: Table::default(),
             registry: Registry::default(),
+            term: Term::first(genesis, digest),
             index: Index::default(),
             trie: Trie::default(),
         };

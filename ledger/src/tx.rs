@@ -7,8 +7,10 @@ use cairn_core::{
     SlotIndex, Text, TxId,
 };
 
+use crate::genesis::Validators;
 use crate::registry::RegistryTx;
 use crate::score::AuditReport;
+use crate::term::{SIGNERS_MAX, TermSignature};
 
 /// Most slots of one `Acknowledge` or `DeclareLoss`: a node with more sends several. One such
 /// transaction fits a block ([`crate::block::BLOCK_BYTES_MAX`]).
@@ -138,6 +140,13 @@ pub enum TxBody {
     },
     /// Of volumes, their heads, leases and grants, and notarisations.
     Registry(RegistryTx),
+    /// Names the validators of the next term. Whoever sends it: the signatures count.
+    ValidatorsChange {
+        /// Who orders the ledger then, and the public side of their key.
+        validators: Validators,
+        /// Of enough of those who order it now, and of all of those, rising by validator.
+        signatures: Bounded<TermSignature, SIGNERS_MAX>,
+    },
 }
 
 /// What a node offers.
@@ -217,7 +226,8 @@ impl Record for Tx {
             | TxBody::NodeMaintain { .. }
             | TxBody::GroupExtend { .. }
             | TxBody::GroupClose { .. }
-            | TxBody::Registry(_) => true,
+            | TxBody::Registry(_)
+            | TxBody::ValidatorsChange { .. } => true,
         }
     }
 }
@@ -248,7 +258,8 @@ impl TxBody {
             | Self::NodeTakeCollateral { .. }
             | Self::NodeMaintain { .. }
             | Self::GroupClose { .. }
-            | Self::Registry(_) => Amount::ZERO,
+            | Self::Registry(_)
+            | Self::ValidatorsChange { .. } => Amount::ZERO,
         }
     }
 }

@@ -8,6 +8,7 @@ use cairn_core::{
 
 use crate::node::NodeStatus;
 use crate::registry::RegistryError;
+use crate::term::TermError;
 use crate::tx::SlotRef;
 
 /// A table of the ledger's state with a bound.
@@ -349,11 +350,20 @@ pub enum TxError {
     /// The registry of volumes and notarisations does not do it.
     #[error(transparent)]
     Registry(RegistryError),
+    /// The validators do not change like this.
+    #[error(transparent)]
+    Validators(TermError),
 }
 
 impl From<RegistryError> for TxError {
     fn from(error: RegistryError) -> Self {
         Self::Registry(error)
+    }
+}
+
+impl From<TermError> for TxError {
+    fn from(error: TermError) -> Self {
+        Self::Validators(error)
     }
 }
 
@@ -363,6 +373,7 @@ impl TxError {
     pub const fn retry(&self) -> Retry {
         match self {
             Self::Registry(error) => error.retry(),
+            Self::Validators(error) => error.retry(),
             // The world may change: nodes join, funds and groups arrive, slots are drawn.
             Self::Funds { .. }
             | Self::TableFull { .. }
@@ -412,6 +423,7 @@ impl TxError {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::Registry(error) => error.blame(),
+            Self::Validators(error) => error.blame(),
             Self::TableFull { .. }
             | Self::NodeCount { .. }
             | Self::NoSeed { .. }

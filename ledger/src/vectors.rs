@@ -5,6 +5,7 @@
 //! `Format-Change:` trailer.
 
 mod registry;
+mod term;
 
 use std::collections::BTreeMap;
 
@@ -420,6 +421,7 @@ fn vectors() -> BTreeMap<String, String> {
         .map(|(name, hex)| (name.to_owned(), hex))
         .chain(requests(&world))
         .chain(registry::vectors())
+        .chain(term::vectors())
         .collect()
 }
 

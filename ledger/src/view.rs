@@ -345,6 +345,8 @@ pub enum TxKind {
     GrantRevoke,
     /// [`RegistryTx::Notarise`].
     Notarise,
+    /// [`TxBody::ValidatorsChange`].
+    ValidatorsChange,
 }
 
 impl TxKind {
@@ -367,6 +369,7 @@ impl TxKind {
             TxBody::GroupExtend { .. } => Self::GroupExtend,
             TxBody::GroupClose { .. } => Self::GroupClose,
             TxBody::Registry(asked) => Self::of_registry(asked),
+            TxBody::ValidatorsChange { .. } => Self::ValidatorsChange,
         }
     }
 
@@ -417,6 +420,7 @@ impl TxKind {
             Self::GrantMake => "grant-make",
             Self::GrantRevoke => "grant-revoke",
             Self::Notarise => "notarise",
+            Self::ValidatorsChange => "validators-change",
         }
     }
 }

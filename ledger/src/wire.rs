@@ -14,6 +14,7 @@ use crate::evidence::Evidence;
 use crate::port::{LedgerError, WITNESS_BYTES_MAX, Witness};
 use crate::query::Question;
 use crate::seal::{Chained, TxsPart};
+use crate::snapshot::SnapshotPart;
 use crate::ticket::AuditPage;
 use crate::tx::Tx;
 use crate::view::BlockSummary;
@@ -63,6 +64,14 @@ pub enum LedgerRequest {
     Tx(TxId),
     /// What a node asks of others in the epoch that runs. Answer: `Audits`.
     Audits(NodeId),
+    /// A piece of the state with which a term of validators began, that of the newest one. Answer:
+    /// `Snapshot`.
+    Snapshot {
+        /// The term.
+        term: u32,
+        /// Where in the state's encoding the piece begins.
+        offset: u64,
+    },
 }
 
 impl Record for LedgerRequest {
@@ -77,7 +86,8 @@ impl Record for LedgerRequest {
             | Self::Effects { .. }
             | Self::Blocks { .. }
             | Self::Tx(_)
-            | Self::Audits(_) => true,
+            | Self::Audits(_)
+            | Self::Snapshot { .. } => true,
         }
     }
 }
@@ -113,6 +123,8 @@ pub enum Answer {
     Error(LedgerError),
     /// The tickets; none when there are none (yet). By the word of whoever answers.
     Audits(Option<Box<AuditPage>>),
+    /// A piece, which shows something together with all others.
+    Snapshot(Box<SnapshotPart>),
 }
 
 /// What became of a transaction: of its one block the part of the trie that has it.
@@ -141,7 +153,8 @@ impl Record for LedgerResponse {
             | Answer::Blocks(_)
             | Answer::Tx { .. }
             | Answer::Error(_)
-            | Answer::Audits(None) => true,
+            | Answer::Audits(None)
+            | Answer::Snapshot(_) => true,
         }
     }
 }

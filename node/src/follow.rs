@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cairn_core::{Bounded, Height, RevisionNumber};
+use cairn_core::{Bounded, EpochNumber, Height, RevisionNumber};
 use cairn_ledger::Verdict;
 use cairn_ledger::effect::{BlockEffects, Effect};
 use cairn_ledger::group::{Deal, DealState, Ending, Group};
@@ -227,13 +227,7 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
                 node,
                 epoch,
                 verdict,
-            } if *node == core.id => {
-                if *verdict == Verdict::Invalid {
-                    tracing::error!(%epoch, "our proof was found invalid");
-                }
-                core.proofs.judged(*epoch, *verdict);
-                look_at_waiting(core);
-            }
+            } if *node == core.id => take_verdict(core, *epoch, *verdict),
             Effect::Judged { node, epoch, .. } => core.proofs.other_judged(*node, *epoch),
             Effect::NodeChanged(_)
             | Effect::TxDone { .. }
@@ -251,9 +245,24 @@ fn take_block<R: Runtime, N: Network, L: Ledger>(core: &Core<R, N, L>, block: &B
             | Effect::LeaseChanged { .. }
             | Effect::LeaseAsked { .. }
             | Effect::GrantChanged { .. }
-            | Effect::Notarised(_) => {}
+            | Effect::Notarised(_)
+            | Effect::TermNamed { .. }
+            | Effect::TermBegan { .. } => {}
         }
     }
+}
+
+/// Our own proof was judged.
+fn take_verdict<R: Runtime, N: Network, L: Ledger>(
+    core: &Core<R, N, L>,
+    epoch: EpochNumber,
+    verdict: Verdict,
+) {
+    if verdict == Verdict::Invalid {
+        tracing::error!(%epoch, "our proof was found invalid");
+    }
+    core.proofs.judged(epoch, verdict);
+    look_at_waiting(core);
 }
 
 /// Looks at slots that have something to give up once it need not be proved any more, and at those that

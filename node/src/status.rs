@@ -104,6 +104,7 @@ impl LedgerProblem {
             | LedgerError::Stopped
             | LedgerError::Request
             | LedgerError::Answer
+            | LedgerError::NoSnapshot { .. }
             | LedgerError::OtherLedger { .. } => error.to_string(),
         };
         *self.last() = Some(text);

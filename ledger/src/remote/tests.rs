@@ -2,6 +2,7 @@
 
 mod chains;
 mod lies;
+mod snapshots;
 
 use std::future::Future;
 use std::sync::Mutex;

@@ -10,6 +10,7 @@ use crate::port::LedgerError;
 use crate::query::{Question, Seen};
 use crate::registry::{Grant, Notarisation, Volume};
 use crate::seal::BlockSeal;
+use crate::term::Term;
 use crate::view::{
     BlockSummary, EarningsView, EpochView, GrantView, GroupProof, GroupSummary, TxLookup,
     VolumeView,
@@ -161,5 +162,15 @@ impl<T: LedgerTransport> RemoteLedger<T> {
             self.ask(Question::Notarisation(digest)).await?,
             Notarisation
         )
+    }
+
+    /// The term of validators that runs; `None` when a sequencer orders the ledger.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`].
+    pub async fn term(&self) -> Result<Option<Term>, LedgerError> {
+        let term = expect_seen!(self.ask(Question::Term).await?, Term)?;
+        Ok(term.map(|term| *term))
     }
 }

@@ -9,6 +9,7 @@ use cairn_core::{Digest, GroupId, NodeId, Record, TxId, VolumeId};
 use super::{World, account, ask, attest, attested, genesis, ledger_key, node};
 use crate::effect::BlockEffects;
 use crate::evidence::{Evidence, StateTrie};
+use crate::genesis::Genesis;
 use crate::query::Question;
 use crate::seal::{BlockSeal, Chained, results};
 use crate::state::State;
@@ -40,9 +41,13 @@ fn index(height: u64) -> usize {
 }
 
 impl Shown {
-    /// Of everything that a world did.
+    /// Of everything that a world did, whose validators have not changed.
     pub fn of(world: &World) -> Self {
-        let mut state = State::genesis(&genesis(*world.state.parameters())).expect("a genesis");
+        let genesis = Genesis {
+            validators: world.state.term().map(|term| term.validators.clone()),
+            ..genesis(*world.state.parameters())
+        };
+        let mut state = State::genesis(&genesis).expect("a genesis");
         let mut shown = Self {
             states: vec![state.clone()],
             blocks: Vec::new(),
@@ -196,6 +201,7 @@ pub fn questions(state: &State, mut pick: impl FnMut(usize) -> usize) -> Vec<Que
             holder: grant.map_or_else(|| node.key(), |grant| grant.holder),
         },
         Question::Notarisation(digest),
+        Question::Term,
     ]
 }
 
@@ -211,7 +217,7 @@ pub fn assert_shown(state: &State) {
         ];
         usize::from(u16::from_le_bytes(low)) % count
     };
-    let kinds = (pick(16), pick(16));
+    let kinds = (pick(17), pick(17));
     let asked = questions(state, pick);
     for question in [asked[kinds.0], asked[kinds.1]] {
         assert_shows(state, question);

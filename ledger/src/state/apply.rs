@@ -37,7 +37,8 @@ struct Attempt<'a> {
 
 impl State {
     /// Applies the next block: draws what earlier blocks left to be drawn, takes the slots of
-    /// lost nodes, does the transactions in order, then looks at groups. Equal states and blocks give equal results.
+    /// lost nodes, does the transactions in order, then looks at groups, and begins a term of
+    /// validators at its border. Equal states and blocks give equal results.
     ///
     /// # Errors
     ///
@@ -111,6 +112,7 @@ impl State {
         self.look_at_groups(&mut effects);
         self.enter_earnings(effects.get(told..).unwrap_or_default());
         self.assert_conserved();
+        self.pass_border(&mut effects);
         let summary = BlockSummary::of(block, effects.len(), results(&effects));
         self.chain = BlockSeal::of(&summary, &effects).follow(self.chain);
         self.note_changes();
@@ -218,6 +220,9 @@ impl State {
             } => self.extend(*group, *epochs, *escrow, effects),
             TxBody::GroupClose { group } => self.ask_to_close(*group, effects),
             TxBody::Registry(asked) => self.commit_registry(id, tx.account, asked, effects),
+            TxBody::ValidatorsChange { validators, .. } => {
+                self.name_validators(validators, effects);
+            }
         }
     }
 

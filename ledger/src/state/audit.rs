@@ -104,6 +104,9 @@ pub enum Unsound {
     /// A notarisation can't have come about.
     #[error("a notarisation is malformed")]
     Notarisations,
+    /// The term of the validators, or the one that is named, can't have come about.
+    #[error("the term of the validators is malformed")]
+    Term,
 }
 
 impl State {
@@ -145,6 +148,7 @@ impl State {
         self.audit_queue()?;
         self.audit_earnings()?;
         self.audit_registry()?;
+        self.audit_term()?;
         self.audit_epochs()
     }
 

@@ -117,6 +117,10 @@ impl State {
             | TxBody::GroupExtend { .. }
             | TxBody::GroupClose { .. }) => self.check_money(tx.account, body)?,
             TxBody::Registry(asked) => self.check_registry(tx.account, asked)?,
+            TxBody::ValidatorsChange {
+                validators,
+                signatures,
+            } => self.check_validators(validators, signatures)?,
         }
         self.check_tables(tx)?;
         self.check_funds(tx, tx.cost())
@@ -193,7 +197,8 @@ impl State {
             | TxBody::NodeMaintain { .. }
             | TxBody::GroupExtend { .. }
             | TxBody::GroupClose { .. }
-            | TxBody::Registry(_) => {}
+            | TxBody::Registry(_)
+            | TxBody::ValidatorsChange { .. } => {}
         }
         let limits = &self.parameters;
         let tables = [

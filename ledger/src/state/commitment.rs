@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cairn_core::Digest;
 
-use super::entries::{Entry, HEAD_KEY, REST_KEY};
+use super::entries::{Entry, HEAD_KEY, REST_KEY, TERM_KEY};
 use super::table::Table;
 use super::{State, count};
 use crate::head::Head;
@@ -45,9 +45,22 @@ impl State {
         note(trie, &mut self.registry.grants);
         note(trie, &mut self.registry.notarisations);
         note(trie, &mut self.index.registry.volumes);
+        self.note_term();
         let (head, rest) = (self.head_now(), self.rest());
         enter(&mut self.trie, &HEAD_KEY, &head);
         enter(&mut self.trie, &REST_KEY, &rest);
+    }
+
+    /// Enters the term if it is another than before, which it rarely is.
+    fn note_term(&mut self) {
+        let Some(term) = &self.term else {
+            return;
+        };
+        let value = borsh::to_vec(term).expect("memory takes it");
+        let known = self.trie.get(&TERM_KEY, &mut |_| ()).expect(WHOLE);
+        if known != Some(value.as_slice()) {
+            self.trie.insert(&TERM_KEY, value).expect(WHOLE);
+        }
     }
 
     /// The trie made anew.
@@ -65,6 +78,9 @@ impl State {
         enter_all(&mut trie, &self.registry.grants);
         enter_all(&mut trie, &self.registry.notarisations);
         enter_all(&mut trie, &self.index.registry.volumes);
+        if let Some(term) = &self.term {
+            enter(&mut trie, &TERM_KEY, term);
+        }
         enter(&mut trie, &HEAD_KEY, &self.head_now());
         enter(&mut trie, &REST_KEY, &self.rest());
         trie

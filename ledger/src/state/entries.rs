@@ -15,10 +15,13 @@ use crate::group::Group;
 use crate::head::Head;
 use crate::node::NodeEntry;
 use crate::registry::{Grant, Notarisation, Volume};
+use crate::term::Term;
 use crate::tx::SlotRef;
 
 /// The trie's key of the [`Head`].
 pub(crate) const HEAD_KEY: [u8; 1] = [0];
+/// The trie's key of the [`Term`], where there is one.
+pub(crate) const TERM_KEY: [u8; 1] = [13];
 /// The trie's key of the digest of what is queued.
 pub(crate) const REST_KEY: [u8; 1] = [255];
 
@@ -78,6 +81,9 @@ pub(crate) trait Entries {
 
     /// What is neither in a table nor queued.
     fn head(&self) -> Result<Cow<'_, Head>, Self::Error>;
+
+    /// The term that runs; `None` when a sequencer orders the ledger.
+    fn term(&self) -> Result<Option<Cow<'_, Term>>, Self::Error>;
 
     /// An entry; `None` when there is none.
     fn get<T: Entry>(&self, key: &T::Key) -> Result<Option<Cow<'_, T>>, Self::Error>;
@@ -183,6 +189,10 @@ impl Entries for State {
 
     fn head(&self) -> Result<Cow<'_, Head>, Infallible> {
         Ok(Cow::Owned(self.head_now()))
+    }
+
+    fn term(&self) -> Result<Option<Cow<'_, Term>>, Infallible> {
+        Ok(self.term.as_ref().map(Cow::Borrowed))
     }
 
     fn get<T: Entry>(&self, key: &T::Key) -> Result<Option<Cow<'_, T>>, Infallible> {

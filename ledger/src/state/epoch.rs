@@ -45,13 +45,15 @@ impl State {
     }
 
     /// Whether a block at `now` is worth making even without transactions: to draw, to begin an
-    /// epoch, to look for lost nodes, or to show that the ledger works.
+    /// epoch, to look for lost nodes, to come to where the validators change, or to show that the
+    /// ledger works.
     #[must_use]
     pub fn wants_block(&self, now: UnixMillis) -> bool {
         let pause = now.get().saturating_sub(self.time.get());
         let is_due = |length| pause >= pause_max(length);
         self.has_draws()
             || self.sweep.left > 0
+            || self.has_border()
             || self.epoch_millis().is_some_and(is_due)
             || self.epoch_at(now) > self.epoch.number
     }
@@ -107,6 +109,7 @@ impl State {
         self.index.audit_nodes = self.audit_nodes();
         self.begin_sweep();
         self.begin_group_sweep();
+        self.name_border();
     }
 
     /// Notes what the epoch froze of a slot for a node that is about to leave it.

@@ -19,4 +19,5 @@ mod slots;
 mod stale;
 mod storage;
 mod sweep;
+mod term;
 mod views;

@@ -10,7 +10,9 @@ use cairn_core::{
 use crate::earnings::{CauseSum, EARNINGS_LINES_MAX, Earnings, EarningsLine};
 use crate::epoch::{Departed, Epoch, FROZEN_PAGE_MAX, Frozen, KeptRevision, REVISIONS_KEPT};
 use crate::evidence::Evidence;
-use crate::genesis::{GROUP_ENTRY_BYTES_MAX, Parameters};
+use crate::genesis::{
+    GROUP_ENTRY_BYTES_MAX, Parameters, VALIDATORS_KEY_BYTES_MAX, VALIDATORS_MAX, Validators,
+};
 use crate::group::{Cap, Deal, DealState, Due, Ending, Group, Leaver, RelaxedCap};
 use crate::movement::Cause;
 use crate::node::{NodeEntry, NodeStatus};
@@ -23,6 +25,7 @@ use crate::sample::{OWNER, World, account, node, revision, slot};
 use crate::score::Score;
 use crate::state::State;
 use crate::state::table::{BoundSlot, OwnGroup, OwnVolume};
+use crate::term::{NextTerm, PastTerm, TERM_BYTES_MAX, Term, TermStart};
 use crate::tx::{NodeTerms, SlotRef};
 use crate::view::{GROUPS_PAGE_MAX, NODES_PAGE_MAX};
 use crate::wire::{Answer, LedgerResponse, SLOTS_PAGE_MAX};
@@ -238,6 +241,30 @@ fn enter_volumes(state: &mut State) -> VolumeId {
     id
 }
 
+fn wide_term() -> Term {
+    let validators = |kind: u8| {
+        let count = u64::try_from(VALIDATORS_MAX).unwrap();
+        let identities = (0..count).map(|number| public(kind, number)).collect();
+        Validators {
+            identities: Bounded::new(identities).unwrap(),
+            key: Bounded::new(vec![7; VALIDATORS_KEY_BYTES_MAX]).unwrap(),
+        }
+    };
+    Term {
+        number: 9,
+        validators: validators(8),
+        base: TermStart::first(UnixMillis::new(1), Digest::of(b"a genesis")),
+        before: Some(PastTerm {
+            validators: validators(7),
+            base: TermStart::first(UnixMillis::new(1), Digest::of(b"a genesis")),
+        }),
+        next: Some(NextTerm {
+            validators: validators(9),
+            border: Some(Height::new(9)),
+        }),
+    }
+}
+
 /// A state that no rule would let come about, and that is as wide as all of them do.
 fn widest() -> (State, GroupId, VolumeId) {
     let parameters = Parameters {
@@ -258,6 +285,7 @@ fn widest() -> (State, GroupId, VolumeId) {
     }
     let groups = enter_groups(&mut state, &nodes[..usize::try_from(SLOTS).unwrap()]);
     let volume = enter_volumes(&mut state);
+    state.term = Some(wide_term());
     state.note_changes();
     (state, groups[7], volume)
 }
@@ -312,6 +340,7 @@ fn asked(state: &State, group: GroupId, volume: VolumeId) -> Vec<(Question, usiz
         (Question::Proven(group), 128),
         (Question::Volumes(account(OWNER)), VOLUMES_PER_ACCOUNT_MAX),
         (Question::Grants(volume), GRANTS_PER_VOLUME_MAX),
+        (Question::Term, 1),
     ]
 }
 
@@ -352,6 +381,8 @@ fn the_widest_entries_are_below_what_pages_count_with() {
     let bytes = borsh::object_length(state.node(node(PROVER)).unwrap()).unwrap();
     println!("{bytes} bytes of a node");
     assert!(bytes <= crate::view::NODE_ENTRY_BYTES);
+    let bytes = borsh::object_length(&state.term).unwrap();
+    assert_eq!(bytes, TERM_BYTES_MAX);
 }
 
 /// A node that has nothing frozen of all that it holds is told so page by page, each of which fits.

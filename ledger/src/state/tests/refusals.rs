@@ -10,16 +10,18 @@ use crate::block::BlockError;
 use crate::genesis::Parameters;
 use crate::node::NodeStatus;
 use crate::registry::{RegistryError, RegistryTx};
+use crate::sample::term::{change, validators};
 use crate::sample::{
     ENDOWED, OWNER, World, account, acknowledge, declare_loss, genesis, key, ledger, node, open,
     register, register_on, revise, revision, slot, terms,
 };
 use crate::state::State;
+use crate::term::TermError;
 use crate::tx::{Tx, TxBody, group_id, operator_consent, tx_id};
 use crate::tx_error::{TableKind, TxError};
 
 /// Number of variants of [`TxError`].
-const KINDS: u8 = 41;
+const KINDS: u8 = 42;
 
 /// A number for each variant: a new one does not compile until it has its number, and then fails
 /// until it has its test.
@@ -67,6 +69,8 @@ const fn kind(error: &TxError) -> u8 {
         TxError::RevisedOften { .. } => 39,
         // Each of its own in `super::registry`.
         TxError::Registry(_) => 40,
+        // Each of its own in `super::term`.
+        TxError::Validators(_) => 41,
     }
 }
 
@@ -259,8 +263,8 @@ fn a_genesis_whose_tables_could_outgrow_a_state_is_none() {
         notarisations_max: 0,
         ..Parameters::default()
     };
-    // 48 bytes an account, of 4 GiB less 1 KiB.
-    let most = ((4 << 30) - 1024) / 48;
+    // 48 bytes an account, of 4 GiB less 1 KiB and the widest term.
+    let most = ((4 << 30) - 1024 - 29_252) / 48;
     for (accounts_max, expected) in [(most - 1, true), (most, true), (most + 1, false)] {
         let parameters = Parameters {
             accounts_max,
@@ -638,6 +642,14 @@ fn registry_refusals(seen: &mut BTreeSet<u8>) {
     seen.insert(kind(&found));
 }
 
+fn term_refusals(seen: &mut BTreeSet<u8>) {
+    let (mut world, _) = world();
+    let body = change(&world.state, &validators(&[70], 1), &[70]);
+    let found = world.refuse(OWNER, body);
+    assert_eq!(found, TxError::Validators(TermError::NoValidators));
+    seen.insert(kind(&found));
+}
+
 #[test]
 fn every_refusal_is_reached() {
     let mut seen = BTreeSet::new();
@@ -649,6 +661,7 @@ fn every_refusal_is_reached() {
     revise_refusals(&mut seen);
     slot_refusals(&mut seen);
     registry_refusals(&mut seen);
+    term_refusals(&mut seen);
     for refusals in [super::epochs::proof_refusals, super::money::money_refusals] {
         refusals(&mut |found, expected| {
             assert_eq!(found, expected);
