@@ -1,20 +1,22 @@
-//! The ceremony by which validators make their key together, in the ledger's types: what they agree
-//! on and sign is the ledger's id.
+//! The ceremony by which validators make their key together or deal it anew to the next, in the
+//! ledger's types: what they agree on and sign is the ledger's id, or the digest of the next term.
 
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cairn_core::{Bounded, Digest, LedgerId, PublicKey, SecretKey};
+use cairn_core::{Bounded, Digest, PublicKey, SecretKey};
 use cairn_engine::ceremony::{self as engine, Draft, Made};
-pub use cairn_engine::ceremony::{CeremonyError, FaultKind, Lack};
+pub use cairn_engine::ceremony::{CeremonyError, DraftError, FaultKind, Lack};
 use cairn_engine::{Committee, CommitteeError, KeyPart};
 use cairn_ledger::Validators;
 use cairn_runtime::Runtime;
 use zeroize::Zeroizing;
 
-/// Bytes of a validator's signature under the genesis.
+use crate::validator::committee_of;
+
+/// Bytes of a validator's signature under what all agree on.
 pub const SIGNATURE_BYTES: usize = 64;
 
 /// How a validator takes part.
@@ -32,25 +34,42 @@ pub struct CeremonyConfig {
     pub folder: PathBuf,
     /// When it gives up.
     pub limit: Duration,
-    /// The ledger whose genesis it signed in an earlier ceremony that may have come to its end.
-    pub kept: Option<LedgerId>,
+    /// What it signed in an earlier ceremony that may have come to its end.
+    pub kept: Option<Digest>,
     /// What was agreed on, when it is here only for others that have not heard of it.
     pub agreement: Option<Agreement>,
+    /// When the validators of a ledger change: those that it has. `None` when a genesis is made.
+    pub previous: Option<Previous>,
+}
+
+/// The validators of a ledger, when others are to take their place. The ledger's key stays the same,
+/// and the parts of it are dealt anew.
+#[derive(Clone, Debug)]
+pub struct Previous {
+    /// Those in office. Those of them that take part deal; they are at least a quorum.
+    pub validators: Validators,
+    /// Their term. That of the next is one more.
+    pub term: u32,
+    /// The next, in any order. All of them take part, and nobody else but the dealers does.
+    pub next: Vec<PublicKey>,
+    /// This validator's part of the key, if it is in office.
+    pub part: Option<KeyPart>,
 }
 
 /// What all have signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreement {
-    /// The ledger.
-    pub ledger: LedgerId,
-    /// Everyone's signature, in the rising order of their identities.
+    /// What they signed: the ledger's id, or the digest of the next term.
+    pub digest: Digest,
+    /// The signatures of all who took part, in the rising order of their identities.
     pub signatures: Vec<[u8; SIGNATURE_BYTES]>,
 }
 
 /// Keeps what comes of a ceremony. Called on a thread that may wait.
 pub trait Keeper: Send + 'static {
-    /// Makes a genesis of these validators and our part of their key outlive a crash, in place of
-    /// what was made before: the ledger's id, which is then signed.
+    /// Makes a genesis or a next term of these validators and our part of their key outlive a crash,
+    /// in place of what was made before: the ledger's id or the term's digest, which is then signed.
+    /// There is no part for a validator that leaves.
     ///
     /// # Errors
     ///
@@ -58,8 +77,8 @@ pub trait Keeper: Send + 'static {
     fn keep(
         &mut self,
         validators: Validators,
-        part: &KeyPart,
-    ) -> Result<LedgerId, Box<dyn Error + Send + Sync>>;
+        part: Option<&KeyPart>,
+    ) -> Result<Digest, Box<dyn Error + Send + Sync>>;
 
     /// All have signed what was kept last.
     ///
@@ -81,15 +100,11 @@ pub struct Held {
     pub faults: Vec<(PublicKey, FaultKind)>,
 }
 
-/// Whether a signature under a ledger's genesis is that of one of its validators, which then has
-/// its part of their key.
+/// Whether a signature under a ledger's id or the digest of a term is that of a validator which took
+/// part; it then has its part of the key.
 #[must_use]
-pub fn is_agreed(
-    identity: &PublicKey,
-    ledger: LedgerId,
-    signature: &[u8; SIGNATURE_BYTES],
-) -> bool {
-    engine::is_agreed(identity.as_bytes(), ledger.as_bytes(), signature)
+pub fn is_agreed(identity: &PublicKey, digest: Digest, signature: &[u8; SIGNATURE_BYTES]) -> bool {
+    engine::is_agreed(identity.as_bytes(), digest.as_bytes(), signature)
 }
 
 /// Takes part in a ceremony to its end.
@@ -101,24 +116,14 @@ pub fn is_agreed(
 pub async fn hold<R: Runtime>(runtime: &R, config: CeremonyConfig, keeper: impl Keeper) -> Held {
     let mut entropy = Zeroizing::new([0; 32]);
     runtime.fill(entropy.as_mut_slice());
-    let raw = |(key, address): &(PublicKey, SocketAddr)| (*key.as_bytes(), *address);
-    let peers: Vec<([u8; 32], SocketAddr)> = config.participants.iter().map(raw).collect();
-    let config = engine::CeremonyConfig {
-        draft: Draft {
-            digest: *config.draft.as_bytes(),
-            participants: peers.iter().map(|(identity, _)| *identity).collect(),
-        },
-        secret: config.key.to_bytes(),
-        entropy,
-        listen: config.listen,
-        peers,
-        folder: config.folder,
-        limit: config.limit,
-        kept: config.kept.map(|ledger| *ledger.as_bytes()),
-        agreement: config.agreement.map(|agreement| engine::Agreement {
-            digest: *agreement.ledger.as_bytes(),
-            signatures: agreement.signatures,
-        }),
+    let config = match engine_config(config, entropy) {
+        Ok(config) => config,
+        Err(error) => {
+            return Held {
+                agreement: Err(error.into()),
+                faults: Vec::new(),
+            };
+        }
     };
     let mut keeper = Keeping(keeper);
     let engine::Held { agreement, faults } = runtime
@@ -131,6 +136,44 @@ pub async fn hold<R: Runtime>(runtime: &R, config: CeremonyConfig, keeper: impl 
             .map(|(key, kind)| (key_of(key), kind))
             .collect(),
     }
+}
+
+fn engine_config(
+    config: CeremonyConfig,
+    entropy: Zeroizing<[u8; 32]>,
+) -> Result<engine::CeremonyConfig, CommitteeError> {
+    let raw = |(key, address): &(PublicKey, SocketAddr)| (*key.as_bytes(), *address);
+    let peers: Vec<([u8; 32], SocketAddr)> = config.participants.iter().map(raw).collect();
+    let (previous, part) = match config.previous {
+        Some(previous) => (
+            Some(engine::Previous {
+                committee: committee_of(&previous.validators)?,
+                term: previous.term,
+                next: previous.next.iter().map(|key| *key.as_bytes()).collect(),
+            }),
+            previous.part,
+        ),
+        None => (None, None),
+    };
+    Ok(engine::CeremonyConfig {
+        draft: Draft {
+            digest: *config.draft.as_bytes(),
+            participants: peers.iter().map(|(identity, _)| *identity).collect(),
+            previous,
+        },
+        secret: config.key.to_bytes(),
+        part,
+        entropy,
+        listen: config.listen,
+        peers,
+        folder: config.folder,
+        limit: config.limit,
+        kept: config.kept.map(|digest| *digest.as_bytes()),
+        agreement: config.agreement.map(|agreement| engine::Agreement {
+            digest: *agreement.digest.as_bytes(),
+            signatures: agreement.signatures,
+        }),
+    })
 }
 
 /// The validators of a committee, as a genesis has them.
@@ -153,7 +196,7 @@ fn key_of(bytes: [u8; 32]) -> PublicKey {
 impl Agreement {
     fn of(agreement: &engine::Agreement) -> Self {
         Self {
-            ledger: LedgerId::new(Digest::new(agreement.digest)),
+            digest: Digest::new(agreement.digest),
             signatures: agreement.signatures.clone(),
         }
     }
@@ -165,7 +208,8 @@ struct Keeping<K>(K);
 impl<K: Keeper> engine::Keeper for Keeping<K> {
     fn keep(&mut self, made: &Made) -> Result<[u8; 32], Box<dyn Error + Send + Sync>> {
         let validators = validators(&made.committee)?;
-        Ok(*self.0.keep(validators, &made.part)?.as_bytes())
+        let digest = self.0.keep(validators, made.part.as_ref())?;
+        Ok(*digest.as_bytes())
     }
 
     fn agreed(
@@ -180,3 +224,6 @@ impl<K: Keeper> engine::Keeper for Keeping<K> {
         self.0.waiting(&missing.collect::<Vec<_>>());
     }
 }
+
+#[cfg(test)]
+mod tests;

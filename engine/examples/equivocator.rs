@@ -32,6 +32,8 @@ type Ballot = Vote<Scheme, blake3::Digest>;
 
 /// Domain of what validators sign (docs/protocol/ledger.md#validators).
 const NAMESPACE: &[u8] = b"cairn 1 consensus ";
+/// Its term: that of the genesis' validators.
+const TERM: u32 = 0;
 /// Far above any message of a test.
 const MESSAGE_BYTES_MAX: u32 = 16 << 20;
 const MAILBOX_SIZE: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
@@ -74,7 +76,7 @@ fn place(args: &[String]) -> Place {
     let mut key = bytes::Bytes::from(bytes(key));
     let sharing = Sharing::<MinSig>::read_cfg(&mut key, &limits).unwrap();
     let part = Share::decode(bytes(part)).unwrap();
-    let namespace = [NAMESPACE, &bytes(ledger)].concat();
+    let namespace = [NAMESPACE, &bytes(ledger), &TERM.to_be_bytes()].concat();
     Place {
         scheme: Scheme::signer(&namespace, identities, sharing, part).unwrap(),
         signer: ed25519::PrivateKey::decode(bytes(secret)).unwrap(),

@@ -11,6 +11,10 @@
 //! agreed    all have signed the digest of the same genesis, each with its part on its disk
 //! ```
 //!
+//! The same steps deal a key anew, when other validators are to hold it: then those who hold it deal
+//! their parts of it, to those who hold it next, and the key stays the same (`sides`). What all sign
+//! is who they are.
+//!
 //! Guarantees: what is agreed has the signature of every participant, so there is one genesis or
 //! none, and whoever signed has its part. A third of the dealers or fewer that cheat are named and
 //! left out of the sum; the rest of them are enough for a key that no third knows. A key of which
@@ -27,6 +31,7 @@ mod message;
 mod outcome;
 #[cfg(not(test))]
 mod real;
+mod sides;
 #[cfg(test)]
 mod tests;
 
@@ -38,17 +43,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use commonware_codec::{Copying, DecodeExt as _};
 use commonware_cryptography::{Blake3, Hasher as _, Signer as _, ed25519};
-use commonware_utils::ordered::Set;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use self::attempt::Attempt;
 use self::message::{Id, Message, NO_MARK, State};
-use self::outcome::{AGREED, is_signature};
-pub use self::outcome::{Agreement, CeremonyError, Draft, FaultKind, Lack, Made, is_agreed};
+use self::outcome::is_signature;
+pub use self::outcome::{
+    AGREED, Agreement, CeremonyError, Draft, DraftError, FaultKind, Lack, Made, Previous, is_agreed,
+};
 #[cfg(not(test))]
 pub use self::real::{CeremonyConfig, Held, Keeper, hold};
-use crate::committee::{self, Committee, KeyPart};
+use self::sides::Sides;
+use crate::committee::{self, KeyPart};
 
 type Key = ed25519::PublicKey;
 
@@ -83,7 +90,7 @@ pub(crate) struct Ceremony {
     signer: ed25519::PrivateKey,
     me: Key,
     draft: Id,
-    participants: Set<Key>,
+    sides: Sides,
     count: NonZeroU32,
     nonce: Id,
     rng: StdRng,
@@ -126,13 +133,13 @@ impl Ceremony {
         entropy: [u8; 32],
         limit: Duration,
     ) -> Result<Self, CeremonyError> {
-        let participants = committee::identities(&draft.participants)?;
+        let sides = Sides::of(draft)?;
         let signer = committee::signer(secret).ok_or(CeremonyError::Identity)?;
         let me = signer.public_key();
-        if participants.position(&me).is_none() {
+        if sides.participants.position(&me).is_none() {
             return Err(CeremonyError::Identity);
         }
-        let count = u32::try_from(participants.len()).ok();
+        let count = u32::try_from(sides.participants.len()).ok();
         let mut rng = StdRng::from_seed(entropy);
         let mut nonce = Id::default();
         rng.fill_bytes(&mut nonce);
@@ -140,7 +147,7 @@ impl Ceremony {
             signer,
             draft: draft.digest,
             count: count.and_then(NonZeroU32::new).ok_or(CeremonyError::Ours)?,
-            participants,
+            sides,
             nonce,
             rng,
             limit,
@@ -157,6 +164,16 @@ impl Ceremony {
             faults: BTreeSet::new(),
             outbox: Vec::new(),
         })
+    }
+
+    /// With our part of the key that is dealt anew, which every dealer needs and nobody else.
+    ///
+    /// # Errors
+    ///
+    /// [`CeremonyError::Part`] when we deal and it is not ours.
+    pub(crate) fn holding(mut self, part: Option<&KeyPart>) -> Result<Self, CeremonyError> {
+        self.sides.hold(&self.draft, &self.me, part)?;
+        Ok(self)
     }
 
     /// With the part of an earlier process on the disk, of a genesis of this digest.
@@ -234,7 +251,7 @@ impl Ceremony {
         if !state.is_done && state.attempt != Some(attempt.id) {
             return Some(Lack::Apart);
         }
-        if !attempt.logs.contains_key(key) {
+        if self.sides.deals(key) && !attempt.logs.contains_key(key) {
             return Some(Lack::Log);
         }
         match (attempt.signatures.get(key), attempt.signed) {
@@ -245,7 +262,10 @@ impl Ceremony {
     }
 
     fn others(&self) -> impl Iterator<Item = &Key> {
-        self.participants.iter().filter(|key| **key != self.me)
+        self.sides
+            .participants
+            .iter()
+            .filter(|key| **key != self.me)
     }
 
     /// Does what is due, and tells the others how it stands.
@@ -274,7 +294,7 @@ impl Ceremony {
         from: &Key,
         bytes: Bytes,
     ) -> Result<(), CeremonyError> {
-        if *from == self.me || self.participants.position(from).is_none() {
+        if *from == self.me || self.sides.participants.position(from).is_none() {
             return Ok(());
         }
         let Ok(message) = Message::decode(bytes, self.count) else {
@@ -337,7 +357,7 @@ impl Ceremony {
             attempt
                 .signatures
                 .insert(self.me.clone(), (digest, signature));
-            let nobody = vec![false; self.participants.len()];
+            let nobody = vec![false; self.sides.participants.len()];
             if let Some(message) = attempt.signatures_for(&nobody) {
                 self.send_all(&message);
             }
@@ -377,14 +397,14 @@ impl Ceremony {
 
     fn state(&self) -> State {
         let attempt = self.attempt.as_ref();
-        let nothing = || vec![NO_MARK; self.participants.len()];
+        let nothing = || vec![NO_MARK; self.sides.participants.len()];
         let has = |key: &Key| attempt.is_some_and(|attempt| attempt.signatures.contains_key(key));
         State {
             draft: self.draft,
             nonce: self.nonce,
             attempt: attempt.map(|attempt| attempt.id),
             logs: attempt.map_or_else(nothing, Attempt::marks),
-            signatures: self.participants.iter().map(has).collect(),
+            signatures: self.sides.participants.iter().map(has).collect(),
             is_done: self.agreement.is_some(),
         }
     }
@@ -411,6 +431,7 @@ impl Ceremony {
         if let Some(attempt) = shared {
             let mut messages: Vec<Message> = attempt.dealing_for(from).into_iter().collect();
             let lacking = self
+                .sides
                 .participants
                 .iter()
                 .zip(&state.logs)
@@ -441,8 +462,8 @@ impl Ceremony {
         if self.agreement.is_some() {
             return Ok(());
         }
-        let signed = self.participants.iter().zip(signatures);
-        let holds = signatures.len() == self.participants.len()
+        let signed = self.sides.participants.iter().zip(signatures);
+        let holds = signatures.len() == self.sides.participants.len()
             && signed
                 .into_iter()
                 .all(|(key, signature)| is_signature(key, &digest, signature));
@@ -509,14 +530,8 @@ impl Ceremony {
             let bytes = message.bytes();
             self.outbox.push(Sending { to, bytes });
         }
-        if let Some((output, share)) = result {
-            let committee = Committee::of(self.participants.clone(), output.public().clone());
-            let part = KeyPart::of(&share);
-            // What is not checked now would be found out by the ledger that can't begin.
-            committee
-                .signer(&self.draft, &self.me, &part)
-                .map_err(|_| CeremonyError::Ours)?;
-            self.made = Some(Made { committee, part });
+        if let Some(sum) = result {
+            self.made = Some(self.sides.made(&self.draft, &self.me, &sum)?);
         }
         if let Some((digest, signatures)) = agreed {
             self.agree(now, digest, &signatures);
@@ -553,7 +568,7 @@ impl Ceremony {
         self.attempt = Some(Attempt::new(
             id,
             self.signer.clone(),
-            self.participants.clone(),
+            self.sides.clone(),
             &mut self.rng,
         )?);
         self.tell();
@@ -569,7 +584,7 @@ impl Ceremony {
             let state = self.peers.get(key)?;
             (state.draft == self.draft).then_some(state.nonce)
         };
-        let nonces: Option<Vec<Id>> = self.participants.iter().map(nonce).collect();
+        let nonces: Option<Vec<Id>> = self.sides.participants.iter().map(nonce).collect();
         let names = [vec![self.draft], nonces?].concat();
         let names: Vec<&[u8]> = names.iter().map(<[u8; 32]>::as_slice).collect();
         Some(id_of(&names))

@@ -33,7 +33,7 @@ pub(crate) type Certificate = vrf::Certificate<MinSig>;
 pub const VALIDATORS_MAX: usize = 100;
 /// Bytes of the key that the validators hold together.
 pub const GROUP_KEY_BYTES: usize = 96;
-/// Domain of everything that validators sign, before the ledger's identity.
+/// Domain of everything that validators sign, before the ledger's identity and their term.
 const NAMESPACE: &[u8] = b"cairn 1 consensus ";
 
 /// The validators of a ledger and the public side of their key.
@@ -192,14 +192,15 @@ impl Committee {
         self.sharing.public().encode().to_vec()
     }
 
-    /// Whether a seed is that of its view on a ledger.
+    /// Whether a seed is that of its view on a ledger, in a term.
     #[must_use]
-    pub fn is_seed(&self, ledger: &[u8; 32], seed: &Seed) -> bool {
+    pub fn is_seed(&self, ledger: &[u8; 32], term: u32, seed: &Seed) -> bool {
         type Signature = <MinSig as Variant>::Signature;
         let Ok(signature) = Signature::decode(Copying(seed.bytes.as_slice())) else {
             return false;
         };
-        let scheme = Scheme::certificate_verifier(&namespace(ledger), *self.sharing.public());
+        let namespace = namespace(ledger, term);
+        let scheme = Scheme::certificate_verifier(&namespace, *self.sharing.public());
         let round = Round::new(Epoch::zero(), View::new(seed.view));
         vrf::Seed::<MinSig>::new(round, signature).verify(&scheme)
     }
@@ -212,10 +213,11 @@ impl Committee {
         &self.validators
     }
 
-    /// The scheme by which a validator votes with its part of the key.
+    /// The scheme by which a validator votes with its part of the key, in a term.
     pub(crate) fn signer(
         &self,
         ledger: &[u8; 32],
+        term: u32,
         me: &ed25519::PublicKey,
         part: &KeyPart,
     ) -> Result<Scheme, NotOurs> {
@@ -225,7 +227,7 @@ impl Committee {
             return Err(NotOurs::Part);
         }
         Scheme::signer(
-            &namespace(ledger),
+            &namespace(ledger, term),
             self.validators.clone(),
             self.sharing.clone(),
             part,
@@ -243,8 +245,10 @@ pub(crate) enum NotOurs {
     Part,
 }
 
-pub(crate) fn namespace(ledger: &[u8; 32]) -> Vec<u8> {
-    [NAMESPACE, ledger].concat()
+/// Domain of all that the validators of a term sign, and of their connections: what is said in one
+/// term means nothing in another.
+pub(crate) fn namespace(ledger: &[u8; 32], term: u32) -> Vec<u8> {
+    [NAMESPACE, ledger, &term.to_be_bytes()].concat()
 }
 
 pub(crate) fn signer(secret: &[u8; 32]) -> Option<ed25519::PrivateKey> {
@@ -266,7 +270,12 @@ pub(crate) fn identities(
     if found == 0 || found > VALIDATORS_MAX {
         return Err(CommitteeError::Count { found });
     }
-    let keys: Vec<_> = validators
+    keys(validators)
+}
+
+/// Identities of any number.
+pub(crate) fn keys(identities: &[[u8; 32]]) -> Result<Set<ed25519::PublicKey>, CommitteeError> {
+    let keys: Vec<_> = identities
         .iter()
         .map(|bytes| public_key(bytes).ok_or(CommitteeError::Identity))
         .collect::<Result<_, _>>()?;

@@ -49,6 +49,8 @@ const BLOCK_DURATION: Duration = Duration::from_secs(3600);
 pub struct Config {
     /// Identity of the ledger: everything that is signed is bound to it.
     pub ledger: [u8; 32],
+    /// The term of the validators: those of others are not talked to.
+    pub term: u32,
     /// Bytes of the block before the first.
     pub genesis: Vec<u8>,
     /// The validators.
@@ -136,7 +138,7 @@ impl Engine {
         let me = signer.public_key();
         let scheme = config
             .committee
-            .signer(&config.ledger, &me, &config.part)
+            .signer(&config.ledger, config.term, &me, &config.part)
             .map_err(|error| match error {
                 committee::NotOurs::Identity => StartError::Identity,
                 committee::NotOurs::Part => StartError::Part,
@@ -297,7 +299,7 @@ fn live(
         let count = config.committee.set().len();
         let peers_count = u32::try_from(count).unwrap_or(u32::MAX);
         let wire = Wire {
-            namespace: committee::namespace(&config.ledger),
+            namespace: committee::namespace(&config.ledger, config.term),
             listen: config.listen,
             count,
             message_bytes_max: message_bytes_max(peers_count, validator.bytes_max),

@@ -26,6 +26,7 @@ use crate::stack::{CHANNELS, Validator, Wires, message_bytes_max, quota, run};
 type World = deterministic::Context;
 
 const LEDGER: [u8; 32] = [7; 32];
+const TERM: u32 = 3;
 const GENESIS: &[u8] = b"genesis";
 const BYTES_MAX: BytesMax = BytesMax(1024);
 const FORWARDED_BYTES_MAX: usize = 512;
@@ -217,7 +218,7 @@ impl Team {
         let (outbox, taken) = mpsc::channel(16);
         let validator = Validator {
             scheme: committee
-                .signer(&LEDGER, &key, &self.dealing.parts[number])
+                .signer(&LEDGER, TERM, &key, &self.dealing.parts[number])
                 .unwrap(),
             me: key,
             genesis: GENESIS.to_vec(),
@@ -286,19 +287,15 @@ impl Team {
         let seeds = self.members[0].chain.seeds.lock().unwrap().clone();
         for (view, bytes) in seeds.into_iter().take(4) {
             let seed = Seed { view, bytes };
-            assert!(self.dealing.committee.is_seed(&LEDGER, &seed));
-            assert!(
-                !self.dealing.committee.is_seed(&[8; 32], &seed),
-                "of this ledger"
-            );
+            let committee = &self.dealing.committee;
+            assert!(committee.is_seed(&LEDGER, TERM, &seed));
+            assert!(!committee.is_seed(&[8; 32], TERM, &seed), "of this ledger");
+            assert!(!committee.is_seed(&LEDGER, TERM + 1, &seed), "of this term");
             let other = Seed {
                 view: view + 1,
                 ..seed
             };
-            assert!(
-                !self.dealing.committee.is_seed(&LEDGER, &other),
-                "of this view"
-            );
+            assert!(!committee.is_seed(&LEDGER, TERM, &other), "of this view");
         }
     }
 }
@@ -462,11 +459,18 @@ fn a_key_part_is_one_validators_own() {
     assert_eq!(committee.group_key().len(), committee::GROUP_KEY_BYTES);
     for (number, key) in committee.set().iter().enumerate() {
         for (other, part) in dealing.parts.iter().enumerate() {
-            let signer = committee.signer(&LEDGER, key, part);
+            let signer = committee.signer(&LEDGER, TERM, key, part);
             assert_eq!(signer.is_ok(), number == other);
         }
     }
     let stranger = ed25519::PrivateKey::from_seed(0).public_key();
-    let found = committee.signer(&LEDGER, &stranger, &dealing.parts[0]);
+    let found = committee.signer(&LEDGER, TERM, &stranger, &dealing.parts[0]);
     assert_eq!(found.err(), Some(committee::NotOurs::Identity));
+}
+
+#[test]
+fn what_is_signed_in_a_term_is_bound_to_it() {
+    let namespace = committee::namespace(&LEDGER, 0x0102_0304);
+    let expected = [b"cairn 1 consensus ".as_slice(), &LEDGER, &[1, 2, 3, 4]].concat();
+    assert_eq!(namespace, expected);
 }

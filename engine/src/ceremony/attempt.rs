@@ -8,19 +8,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use commonware_codec::Encode as _;
 use commonware_cryptography::bls12381::dkg::feldman_desmedt::{
-    self, Dealer, DealerLog, DealerLogSummary, DealerPrivMsg, DealerPubMsg, Failure, FaultReason,
-    Info, Logs, Output, Player, PlayerAck, Reveal, SignedDealerLog,
+    self, Dealer, DealerLog, DealerLogSummary, DealerMessageError, DealerPrivMsg, DealerPubMsg,
+    Failure, FaultReason, FinalizeError, Info, Logs, Output, Player, PlayerAck, SignedDealerLog,
 };
 use commonware_cryptography::bls12381::primitives::group;
-use commonware_cryptography::bls12381::primitives::sharing::Mode;
 use commonware_cryptography::bls12381::primitives::variant::MinSig;
 use commonware_cryptography::{Blake3, Hasher as _, Signer as _, ed25519};
 use commonware_parallel::Sequential;
 use commonware_utils::N3f1;
-use commonware_utils::ordered::{Quorum as _, Set};
 use rand::rngs::StdRng;
 
 use super::message::{Id, Mark, Message, NO_MARK};
+use super::sides::Sides;
 use super::{CeremonyError, DEALING_LIMIT, FaultKind, Key, key_bytes_of};
 
 /// Domain of what participants sign for each other, before the attempt's name.
@@ -40,15 +39,18 @@ pub(super) struct Attempt {
     /// Whether all are in it, and since when: only then dealings are sent.
     pub(super) begun: Option<Duration>,
     signer: ed25519::PrivateKey,
-    participants: Set<Key>,
+    sides: Sides,
     info: Info<MinSig, Key>,
-    /// Our part as a dealer, until our log is signed.
+    /// Our part as a dealer, if we are one, until our log is signed.
     dealer: Option<Dealer<MinSig, ed25519::PrivateKey>>,
-    public: DealerPubMsg<MinSig>,
+    /// The public side of our dealing.
+    public: Option<DealerPubMsg<MinSig>>,
     /// Our dealing for each who has not said that it is good.
     untaken: BTreeMap<Key, DealerPrivMsg>,
-    /// Our part as one who is dealt to, until there is a result.
+    /// Our part as one who is dealt to, if we are one, until there is a result.
     player: Option<Player<MinSig, ed25519::PrivateKey>>,
+    /// Whether there is a result.
+    is_summed: bool,
     /// What we said to the dealers whose dealing is good.
     taken: BTreeMap<Key, PlayerAck<Key>>,
     pub(super) logs: BTreeMap<Key, Recorded>,
@@ -58,8 +60,8 @@ pub(super) struct Attempt {
     pub(super) signatures: BTreeMap<Key, (Id, ed25519::Signature)>,
 }
 
-/// What the dealings come to: the public side of the key, and our part of it.
-pub(super) type Sum = (Output<MinSig, Key>, group::Share);
+/// What the dealings come to: the public side of the key, and our part of it if we were dealt one.
+pub(super) type Sum = (Output<MinSig, Key>, Option<group::Share>);
 
 /// What a participant did to be named: who, and what.
 pub(super) type Blamed = (Key, FaultKind);
@@ -68,52 +70,55 @@ impl Attempt {
     pub(super) fn new(
         id: Id,
         signer: ed25519::PrivateKey,
-        participants: Set<Key>,
+        sides: Sides,
         rng: &mut StdRng,
     ) -> Result<Self, CeremonyError> {
-        let namespace = [NAMESPACE, &id].concat();
-        let info = Info::new::<N3f1>(
-            &namespace,
-            0,
-            None,
-            Mode::NonZeroCounter,
-            Reveal::V1,
-            participants.clone(),
-            participants.clone(),
-        )
-        .map_err(|_| CeremonyError::Ours)?;
-        let (dealer, public, private) =
-            Dealer::start::<N3f1>(rng, info.clone(), signer.clone(), None)
-                .map_err(|_| CeremonyError::Ours)?;
-        let player = Player::new(info.clone(), signer.clone()).map_err(|_| CeremonyError::Ours)?;
+        let info = sides.info(&[NAMESPACE, &id].concat())?;
+        let me = signer.public_key();
+        let player = if sides.is_dealt_to(&me) {
+            let player = Player::new(info.clone(), signer.clone());
+            Some(player.map_err(|_| CeremonyError::Ours)?)
+        } else {
+            None
+        };
         let mut attempt = Self {
             id,
             begun: None,
             signer,
-            participants,
+            sides,
             info,
-            dealer: Some(dealer),
-            public,
-            untaken: private.into_iter().collect(),
-            player: Some(player),
+            dealer: None,
+            public: None,
+            untaken: BTreeMap::new(),
+            player,
+            is_summed: false,
             taken: BTreeMap::new(),
             logs: BTreeMap::new(),
             signed: None,
             signatures: BTreeMap::new(),
         };
-        attempt.deal_to_ourselves();
+        if attempt.sides.deals(&me) {
+            attempt.deal(&me, rng)?;
+        }
         Ok(attempt)
     }
 
-    fn deal_to_ourselves(&mut self) {
-        let me = self.signer.public_key();
-        let Some(private) = self.untaken.get(&me).cloned() else {
-            return;
-        };
-        let public = self.public.clone();
-        if let Ok(Some(receipt)) = self.take(&me, public, private) {
-            self.taken_by(&me, receipt);
+    /// Makes our dealing.
+    fn deal(&mut self, me: &Key, rng: &mut StdRng) -> Result<(), CeremonyError> {
+        let dealt = self.sides.dealt()?;
+        let (dealer, public, private) =
+            Dealer::start::<N3f1>(rng, self.info.clone(), self.signer.clone(), dealt)
+                .map_err(|_| CeremonyError::Ours)?;
+        self.dealer = Some(dealer);
+        self.public = Some(public.clone());
+        self.untaken = private.into_iter().collect();
+        // To ourselves at once, if we are dealt to.
+        if let Some(private) = self.untaken.get(me).cloned()
+            && let Ok(Some(receipt)) = self.take(me, public, private)
+        {
+            self.taken_by(me, receipt);
         }
+        Ok(())
     }
 
     /// Takes a dealing: gives the receipt for its dealer, the same each time; none when it comes
@@ -128,12 +133,17 @@ impl Attempt {
             return Ok(Some(receipt.clone()));
         }
         let Some(player) = &mut self.player else {
-            // The dealer's log told us already.
+            // The dealer's log told us already, or nobody deals to us.
             return Ok(None);
         };
         let receipt = player
             .dealer_message::<N3f1>(dealer.clone(), public, private)
-            .map_err(|_| FaultKind::BadDealing)?;
+            .map_err(|error| match error {
+                DealerMessageError::MismatchedReshareCommitment => FaultKind::OtherPart,
+                DealerMessageError::UnexpectedDealer
+                | DealerMessageError::InvalidCommitmentDegree { .. }
+                | DealerMessageError::InvalidDealerShare => FaultKind::BadDealing,
+            })?;
         if let Some(receipt) = &receipt {
             self.taken.insert(dealer.clone(), receipt.clone());
         }
@@ -161,7 +171,7 @@ impl Attempt {
         let private = self.untaken.get(participant)?.clone();
         Some(Message::Dealing {
             attempt: self.id,
-            public: self.public.clone(),
+            public: self.public.clone()?,
             private,
         })
     }
@@ -207,7 +217,7 @@ impl Attempt {
                 participant: key_bytes_of(&dealer),
             });
         }
-        if self.participants.position(&dealer).is_none() {
+        if !self.sides.deals(&dealer) {
             return Ok(Vec::new());
         }
         let mut blamed = Vec::new();
@@ -238,50 +248,56 @@ impl Attempt {
         said: &DealerLog<MinSig, Key>,
         rng: &mut StdRng,
     ) -> Option<FaultKind> {
-        if matches!(said.summary(), DealerLogSummary::TooManyReveals) {
-            return Some(FaultKind::Refused);
-        }
         let mut logs = Logs::<_, _, N3f1>::new(self.info.clone());
         logs.record(dealer.clone(), said.clone());
-        // Alone it is too few; what is told is whether it is at fault.
+        // Alone it may be too few; what is told is whether it is at fault.
         let observed = feldman_desmedt::observe(rng, logs, &Sequential);
         let Err(Failure::InsufficientLogs { faults, .. }) = observed else {
             return None;
         };
-        let reason = faults.get_value(dealer)?;
-        Some(match reason {
-            FaultReason::InvalidReveal => FaultKind::BadDealing,
-            FaultReason::InvalidAck
-            | FaultReason::InvalidCommitmentDegree { .. }
-            | FaultReason::MismatchedReshareCommitment
-            | FaultReason::MismatchedLogPlayers
-            | FaultReason::ExcessiveReveals => FaultKind::BadLog,
-        })
+        if let Some(reason) = faults.get_value(dealer) {
+            return Some(match reason {
+                FaultReason::InvalidReveal => FaultKind::BadDealing,
+                FaultReason::MismatchedReshareCommitment => FaultKind::OtherPart,
+                FaultReason::InvalidAck
+                | FaultReason::InvalidCommitmentDegree { .. }
+                | FaultReason::MismatchedLogPlayers
+                | FaultReason::ExcessiveReveals => FaultKind::BadLog,
+            });
+        }
+        let is_refused = matches!(said.summary(), DealerLogSummary::TooManyReveals);
+        is_refused.then_some(FaultKind::Refused)
     }
 
     /// What comes of the logs of all, once they are here.
     pub(super) fn result(&mut self, rng: &mut StdRng) -> Option<Result<Sum, CeremonyError>> {
-        if self.logs.len() < self.participants.len() {
+        if self.is_summed || self.logs.len() < self.sides.dealers.len() {
             return None;
         }
-        let player = self.player.take()?;
+        self.is_summed = true;
         let mut logs = Logs::<_, _, N3f1>::new(self.info.clone());
         for (dealer, recorded) in &self.logs {
             if let Some(good) = &recorded.good {
                 logs.record(dealer.clone(), good.clone());
             }
         }
-        let bad = self.logs.values().filter(|it| it.good.is_none()).count();
-        let made = player.finalize::<N3f1>(rng, logs, &Sequential);
+        let made = match self.player.take() {
+            Some(player) => player
+                .finalize::<N3f1>(rng, logs, &Sequential)
+                .map(|(output, share)| (output, Some(share))),
+            None => feldman_desmedt::observe(rng, logs, &Sequential)
+                .map(|output| (output, None))
+                .map_err(FinalizeError::Failure),
+        };
         let (output, share) = match made {
             Ok(made) => made,
-            Err(feldman_desmedt::FinalizeError::Failure(_)) => {
+            Err(FinalizeError::Failure(_)) => {
                 return Some(Err(CeremonyError::TooFewGood {
-                    bad,
-                    bad_max: self.participants.max_faults::<N3f1>(),
+                    bad: self.logs.values().filter(|it| it.good.is_none()).count(),
+                    bad_max: self.sides.bad_max(),
                 }));
             }
-            Err(feldman_desmedt::FinalizeError::Error(_)) => return Some(Err(CeremonyError::Ours)),
+            Err(FinalizeError::Error(_)) => return Some(Err(CeremonyError::Ours)),
         };
         if !output.revealed().is_empty() {
             let participants = output.revealed().iter().map(key_bytes_of).collect();
@@ -293,7 +309,7 @@ impl Attempt {
     /// The logs that we have, as others are told.
     pub(super) fn marks(&self) -> Vec<Mark> {
         let mark = |key: &Key| self.logs.get(key).map_or(NO_MARK, |it| it.mark);
-        self.participants.iter().map(mark).collect()
+        self.sides.participants.iter().map(mark).collect()
     }
 
     /// Takes signatures by their signers' places.
@@ -305,7 +321,7 @@ impl Attempt {
     ) {
         for (place, signature) in signatures {
             let signer = usize::try_from(*place).ok();
-            let signer = signer.and_then(|place| self.participants.get(place));
+            let signer = signer.and_then(|place| self.sides.participants.get(place));
             let Some(signer) = signer.cloned() else {
                 continue;
             };
@@ -319,7 +335,7 @@ impl Attempt {
     pub(super) fn signatures_for(&self, has: &[bool]) -> Option<Message> {
         let digest = self.signed?;
         let signatures: Vec<(u32, ed25519::Signature)> = (0..)
-            .zip(self.participants.iter().zip(has))
+            .zip(self.sides.participants.iter().zip(has))
             .filter(|(_, (_, has))| !**has)
             .filter_map(|(place, (key, _))| {
                 let (signed, signature) = self.signatures.get(key)?;
@@ -340,7 +356,7 @@ impl Attempt {
             let (signed, signature) = self.signatures.get(key)?;
             (*signed == digest).then(|| signature.clone())
         };
-        let all: Option<Vec<_>> = self.participants.iter().map(signature).collect();
+        let all: Option<Vec<_>> = self.sides.participants.iter().map(signature).collect();
         Some((digest, all?))
     }
 }

@@ -35,6 +35,8 @@ const TAKEN: u8 = 3;
 const LOG: u8 = 4;
 const SIGNED: u8 = 5;
 const AGREED: u8 = 6;
+/// Most participants: as many who hold a key as there may be, and as many others who hold it next.
+pub(super) const PARTICIPANTS_MAX: usize = 2 * VALIDATORS_MAX;
 /// Bytes of everything in a message but what grows with the participants, rounded up.
 const FIXED_BYTES: usize = 256;
 /// Bytes of a signer's place.
@@ -98,7 +100,7 @@ pub(super) fn message_bytes_max() -> u32 {
     let count = count.unwrap_or(NonZeroU32::MIN);
     let log = SignedDealerLog::<MinSig, ed25519::PublicKey>::max_encode_size(count);
     let each = ed25519::Signature::SIZE.saturating_add(PLACE_BYTES);
-    let listed = VALIDATORS_MAX.saturating_mul(each);
+    let listed = PARTICIPANTS_MAX.saturating_mul(each);
     let max = log.max(listed).saturating_add(FIXED_BYTES);
     u32::try_from(max).unwrap_or(u32::MAX)
 }
@@ -263,7 +265,7 @@ impl Read for State {
 
     fn read_cfg(buf: &mut impl Buf, (): &()) -> Result<Self, Error> {
         // One with another draft may have others in it.
-        let each = RangeCfg::from(0..=VALIDATORS_MAX);
+        let each = RangeCfg::from(0..=PARTICIPANTS_MAX);
         Ok(Self {
             draft: Id::read(buf)?,
             nonce: Id::read(buf)?,

@@ -7,8 +7,8 @@ use crate::committee::{self, Committee, KeyPart};
 
 type Key = ed25519::PublicKey;
 
-/// Domain of the signature under the genesis.
-pub(super) const AGREED: &[u8] = b"cairn 1 agreed genesis";
+/// Domain of the signature under what all agree on: a genesis, or who orders the ledger next.
+pub const AGREED: &[u8] = b"cairn 1 agreed genesis";
 
 /// Who takes part, and in what.
 #[derive(Clone, Debug)]
@@ -17,6 +17,20 @@ pub struct Draft {
     pub digest: [u8; 32],
     /// The participants by identity.
     pub participants: Vec<[u8; 32]>,
+    /// The key that is dealt anew; `None` when a new one is made, of which each participant has a
+    /// part.
+    pub previous: Option<Previous>,
+}
+
+/// A key that is dealt anew: it stays the same, and others hold it.
+#[derive(Clone, Debug)]
+pub struct Previous {
+    /// Who holds it. Those of them that take part deal; they are at least a quorum.
+    pub committee: Committee,
+    /// Their term. That of the next is one more.
+    pub term: u32,
+    /// Who holds it next, by identity. All of them take part, and nobody else but the dealers does.
+    pub next: Vec<[u8; 32]>,
 }
 
 /// What a ceremony made, before all have agreed on it.
@@ -24,16 +38,16 @@ pub struct Draft {
 pub struct Made {
     /// The validators and the public side of their key.
     pub committee: Committee,
-    /// Our part of it.
-    pub part: KeyPart,
+    /// Our part of it; `None` when we only hand our part of a key over.
+    pub part: Option<KeyPart>,
 }
 
 /// What all have signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreement {
-    /// The digest that they signed: that of the genesis.
+    /// The digest that they signed: that of the genesis, or of who orders the ledger next.
     pub digest: [u8; 32],
-    /// Their signatures, in the rising order of their identities.
+    /// The signatures of all participants, in the rising order of their identities.
     pub signatures: Vec<[u8; 64]>,
 }
 
@@ -60,6 +74,9 @@ pub enum FaultKind {
     /// Its log does not hold.
     #[error("signed a log that does not hold; its dealing is left out")]
     BadLog,
+    /// It dealt another key than its part of the one that is dealt anew.
+    #[error("dealt another key than its part of the present one; its dealing is left out")]
+    OtherPart,
     /// Too many did not say that its dealing is good.
     #[error("did not deal to enough participants; its dealing is left out")]
     Refused,
@@ -110,6 +127,31 @@ impl Lack {
     }
 }
 
+/// What is wrong with a draft by which a key is to be dealt anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DraftError {
+    /// A participant has no part in it.
+    #[error("{} takes part, and holds the key neither now nor next", hex(.participant))]
+    Stranger {
+        /// Who.
+        participant: [u8; 32],
+    },
+    /// One that is to hold the key next does not take part.
+    #[error("{} is to hold the key next, and does not take part", hex(.participant))]
+    Absent {
+        /// Who.
+        participant: [u8; 32],
+    },
+    /// Too few of those who hold the key take part.
+    #[error("{found} of those who hold the key take part, and at least {required} must")]
+    TooFewDealers {
+        /// How many do.
+        found: usize,
+        /// How many must.
+        required: usize,
+    },
+}
+
 /// Why there is no agreement.
 #[derive(Debug, thiserror::Error)]
 pub enum CeremonyError {
@@ -119,6 +161,12 @@ pub enum CeremonyError {
     /// The participants are none.
     #[error(transparent)]
     Participants(#[from] committee::CommitteeError),
+    /// The key can't be dealt anew as the draft has it.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    /// A dealer needs its part of the key that is dealt anew.
+    #[error("this validator's part of the present key is not here or not its own")]
+    Part,
     /// Not all came to the end in time.
     #[error("not all came to the end in time")]
     Time {

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::message::message_bytes_max;
 use super::{Agreement, Audience, Ceremony, CeremonyError, Draft, FaultKind, Lack, Made};
-use crate::committee;
+use crate::committee::{self, KeyPart};
 use crate::real::{Wire, network_config};
 
 /// What the participants' handshakes are bound to.
@@ -37,6 +37,8 @@ pub struct CeremonyConfig {
     pub draft: Draft,
     /// This participant's secret identity key.
     pub secret: Zeroizing<[u8; 32]>,
+    /// This participant's part of the key that is dealt anew, if it deals.
+    pub part: Option<KeyPart>,
     /// Fresh and secret.
     pub entropy: Zeroizing<[u8; 32]>,
     /// Where it listens for the others.
@@ -57,7 +59,7 @@ pub struct CeremonyConfig {
 /// Keeps what comes of a ceremony. Called on the ceremony's thread, and may take its time.
 pub trait Keeper: Send {
     /// Makes what was made outlive a crash, in place of what was made before: the digest of the
-    /// genesis that it gives, which is then signed.
+    /// genesis that it gives, or of who holds the key next, which is then signed.
     ///
     /// # Errors
     ///
@@ -125,10 +127,11 @@ fn begin(config: &CeremonyConfig) -> Result<Ceremony, CeremonyError> {
         })?,
     );
     let ceremony = ceremony.keeping(config.kept);
-    Ok(match config.agreement.clone() {
-        Some(agreement) => ceremony.after(agreement),
-        None => ceremony,
-    })
+    match config.agreement.clone() {
+        // Nothing is dealt any more.
+        Some(agreement) => Ok(ceremony.after(agreement)),
+        None => ceremony.holding(config.part.as_ref()),
+    }
 }
 
 /// Where all participants listen, this one included.

@@ -1,14 +1,16 @@
 //! Participants in one process, whose messages go where a test lets them.
 
+mod reshare;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use commonware_codec::Encode as _;
 use commonware_cryptography::bls12381::dkg::feldman_desmedt::{DealerPrivMsg, SignedDealerLog};
 use commonware_cryptography::bls12381::primitives::variant::MinSig;
 
-use super::message::message_bytes_max;
+use super::message::{PARTICIPANTS_MAX, message_bytes_max};
 use super::*;
-use crate::committee::{NotOurs, identity};
+use crate::committee::{Committee, NotOurs, identity};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(500);
@@ -41,6 +43,8 @@ struct Table {
     secrets: Vec<[u8; 32]>,
     keys: Vec<Key>,
     draft: Draft,
+    /// What each has of the key that is dealt anew.
+    parts: Vec<Option<KeyPart>>,
     running: BTreeMap<usize, Ceremony>,
     disks: Vec<Disk>,
     ended: BTreeMap<usize, End>,
@@ -53,19 +57,27 @@ struct Table {
 impl Table {
     /// Participants `0..count` by rising identity, none of them started.
     fn new(count: u8) -> Self {
-        let mut members: Vec<([u8; 32], [u8; 32])> = (1..=count)
-            .map(|number| (identity(&[number; 32]).unwrap(), [number; 32]))
+        Self::of(1..=count)
+    }
+
+    /// Participants of these secrets, by rising identity.
+    fn of(secrets: impl IntoIterator<Item = u8>) -> Self {
+        let mut members: Vec<([u8; 32], [u8; 32])> = secrets
+            .into_iter()
+            .map(|secret| (identity(&[secret; 32]).unwrap(), [secret; 32]))
             .collect();
         members.sort_unstable();
         let participants: Vec<[u8; 32]> = members.iter().map(|(identity, _)| *identity).collect();
         let key = |identity: &[u8; 32]| committee::public_key(identity).unwrap();
         Self {
             keys: participants.iter().map(key).collect(),
+            disks: members.iter().map(|_| Disk::default()).collect(),
+            parts: members.iter().map(|_| None).collect(),
             secrets: members.into_iter().map(|(_, secret)| secret).collect(),
-            disks: (0..count).map(|_| Disk::default()).collect(),
             draft: Draft {
                 digest: DRAFT,
                 participants,
+                previous: None,
             },
             running: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -84,6 +96,7 @@ impl Table {
         let entropy = [self.started; 32];
         let limit = self.now + LIMIT;
         let ceremony = Ceremony::new(draft, &self.secrets[number], entropy, limit).unwrap();
+        let ceremony = ceremony.holding(self.parts[number].as_ref()).unwrap();
         let disk = &self.disks[number];
         let mut ceremony = ceremony.keeping(disk.kept.as_ref().map(|(digest, _)| *digest));
         if let Some(agreement) = disk.agreement.clone() {
@@ -202,13 +215,14 @@ impl Table {
         let mut parts = BTreeSet::new();
         for (number, disk) in self.disks.iter().enumerate() {
             assert!(matches!(self.ended[&number], End::Over), "{number}");
-            let (theirs, part) = disk.kept.as_ref().unwrap();
+            let (theirs, kept) = disk.kept.as_ref().unwrap();
             assert_eq!(theirs, digest);
             assert_eq!(disk.agreement.as_ref(), Some(agreement));
-            assert_eq!(part.committee, made.committee);
-            assert!(parts.insert(part.part.bytes().to_vec()), "a part twice");
+            assert_eq!(kept.committee, made.committee);
+            let part = kept.part.as_ref().unwrap();
+            assert!(parts.insert(part.bytes().to_vec()), "a part twice");
             for (other, key) in self.keys.iter().enumerate() {
-                let signer = made.committee.signer(&DRAFT, key, &part.part);
+                let signer = made.committee.signer(&DRAFT, 0, key, part);
                 assert_eq!(signer.is_ok(), other == number);
                 assert!(other == number || signer.err() == Some(NotOurs::Part));
             }
@@ -630,9 +644,9 @@ fn a_dealer_that_signs_two_logs_is_named_by_all() {
 fn another_log(dealer: usize, attempt: Id) -> Bytes {
     let table = Table::new(4);
     let signer = committee::signer(&table.secrets[dealer]).unwrap();
-    let participants = committee::identities(&table.draft.participants).unwrap();
+    let sides = Sides::of(&table.draft).unwrap();
     let mut rng = StdRng::from_seed([99; 32]);
-    let mut other = Attempt::new(attempt, signer, participants, &mut rng).unwrap();
+    let mut other = Attempt::new(attempt, signer, sides, &mut rng).unwrap();
     other.begun = Some(Duration::ZERO);
     assert!(other.close(DEALING_LIMIT, &mut rng));
     let log = Box::new(other.logs.values().next().unwrap().log.clone());
@@ -683,4 +697,36 @@ fn a_nonce_that_is_taken_again_does_not_make_an_honest_dealer_sign_twice() {
     assert!(first.is_some());
     table.run(&mut arrives);
     table.check();
+}
+
+#[test]
+fn messages_have_room_for_the_most_participants() {
+    let signature = committee::signer(&[1; 32]).unwrap().sign(AGREED, &[2; 32]);
+    let place = |place: usize| u32::try_from(place).unwrap();
+    let messages = [
+        Message::State(State {
+            draft: DRAFT,
+            nonce: [1; 32],
+            attempt: Some([2; 32]),
+            logs: vec![[3; 16]; PARTICIPANTS_MAX],
+            signatures: vec![true; PARTICIPANTS_MAX],
+            is_done: true,
+        }),
+        Message::Signed {
+            attempt: [2; 32],
+            digest: [4; 32],
+            signatures: (0..PARTICIPANTS_MAX)
+                .map(|number| (place(number), signature.clone()))
+                .collect(),
+        },
+        Message::Agreed {
+            digest: [4; 32],
+            signatures: vec![signature.clone(); PARTICIPANTS_MAX],
+        },
+    ];
+    for message in messages {
+        let bytes = message.bytes();
+        assert!(bytes.len() <= usize::try_from(message_bytes_max()).unwrap());
+        assert_eq!(decode(&bytes, PARTICIPANTS_MAX).bytes(), bytes);
+    }
 }

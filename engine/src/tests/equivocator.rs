@@ -42,10 +42,8 @@ fn an_equivocator_is_shut_out_and_the_others_go_on() {
             team.start(number).await;
         }
         let traitor = team.members[3].key.clone();
-        let scheme = team
-            .dealing
-            .committee
-            .signer(&LEDGER, &traitor, &team.dealing.parts[3]);
+        let committee = &team.dealing.committee;
+        let scheme = committee.signer(&LEDGER, TERM, &traitor, &team.dealing.parts[3]);
         let (channel, rate) = CHANNELS[0];
         let control = team.oracle.control(traitor.clone());
         let votes = control.register(channel, quota(rate)).await.unwrap();
