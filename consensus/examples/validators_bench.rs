@@ -4,11 +4,12 @@
 #![expect(clippy::print_stdout, reason = "it prints figures")]
 #![expect(clippy::unwrap_used, reason = "a failed measurement")]
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
-use cairn_consensus::validator::{BLOCK_INTERVAL, IDLE};
+use cairn_consensus::validator::{BLOCK_INTERVAL, IDLE, TermPlace};
 use cairn_consensus::{SEED_LAG, Validator, ValidatorConfig, deal};
 use cairn_core::{AccountId, Amount, Bounded, Height, PublicKey, SecretKey, Signed, UnixMillis};
 use cairn_ledger::{Genesis, Ledger, Parameters, Tx, TxBody};
@@ -62,10 +63,15 @@ fn configs(runtime: &RealRuntime, folder: &Path, count: u8) -> Vec<ValidatorConf
         ValidatorConfig {
             folder: folder.join(key.public().to_string()),
             genesis: genesis.clone(),
-            part: part.clone(),
+            terms: BTreeMap::from([(
+                0,
+                TermPlace {
+                    part: part.clone(),
+                    listen,
+                    peers: peers.clone(),
+                },
+            )]),
             key,
-            listen,
-            peers: peers.clone(),
             block_interval: BLOCK_INTERVAL,
             idle: IDLE,
         }

@@ -34,6 +34,7 @@ async fn admit<R: Runtime>(
         | LedgerRequest::Ask { .. }
         | LedgerRequest::Blocks { .. }
         | LedgerRequest::Audits(_)
+        | LedgerRequest::Snapshot { .. }
         | LedgerRequest::Tx(_) => Wait::Answer,
     };
     let now = core.runtime.monotonic();
@@ -62,6 +63,10 @@ async fn respond<R: Runtime>(
         LedgerRequest::Audits(auditor) => {
             let page = core.read(|state| state.audit_page(auditor));
             Ok(Answer::Audits(page.map(Box::new)))
+        }
+        LedgerRequest::Snapshot { term, offset } => {
+            let part = core.border_part(term, offset).await?;
+            Ok(Answer::Snapshot(Box::new(part)))
         }
     }
 }

@@ -2,9 +2,13 @@
 //!
 //! ```text
 //! offset 0    4        8             40
-//!        ├ CBLK ┼ length ┼ checksum    ┼ block ┤ and so on
+//!        ├ CBLK ┼ length ┼ checksum    ┼ masked block ┤ and so on
 //! length: u32 LE; checksum: BLAKE3-derive-key("cairn 1 block log", block)
+//! masked block: block XOR BLAKE3-derive-key("cairn 1 block log mask", checksum), as long as it is
 //! ```
+//!
+//! Whoever makes a block decides what is in it. The mask depends on all of it, so nobody can make one in
+//! whose record another whole record is seen.
 //!
 //! Since every append is synced before the next, a crash leaves at most one record that is not
 //! whole, at the end. Anything else that does not read is damage and is never passed over.
@@ -29,6 +33,8 @@ const HEADER_BYTES: usize = 4 + 4 + Digest::BYTES;
 const RECORD_BYTES_MAX: usize = HEADER_BYTES + BLOCK_BYTES_MAX;
 /// Domain of the checksums.
 const CHECKSUM_CONTEXT: &str = "cairn 1 block log";
+/// Domain of the masks.
+const MASK_CONTEXT: &str = "cairn 1 block log mask";
 
 /// An open file of blocks, to append to.
 #[derive(Debug)]
@@ -73,8 +79,9 @@ impl<F: DiskFile> BlockLog<F> {
         let bytes = block.encode();
         let length = u32::try_from(bytes.len()).expect("a block is at most 256 KiB");
         let checksum = checksum(&bytes);
+        let masked = mask(&checksum, bytes);
         self.file.write_all_at(
-            &[&MAGIC, &length.to_le_bytes(), checksum.as_bytes(), &bytes],
+            &[&MAGIC, &length.to_le_bytes(), checksum.as_bytes(), &masked],
             self.end,
         )?;
         self.file.sync()?;
@@ -167,9 +174,9 @@ fn read_record<F: DiskFile>(
     };
     let mut body = vec![0; length];
     file.read_exact_at(&mut body, offset.saturating_add(HEADER_BYTES_U64))?;
-    let block = is_whole(&header, &body).then(|| Block::decode(&body));
     // A record with the right checksum that is no block of this software is damage all the same.
-    Ok(block.and_then(Result::ok).map(|block| (block, used)))
+    let block = unmasked(&header, body).and_then(|bytes| Block::decode(&bytes).ok());
+    Ok(block.map(|block| (block, used)))
 }
 
 /// Whether what follows the last whole record can be what a crash left of one append: no longer
@@ -198,7 +205,7 @@ fn check_torn<F: DiskFile>(
                 claimed_length(header)
                     .and_then(|length| usize::try_from(length).ok())
                     .and_then(|length| after.get(..length))
-                    .is_some_and(|body| is_whole(header, body))
+                    .is_some_and(|body| unmasked(header, body.to_vec()).is_some())
             })
     });
     if holds_record { Err(damaged()) } else { Ok(()) }
@@ -213,10 +220,23 @@ fn claimed_length(header: &[u8; HEADER_BYTES]) -> Option<u32> {
     (*magic == MAGIC && fits).then_some(length)
 }
 
-fn is_whole(header: &[u8; HEADER_BYTES], body: &[u8]) -> bool {
-    header
-        .last_chunk::<{ Digest::BYTES }>()
-        .is_some_and(|found| found == checksum(body).as_bytes())
+/// The block's bytes of a record's; `None` when they are not those of its checksum.
+fn unmasked(header: &[u8; HEADER_BYTES], body: Vec<u8>) -> Option<Vec<u8>> {
+    let found = Digest::new(*header.last_chunk()?);
+    let bytes = mask(&found, body);
+    (checksum(&bytes) == found).then_some(bytes)
+}
+
+/// Masks a block of this checksum, or takes the mask away.
+fn mask(checksum: &Digest, mut bytes: Vec<u8>) -> Vec<u8> {
+    let mut hasher = blake3::Hasher::new_derive_key(MASK_CONTEXT);
+    hasher.update(checksum.as_bytes());
+    let mut stream = vec![0; bytes.len()];
+    hasher.finalize_xof().fill(&mut stream);
+    for (byte, masking) in bytes.iter_mut().zip(stream) {
+        *byte ^= masking;
+    }
+    bytes
 }
 
 fn checksum(block: &[u8]) -> Digest {

@@ -244,6 +244,35 @@ impl<R: Runtime> Core<R> {
         );
     }
 
+    /// Waits until a term is over: the border behind it has passed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe.
+    pub(crate) async fn wait_term_over(&self, term: u32) {
+        let mut progress = self.progress.subscribe();
+        while self.term() == Some(term) {
+            // The sender lives as long as `self`.
+            drop(progress.changed().await);
+        }
+    }
+
+    /// Waits until a height can be shown, for as long as it takes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe.
+    pub(crate) async fn wait_until_shown(&self, height: Height) {
+        let mut progress = self.progress.subscribe();
+        // The sender lives as long as `self`.
+        drop(progress.wait_for(|it| it.shown >= Some(height)).await);
+    }
+
+    /// The number of the term that runs; `None` of a sequencer.
+    pub(crate) fn term(&self) -> Option<u32> {
+        self.read(|state| state.term().map(|term| term.number))
+    }
+
     pub(crate) async fn wait_stopped(&self) {
         let mut progress = self.progress.subscribe();
         // The sender lives as long as `self`.

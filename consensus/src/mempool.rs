@@ -436,6 +436,18 @@ impl Mempool {
             .collect()
     }
 
+    /// The first `count_max` that came here, not by another validator, before a mark; and the mark that
+    /// parts those that are here now from those to come.
+    pub(crate) fn own_before(&self, mark: u64, count_max: usize) -> (Vec<Submitted>, u64) {
+        let is_own = |entry: &&Entry| !matches!(entry.source, Source::Validator { .. });
+        let before = self.queue.range(..mark).map(|(_, entry)| entry);
+        let own = before.filter(is_own).take(count_max);
+        (
+            own.map(|entry| entry.submitted.clone()).collect(),
+            self.next,
+        )
+    }
+
     /// A node is called lost, in the block of this height.
     pub(crate) fn settle_lost(&mut self, node: NodeId, height: Height) {
         let waiters = self.lost.remove(&node).unwrap_or_default();

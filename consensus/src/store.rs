@@ -6,6 +6,8 @@
 //! genesis                    the genesis record; written last, so that it marks a whole folder
 //! state-00000000000000004096 checksum (32), state after the block of that height
 //! blocks-00000000000000004097 blocks from that height on, see `block_log`
+//! border-0000000003          state behind the border at which that term of validators began
+//! attested-0000000003        attestation of that height
 //! ```
 //!
 //! Opening reads the newest state that is whole and applies the blocks behind it. Blocks are kept
@@ -13,9 +15,10 @@
 
 use std::path::{Path, PathBuf};
 
-use cairn_core::{DecodeError, Digest, Height, LedgerId, Record, SecretKey};
-use cairn_ledger::{Block, BlockError, Genesis, State};
-use cairn_runtime::{Disk, DiskError, EntryKind};
+use cairn_core::{Bounded, DecodeError, Digest, Height, LedgerId, Record, SecretKey};
+use cairn_ledger::snapshot::{SNAPSHOT_PART_BYTES, SnapshotPart};
+use cairn_ledger::{Attestation, Block, BlockError, Effect, Genesis, State};
+use cairn_runtime::{Disk, DiskError, DiskFile, EntryKind, OpenMode};
 use zeroize::Zeroizing;
 
 use crate::block_log::{self, BlockLog, End, LogError};
@@ -26,6 +29,10 @@ const KEY_FILE: &str = "seed.key";
 const GENESIS_FILE: &str = "genesis";
 const STATE_PREFIX: &str = "state-";
 const BLOCKS_PREFIX: &str = "blocks-";
+const BORDER_PREFIX: &str = "border-";
+const ATTESTED_PREFIX: &str = "attested-";
+/// Digits of a term in a file's name.
+const TERM_DIGITS: usize = 10;
 /// States kept: a second one in case the newest is damaged.
 const STATES_KEPT: usize = 2;
 /// Digits of a height in a file's name, so that names sort as heights do.
@@ -34,6 +41,8 @@ const HEIGHT_DIGITS: usize = 20;
 const CHECKSUM_CONTEXT: &str = "cairn 1 sequencer file";
 /// Most bytes of a state file.
 const STATE_BYTES_MAX: u64 = 4 << 30;
+/// Most bytes of an attestation's file.
+const ATTESTATION_BYTES_MAX: u64 = 1024;
 
 /// Why the sequencer's folder can't be opened or made.
 #[derive(Debug, thiserror::Error)]
@@ -176,12 +185,13 @@ pub(crate) fn create<D: Disk>(
     Ok(())
 }
 
-/// Opens the folder of a validator, made when there is none.
+/// Opens the folder of a validator, made when there is none; and of a state at the border at which its
+/// term began, the attestation, if it is here.
 pub(crate) fn open_or_create<D: Disk>(
     disk: &D,
     folder: &Path,
     genesis: &Genesis,
-) -> Result<Loaded<D>, OpenError> {
+) -> Result<(Loaded<D>, Option<Attestation>), OpenError> {
     if !is_created(disk, folder)? {
         create(disk, folder, genesis, None)?;
     }
@@ -199,7 +209,15 @@ pub(crate) fn open_or_create<D: Disk>(
             folder: folder.to_owned(),
         });
     }
-    Ok(loaded)
+    let state = &loaded.state;
+    let at_border = state
+        .term()
+        .filter(|term| term.base.height == state.height());
+    let attestation = match at_border {
+        Some(term) => border_attestation(disk, folder, term.number)?,
+        None => None,
+    };
+    Ok((loaded, attestation))
 }
 
 /// Opens the folder: takes its lock, reads the newest whole state and applies the blocks after it.
@@ -269,6 +287,21 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
+    /// Keeps the state with which a term began, for those who are to join in it, and removes that of
+    /// terms before.
+    pub(crate) fn keep_border(&self, term: u32, encoded: &[u8]) -> Result<(), DiskError> {
+        keep_border(&self.disk, &self.folder, term, encoded)
+    }
+
+    /// Keeps the attestation of the border at which a term began.
+    pub(crate) fn keep_border_attestation(
+        &self,
+        term: u32,
+        attestation: &Attestation,
+    ) -> Result<(), DiskError> {
+        keep_attestation(&self.disk, &self.folder, term, attestation)
+    }
+
     fn remove_old_states(&self) -> Result<(), DiskError> {
         let mut states = heights(&self.disk, &self.folder, STATE_PREFIX)?;
         states.truncate(states.len().saturating_sub(STATES_KEPT));
@@ -278,6 +311,125 @@ impl<D: Disk> Store<D> {
         }
         Ok(())
     }
+}
+
+/// The attestation of the border at which a term began, if it is here and whole.
+pub(crate) fn border_attestation<D: Disk>(
+    disk: &D,
+    folder: &Path,
+    term: u32,
+) -> Result<Option<Attestation>, DiskError> {
+    let path = of_term(folder, ATTESTED_PREFIX, term);
+    match disk.read_file(&path, ATTESTATION_BYTES_MAX) {
+        Ok(bytes) => {
+            let content = without_checksum(&bytes);
+            Ok(content.and_then(|content| borsh::from_slice(content).ok()))
+        }
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A part of the state with which a term began, if that and its attestation are here. Whoever asks
+/// sees whether it is whole.
+pub(crate) fn border_part<D: Disk>(
+    disk: &D,
+    folder: &Path,
+    (term, offset): (u32, u64),
+) -> Result<Option<SnapshotPart>, DiskError> {
+    let there = |result: Result<_, DiskError>| match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    };
+    let attested = border_attestation(disk, folder, term)?;
+    let path = of_term(folder, BORDER_PREFIX, term);
+    let (Some(attestation), Some(file)) = (attested, there(disk.open(&path, OpenMode::Read))?)
+    else {
+        return Ok(None);
+    };
+    let checksum = u64::try_from(Digest::BYTES).unwrap_or(u64::MAX);
+    let total = file.len()?.saturating_sub(checksum);
+    let left = usize::try_from(total.saturating_sub(offset)).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; left.min(SNAPSHOT_PART_BYTES)];
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut bytes, checksum.saturating_add(offset))?;
+    Ok(Some(SnapshotPart {
+        attestation,
+        total,
+        offset,
+        bytes: Bounded::new(bytes).expect("at most a part's bytes"),
+    }))
+}
+
+fn keep_border<D: Disk>(
+    disk: &D,
+    folder: &Path,
+    term: u32,
+    encoded: &[u8],
+) -> Result<(), DiskError> {
+    let path = of_term(folder, BORDER_PREFIX, term);
+    disk.replace_file(&path, &with_checksum(encoded))?;
+    if let Some(before) = term.checked_sub(1) {
+        for prefix in [BORDER_PREFIX, ATTESTED_PREFIX] {
+            match disk.remove_file(&of_term(folder, prefix, before)) {
+                Err(error) if !error.is_not_found() => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn keep_attestation<D: Disk>(
+    disk: &D,
+    folder: &Path,
+    term: u32,
+    attestation: &Attestation,
+) -> Result<(), DiskError> {
+    let encoded = borsh::to_vec(attestation).expect("memory takes it");
+    let path = of_term(folder, ATTESTED_PREFIX, term);
+    disk.replace_file(&path, &with_checksum(&encoded))
+}
+
+fn of_term(folder: &Path, prefix: &str, term: u32) -> PathBuf {
+    folder.join(format!("{prefix}{term:0TERM_DIGITS$}"))
+}
+
+/// Puts the state with which a term began into a folder, made when there is none: opening goes on
+/// from there. Blocks that are there stay; those between them and the state are not had.
+pub(crate) fn install<D: Disk>(
+    disk: &D,
+    folder: &Path,
+    genesis: &Genesis,
+    (state, attestation): (&State, &Attestation),
+) -> Result<(), OpenError> {
+    if !is_created(disk, folder)? {
+        create(disk, folder, genesis, None)?;
+    }
+    let lock = lock(disk, folder)?;
+    let (expected, found) = (genesis.ledger_id(), state.ledger_id());
+    if expected != found || read_genesis(disk, folder)?.ledger_id() != found {
+        return Err(OpenError::OtherLedger {
+            folder: folder.to_owned(),
+            expected,
+            found,
+        });
+    }
+    let encoded = state.encode();
+    let next = state.height().next().unwrap_or(state.height());
+    if let Some(term) = state.term() {
+        keep_border(disk, folder, term.number, &encoded)?;
+        keep_attestation(disk, folder, term.number, attestation)?;
+    }
+    // Opening takes the newest state, and of the blocks those behind it.
+    let path = folder.join(numbered(STATE_PREFIX, state.height()));
+    disk.replace_file(&path, &with_checksum(&encoded))?;
+    BlockLog::create(disk, &blocks_path(folder, next))?;
+    drop(lock);
+    Ok(())
 }
 
 fn lock<D: Disk>(disk: &D, folder: &Path) -> Result<D::Lock, OpenError> {
@@ -354,10 +506,15 @@ fn replay<D: Disk>(
         let is_last = number.saturating_add(1) == files.len();
         let end = if is_last { End::MaybeTorn } else { End::Whole };
         let opened = block_log::open(disk, &path, end, |block| {
-            replay_block(&block, state, history).map_err(|cause| OpenError::Block {
+            let began = replay_block(&block, state, history).map_err(|cause| OpenError::Block {
                 path: path.clone(),
                 cause,
-            })
+            })?;
+            if let Some(term) = began {
+                // A crash came before that was done.
+                keep_border(disk, folder, term, &state.encode())?;
+            }
+            Ok::<_, OpenError>(())
         })?;
         if opened.cut_bytes > 0 {
             let bytes = opened.cut_bytes;
@@ -371,14 +528,27 @@ fn replay<D: Disk>(
     }
 }
 
-fn replay_block(block: &Block, state: &mut State, history: &mut History) -> Result<(), BlockError> {
+/// Applies a block, if it is not part of the state; gives the term that begins behind it.
+fn replay_block(
+    block: &Block,
+    state: &mut State,
+    history: &mut History,
+) -> Result<Option<u32>, BlockError> {
     if block.height <= state.height() {
-        // Part of the state file.
-        return Ok(());
+        return Ok(None);
     }
     let effects = state.apply_checked(block)?;
+    let began = term_begun(&effects);
     history.push(block, effects);
-    Ok(())
+    Ok(began)
+}
+
+/// The term that a block's effects say to begin.
+pub(crate) fn term_begun(effects: &[Effect]) -> Option<u32> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::TermBegan { number } => Some(*number),
+        _ => None,
+    })
 }
 
 fn blocks_path(folder: &Path, first: Height) -> PathBuf {

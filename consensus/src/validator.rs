@@ -12,19 +12,21 @@ mod open_blocks;
 mod proposal;
 mod seat;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, PublicKey, SecretKey, Signed};
 use cairn_engine::{Committee, CommitteeError, Dealing, Engine, KeyPart, StartError};
 use cairn_ledger::{
-    Account, Attested, AuditPage, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError,
-    LedgerKey, LedgerStatus, NodeEntry, SlotRef, Tx, TxOutcome, Validators, Witness,
+    Account, Attestation, Attested, AuditPage, BlockEffects, ChallengePage, Genesis, Group, Ledger,
+    LedgerError, LedgerKey, LedgerStatus, NodeEntry, SlotRef, State, TermStart, Tx, TxOutcome,
+    Validators, Witness,
 };
-use cairn_runtime::{Runtime, Task};
+use cairn_runtime::{Disk, Runtime, Task};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -44,6 +46,8 @@ pub const BLOCK_INTERVAL: Duration = Duration::from_millis(100);
 pub const IDLE: Duration = Duration::from_secs(2);
 /// How long a leader may take before its turn is given up: the wait and as long again.
 pub const TURN_LIMIT: Duration = Duration::from_secs(4);
+/// How long a validator goes on when the border of its term is behind it.
+pub const HAND_OVER: Duration = Duration::from_secs(3);
 /// Folder of the engine's own files, in the ledger's.
 const ENGINE_FOLDER: &str = "engine";
 
@@ -56,16 +60,23 @@ pub struct ValidatorConfig {
     pub genesis: Genesis,
     /// The validator's identity.
     pub key: SecretKey,
+    /// What it needs in each term that it has a part in, by the terms' numbers.
+    pub terms: BTreeMap<u32, TermPlace>,
+    /// Least time between a block and its parent, the same for all validators: [`BLOCK_INTERVAL`].
+    pub block_interval: Duration,
+    /// How long a leader waits for something to order.
+    pub idle: Duration,
+}
+
+/// What a validator needs in a term.
+#[derive(Clone, Debug)]
+pub struct TermPlace {
     /// Its part of the validators' key.
     pub part: KeyPart,
     /// Where it listens for the other validators.
     pub listen: SocketAddr,
     /// Where the other validators listen.
     pub peers: Vec<(PublicKey, SocketAddr)>,
-    /// Least time between a block and its parent, the same for all validators: [`BLOCK_INTERVAL`].
-    pub block_interval: Duration,
-    /// How long a leader waits for something to order.
-    pub idle: Duration,
 }
 
 /// Why a validator does not start.
@@ -77,6 +88,18 @@ pub enum ValidatorError {
     /// The genesis names no validators: a sequencer orders the ledger.
     #[error("the genesis names no validators")]
     NoValidators,
+    /// The term that the folder is in has other validators.
+    #[error("the validators of term {term} are others")]
+    NotInTerm {
+        /// Its number.
+        term: u32,
+    },
+    /// What it needs in the term that the folder is in is not here.
+    #[error("the part of the validators' key of term {term} is not here")]
+    NoPlace {
+        /// Its number.
+        term: u32,
+    },
     /// The genesis' validators are malformed.
     #[error("the validators of the genesis: {0}")]
     Committee(#[from] CommitteeError),
@@ -127,6 +150,10 @@ pub struct Validator<R: Runtime> {
 struct Owner<R: Runtime> {
     core: Arc<Core<R>>,
     engine: Arc<Engine>,
+    /// The term that it runs in.
+    term: u32,
+    /// The last block before it, from which the engine counts.
+    base: TermStart,
     /// How many validators there are.
     key: LedgerKey,
     count: usize,
@@ -154,8 +181,10 @@ impl<R: Runtime> Validator<R> {
     ///
     /// Dropping it is safe.
     pub async fn open(runtime: R, config: ValidatorConfig) -> Result<Self, ValidatorError> {
-        let committee = committee(&config.genesis)?;
-        let loaded = {
+        if config.genesis.validators.is_none() {
+            return Err(ValidatorError::NoValidators);
+        }
+        let (loaded, attested) = {
             let disk = runtime.disk().clone();
             let folder = config.folder.clone();
             let genesis = config.genesis.clone();
@@ -163,6 +192,8 @@ impl<R: Runtime> Validator<R> {
                 .blocking(move || store::open_or_create(&disk, &folder, &genesis))
                 .await?
         };
+        let (term, place) = find_place(&loaded.state, &config, attested.as_ref())?;
+        let committee = committee_of(&term.validators)?;
         let settings = Settings {
             folder: config.folder.clone(),
             state_interval_blocks: STATE_INTERVAL_BLOCKS,
@@ -175,30 +206,32 @@ impl<R: Runtime> Validator<R> {
         core.outbox = Some(outbox);
         let core = Arc::new(core);
         let key = key_of_committee(&committee)?;
+        if let Some(attested) = attested.filter(|it| it.verify(core.ledger, &key).is_some()) {
+            // So that who is to join hears of the term before anyone else is in it.
+            core.show(&attested);
+        }
         let attesting = Arc::new(Attesting::new(committee.clone(), key, core.ledger));
-        let signer = (*config.key.public().as_bytes(), config.part.clone());
+        let signer = (*config.key.public().as_bytes(), place.part.clone());
         let rules = Rules {
             committee: committee.clone(),
             ledger: *core.ledger.as_bytes(),
-            genesis_time: config.genesis.time,
+            term: term.number,
+            base: term.base,
             block_interval: config.block_interval,
             idle: config.idle,
         };
         let inbox = Arc::new(Inbox::new(committee.validators()));
         let seat = Seat::new(Arc::clone(&core), Arc::clone(&inbox), rules);
-        let seat = Arc::new(seat);
         let count = committee.validators().len();
-        let engine = engine_config(config, committee, core.ledger);
-        let engine = runtime
-            .blocking(move || Engine::start(engine, seat))
-            .await
-            .map(Arc::new)?;
+        let engine = engine_config(config, place, (committee, core.ledger), &term);
+        let engine = Arc::new(start_engine(&runtime, engine, seat).await?);
         let told = Told {
             waiting,
             inbox,
             attesting,
             signer,
             to_sign,
+            term: term.number,
         };
         let supervised = supervise(Arc::clone(&core), Arc::clone(&engine), told);
         let task = runtime.spawn("validator", supervised);
@@ -206,11 +239,27 @@ impl<R: Runtime> Validator<R> {
             owner: Arc::new(Owner {
                 core,
                 engine,
+                term: term.number,
+                base: term.base,
                 key,
                 count,
                 task: Mutex::new(Some(task)),
             }),
         })
+    }
+
+    /// The number of the term that it runs in.
+    #[must_use]
+    pub fn term(&self) -> u32 {
+        self.owner.term
+    }
+
+    /// The term that has begun behind the last block, if its own is over: then it ends by itself, and a
+    /// validator of the next is to be opened.
+    #[must_use]
+    pub fn next_term(&self) -> Option<u32> {
+        let term = self.owner.core.term();
+        term.filter(|term| *term != self.owner.term)
     }
 
     /// By which others know what the validators attest together.
@@ -223,10 +272,11 @@ impl<R: Runtime> Validator<R> {
     #[must_use]
     pub fn status_now(&self) -> ValidatorStatus {
         let status = self.owner.engine.status();
-        let height = self.owner.core.height();
+        let (base, height) = (&self.owner.base, self.owner.core.height());
+        let known = Height::new(base.height.get().saturating_add(status.height));
         ValidatorStatus {
-            view: status.view,
-            known_height: Height::new(status.height).max(height),
+            view: base.view.get().saturating_add(status.view),
+            known_height: known.max(height),
             height,
         }
     }
@@ -327,26 +377,144 @@ fn committee(genesis: &Genesis) -> Result<Committee, ValidatorError> {
     Ok(committee_of(validators)?)
 }
 
-fn committee_of(validators: &Validators) -> Result<Committee, CommitteeError> {
+pub(crate) fn committee_of(validators: &Validators) -> Result<Committee, CommitteeError> {
     let identities = validators.identities.iter().map(|key| *key.as_bytes());
     Committee::new(&identities.collect::<Vec<_>>(), &validators.key)
 }
 
+/// The term that a validator runs in.
+struct OwnTerm {
+    number: u32,
+    validators: Validators,
+    base: TermStart,
+}
+
+/// The term to run in, and what this validator needs in it: that of the state, but while its border is
+/// not attested the one before. Until then others may need our votes of that to come to the border.
+fn find_place(
+    state: &State,
+    config: &ValidatorConfig,
+    attested: Option<&Attestation>,
+) -> Result<(OwnTerm, TermPlace), ValidatorError> {
+    let term = state.term().ok_or(ValidatorError::NoValidators)?;
+    let is_at_border = state.height() == term.base.height;
+    let before = term
+        .before
+        .as_ref()
+        .filter(|_| is_at_border && attested.is_none());
+    let own = match (before, term.number.checked_sub(1)) {
+        (Some(before), Some(number)) => OwnTerm {
+            number,
+            validators: before.validators.clone(),
+            base: before.base,
+        },
+        (None, _) | (Some(_), None) => OwnTerm {
+            number: term.number,
+            validators: term.validators.clone(),
+            base: term.base,
+        },
+    };
+    let number = own.number;
+    if !own.validators.contains(&config.key.public()) {
+        return Err(ValidatorError::NotInTerm { term: number });
+    }
+    let place = config.terms.get(&number).cloned();
+    let place = place.ok_or(ValidatorError::NoPlace { term: number })?;
+    Ok((own, place))
+}
+
+/// Puts the state with which a term began into a folder, as [`cairn_ledger::RemoteLedger::snapshot`]
+/// gives it: a validator that is opened there goes on from its height. Nothing may have the folder open.
+///
+/// # Errors
+///
+/// [`OpenError`]: a folder of another ledger is left as it is.
+///
+/// # Cancel safety
+///
+/// Dropping it is safe.
+pub async fn install<R: Runtime>(
+    runtime: &R,
+    folder: &Path,
+    genesis: &Genesis,
+    (state, attestation): (State, Attestation),
+) -> Result<(), OpenError> {
+    let (disk, folder, genesis) = (runtime.disk().clone(), folder.to_owned(), genesis.clone());
+    runtime
+        .blocking(move || store::install(&disk, &folder, &genesis, (&state, &attestation)))
+        .await
+}
+
+/// Bytes that the engine begins a term with: the ledger's id, and of later terms what they begin
+/// behind.
+fn begin(ledger: LedgerId, term: &OwnTerm) -> Vec<u8> {
+    let mut bytes = ledger.as_bytes().to_vec();
+    if term.number > 0 {
+        bytes.extend(term.number.to_be_bytes());
+        bytes.extend(term.base.tip.as_bytes());
+    }
+    bytes
+}
+
+/// Where the engine keeps the files of a term. Nobody needs those of earlier ones: the blocks are in
+/// the ledger's folder, and what proofs came with them was judged.
+fn engine_folder(config: &ValidatorConfig, term: u32) -> PathBuf {
+    config.folder.join(ENGINE_FOLDER).join(term.to_string())
+}
+
+/// Removes the engine's files of terms before the one that has this folder.
+fn forget_terms_before<D: Disk>(disk: &D, folder: &Path) {
+    let number = |name: &str| name.parse::<u32>().ok();
+    let own = folder.file_name().and_then(|name| number(name.to_str()?));
+    let (Some(all), Some(own)) = (folder.parent(), own) else {
+        return;
+    };
+    // There are none yet, or the engine meets the same fault.
+    let entries = disk.list(all).unwrap_or_default();
+    let is_over = |name: &str| number(name).is_some_and(|term| term < own);
+    for entry in entries.iter().filter(|entry| is_over(&entry.name)) {
+        if let Err(error) = disk.remove_dir_all(&all.join(&entry.name)) {
+            tracing::warn!(%error, "the engine's files of a term that is over are not removed");
+        }
+    }
+}
+
+/// Starts the engine of a term, and forgets those before.
+async fn start_engine<R: Runtime>(
+    runtime: &R,
+    config: cairn_engine::Config,
+    seat: Seat<R>,
+) -> Result<Engine, StartError> {
+    let disk = runtime.disk().clone();
+    let start = move || {
+        let folder = config.folder.clone();
+        // Its name is durable before anything in it: without it, votes are known to be lost.
+        if let Err(error) = disk.create_dir_all(&folder) {
+            tracing::warn!(%error, "the engine's folder is not made");
+        }
+        let engine = Engine::start(config, Arc::new(seat))?;
+        forget_terms_before(&disk, &folder);
+        Ok(engine)
+    };
+    runtime.blocking(start).await
+}
+
 fn engine_config(
     config: ValidatorConfig,
-    committee: Committee,
-    ledger: LedgerId,
+    place: TermPlace,
+    (committee, ledger): (Committee, LedgerId),
+    term: &OwnTerm,
 ) -> cairn_engine::Config {
-    let ledger = *ledger.as_bytes();
     cairn_engine::Config {
-        ledger,
-        genesis: ledger.to_vec(),
+        ledger: *ledger.as_bytes(),
+        term: term.number,
+        genesis: begin(ledger, term),
         committee,
         secret: config.key.to_bytes(),
-        part: config.part,
-        folder: config.folder.join(ENGINE_FOLDER),
-        listen: config.listen,
-        peers: config
+        part: place.part,
+        folder: engine_folder(&config, term.number),
+        listen: place.listen,
+        peers: place
             .peers
             .into_iter()
             .map(|(key, address)| (*key.as_bytes(), address))
@@ -364,6 +532,7 @@ struct Told {
     attesting: Arc<Attesting>,
     signer: ([u8; 32], KeyPart),
     to_sign: mpsc::Receiver<Attested>,
+    term: u32,
 }
 
 /// Tells the others what they are to know and reads what they tell until the engine ends or it is to
@@ -377,9 +546,10 @@ async fn supervise<R: Runtime>(core: Arc<Core<R>>, engine: Arc<Engine>, told: To
         biased;
         () = core.wait_stopping() => {}
         () = engine.ended() => tracing::error!("the consensus engine ended"),
-        () = forward::run(&engine, told.waiting) => {}
+        () = forward::run(&core, |message| engine.forward(message), told.waiting) => {}
         () = signing => {}
         () = forward::read(&core, &told.attesting, &told.inbox) => {}
+        () = hand_over(&core, told.term) => {}
     }
     core.stop();
     let worker = Arc::clone(&core);
@@ -389,6 +559,15 @@ async fn supervise<R: Runtime>(core: Arc<Core<R>>, engine: Arc<Engine>, told: To
             worker.finish();
         })
         .await;
+}
+
+/// Waits until the term is over and its border attested, so that enough of the validators have come to
+/// it; and then some time in which the others get its last block from us.
+async fn hand_over<R: Runtime>(core: &Core<R>, term: u32) {
+    core.wait_term_over(term).await;
+    let border = core.read(|state| state.term().map(|term| term.base.height));
+    core.wait_until_shown(border.unwrap_or_default()).await;
+    core.runtime.sleep(HAND_OVER).await;
 }
 
 impl_ledger!(Validator);

@@ -115,3 +115,40 @@ fn more_than_one_record_of_garbage_is_no_torn_end() {
         assert!(matches!(found, Err(LogError::Damaged { .. })));
     });
 }
+
+/// Who makes a block may put a whole record into it: it is not taken for one when the block is torn.
+#[test]
+fn a_torn_block_may_have_a_record_in_it() {
+    Sim::new(1).run(async |sim| {
+        let disk = sim.machine("one").runtime().disk().clone();
+        let path = Path::new("/blocks");
+        let whole = three(&disk, path);
+        let empty = [
+            &MAGIC[..],
+            &0_u32.to_le_bytes(),
+            checksum(&[]).as_bytes().as_slice(),
+        ]
+        .concat();
+        let seed = cairn_ledger::ViewSeed {
+            view: ViewNumber::new(3),
+            signature: cairn_core::Bounded::new(empty).unwrap(),
+        };
+        let crafted = Block {
+            seeds: cairn_core::Bounded::new(vec![seed]).unwrap(),
+            ..block(4)
+        };
+        let mut log = open(&disk, path, End::MaybeTorn, |_| Ok::<_, LogError>(()))
+            .unwrap()
+            .log;
+        log.append(&crafted).unwrap();
+        let content = disk.read_file(path, 1 << 20).unwrap();
+        assert_eq!(
+            opened(&disk, path, &content, End::MaybeTorn).unwrap().0,
+            [1, 2, 3, 4]
+        );
+        for cut in whole.len()..content.len() {
+            let found = opened(&disk, path, &content[..cut], End::MaybeTorn).unwrap();
+            assert_eq!(found.0, [1, 2, 3], "cut at {cut}");
+        }
+    });
+}

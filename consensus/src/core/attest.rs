@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use cairn_core::{Height, SecretKey, TxId};
+use cairn_ledger::snapshot::SnapshotPart;
 use cairn_ledger::{
     Answer, Attestation, Attested, Evidence, LedgerError, Question, State, StateTrie, TxEvidence,
     TxOutcome,
@@ -12,6 +13,7 @@ use cairn_runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::{Core, Phase};
+use crate::store;
 
 /// Heights that wait for the others' signatures: many more than a block takes on its way round the
 /// world. Beyond, the oldest is never shown.
@@ -109,9 +111,48 @@ impl<R: Runtime> Core<R> {
             }
             view.history.attest(attestation);
         }
+        self.keep_if_border(attestation);
         let height = attestation.unverified().height;
         self.progress
             .send_modify(|progress| progress.shown = progress.shown.max(Some(height)));
+    }
+
+    /// Keeps the attestation of a border with its state, for those who are to join there.
+    fn keep_if_border(&self, attestation: &Attestation) {
+        let height = attestation.unverified().height;
+        let began_here = |state: &State| {
+            let term = state.term().filter(|term| term.base.height == height)?;
+            (term.number > 0).then_some(term.number)
+        };
+        let Some(term) = self.read(began_here) else {
+            return;
+        };
+        let store = self.store.lock().expect("no holder panics");
+        let kept = store
+            .as_ref()
+            .map(|store| store.keep_border_attestation(term, attestation));
+        if let Some(Err(error)) = kept {
+            tracing::warn!(%error, term, "nobody can join the term by what is here");
+        }
+    }
+
+    /// A piece of the state with which the term that runs began.
+    pub(crate) async fn border_part(
+        &self,
+        term: u32,
+        offset: u64,
+    ) -> Result<SnapshotPart, LedgerError> {
+        let (disk, folder) = (self.runtime.disk().clone(), self.settings.folder.clone());
+        let read = move || store::border_part(&disk, &folder, (term, offset));
+        let found = self.runtime.blocking(read).await;
+        match found {
+            Ok(Some(part)) => Ok(part),
+            Ok(None) => Err(LedgerError::NoSnapshot { term }),
+            Err(error) => {
+                tracing::warn!(%error, term, "the state of a border is not read");
+                Err(LedgerError::NoSnapshot { term })
+            }
+        }
     }
 
     /// The highest that can be shown.

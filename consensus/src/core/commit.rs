@@ -10,6 +10,7 @@ use cairn_runtime::{DiskError, Runtime};
 
 use super::Core;
 use super::attest::outline;
+use crate::store::term_begun;
 
 /// Why a block did not become final.
 #[derive(Debug, thiserror::Error)]
@@ -43,15 +44,22 @@ impl<R: Runtime> Core<R> {
             let mut store = self.store.lock().expect("no holder panics");
             store.as_mut().ok_or(CommitError::Stopped)?.append(block)?;
         }
-        self.apply(block);
+        let began = self.apply(block);
         // Blocks come one after the other, so the state is still that of this one.
         let (attested, trie) = self.read(outline);
         self.attest(attested, trie);
+        if let Some(term) = began {
+            let encoded = self.read(Record::encode);
+            let store = self.store.lock().expect("no holder panics");
+            let store = store.as_ref().ok_or(CommitError::Stopped)?;
+            store.keep_border(term, &encoded)?;
+        }
         self.write_state_if_due()?;
         Ok(())
     }
 
-    fn apply(&self, block: &Block) {
+    /// Applies a block to the state; gives the term that begins behind it.
+    fn apply(&self, block: &Block) -> Option<u32> {
         let height = block.height;
         let mut mempool = self.mempool();
         let mut view = self.view.write().expect("no holder panics");
@@ -91,9 +99,11 @@ impl<R: Runtime> Core<R> {
         for node in block.lost.iter() {
             mempool.settle_lost(*node, height);
         }
+        let began = term_begun(&effects);
         view.history.push(block, effects);
         self.progress
             .send_modify(|progress| progress.height = height);
+        began
     }
 
     fn write_state_if_due(&self) -> Result<(), DiskError> {

@@ -29,6 +29,8 @@ const WINDOW: u64 = 64;
 pub(super) const WAITING_MAX: usize = 64;
 /// A part of the newest height that is shown is late after this time: who sent it was away.
 const LATE: Duration = Duration::from_millis(300);
+/// After so long without another height our part of one that is not shown is told again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Least time between two times that the newest is told.
 const TELL_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -130,13 +132,19 @@ impl Attesting {
         signer: (&[u8; 32], &KeyPart),
         mut heights: mpsc::Receiver<Attested>,
     ) {
+        // Our newest part, with its height.
+        let mut last: Option<(Height, Vec<u8>)> = None;
         loop {
             tokio::select! {
                 attested = heights.recv() => {
                     let Some(attested) = attested else {
                         return;
                     };
-                    self.sign(core, engine, signer, attested);
+                    if let Some(part) = self.sign(core, signer, attested) {
+                        // Without room it is told again.
+                        engine.forward(part.clone());
+                        last = Some((attested.height, part));
+                    }
                 }
                 () = self.tell.notified() => {
                     if let Some((attestation, _)) = core.newest() {
@@ -144,33 +152,36 @@ impl Attesting {
                         engine.forward(AttestationNews::Newest(attestation).encode());
                     }
                 }
+                () = core.runtime.sleep(AGAIN) => {
+                    // Nobody may have been there when it was told.
+                    let unshown = last.as_ref().filter(|(height, _)| core.shown_height() < Some(*height));
+                    if let Some((_, part)) = unshown {
+                        engine.forward(part.clone());
+                    }
+                }
             }
         }
     }
 
+    /// Our part of what is to be attested, for the others; `None` of what is signed already.
     fn sign<R: Runtime>(
         &self,
         core: &Core<R>,
-        engine: &Engine,
         (me, key_part): (&[u8; 32], &KeyPart),
         attested: Attested,
-    ) {
+    ) -> Option<Vec<u8>> {
         if self.catch_up(core, attested.height) {
-            return;
+            return None;
         }
-        let Some(part) = key_part.sign(&self.namespace, &attested.message()) else {
-            // The engine has checked that it is a part.
-            return;
+        // The engine has checked that it is a part.
+        let part = key_part.sign(&self.namespace, &attested.message())?;
+        let encoded = Bounded::new(part.encode()).ok()?;
+        let news = AttestationNews::Part {
+            attested,
+            part: encoded,
         };
-        if let Ok(encoded) = Bounded::new(part.encode()) {
-            let part = AttestationNews::Part {
-                attested,
-                part: encoded,
-            };
-            // Without room the next height is told.
-            engine.forward(part.encode());
-        }
         self.take(core, *me, attested, part);
+        Some(news.encode())
     }
 
     /// Shows what others have shown before when we have got there: whether a height is signed

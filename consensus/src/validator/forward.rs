@@ -5,10 +5,10 @@
 mod inbox;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::{Bounded, Record, RecordKind, Signed};
-use cairn_engine::Engine;
 use cairn_ledger::{Tx, WITNESS_BYTES_MAX, Witness};
 use cairn_runtime::Runtime;
 use tokio::sync::mpsc;
@@ -32,6 +32,10 @@ const CONTENT_BYTES_MAX: usize = BYTES_MAX - 16 - 4 * TXS_MAX;
 /// Transactions that wait to be passed on. One that finds no room is ordered when its own
 /// validator leads.
 pub(super) const WAITING_MAX: usize = 4096;
+
+/// What has waited for at least so long, and at most twice as long, is passed on again: most is final
+/// before.
+const AGAIN: Duration = Duration::from_secs(1);
 
 // The largest transaction fits.
 const _: () = assert!(<Signed<Tx> as Record>::BYTES_MAX + WITNESS_BYTES_MAX <= CONTENT_BYTES_MAX);
@@ -65,17 +69,34 @@ impl ForwardedTxs {
     }
 }
 
-/// Passes on what comes in, as much at a time as there is, until nothing more can come.
+/// Passes on what comes in, as much at a time as there is, and what waits for long again: nobody may
+/// have been there when it was sent. Until nothing more can come.
 ///
 /// # Cancel safety
 ///
 /// Dropping it loses what it holds; its own validator still has it.
-pub(super) async fn run(engine: &Engine, mut waiting: mpsc::Receiver<Submitted>) {
+pub(super) async fn run<R: Runtime>(
+    core: &Core<R>,
+    send: impl Fn(Vec<u8>) -> bool,
+    mut waiting: mpsc::Receiver<Submitted>,
+) {
     let mut txs = Vec::new();
-    while waiting.recv_many(&mut txs, TXS_MAX).await > 0 {
+    let mut mark = 0;
+    let mut next_look = core.runtime.monotonic().saturating_add(AGAIN);
+    loop {
+        let left = next_look.saturating_sub(core.runtime.monotonic());
+        let received = waiting.recv_many(&mut txs, TXS_MAX);
+        match core.runtime.timeout(left, received).await {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(_) => {
+                next_look = core.runtime.monotonic().saturating_add(AGAIN);
+                (txs, mark) = core.mempool().own_before(mark, TXS_MAX);
+            }
+        }
         for message in messages(std::mem::take(&mut txs)) {
-            // Without room it is ordered when this validator leads.
-            engine.forward(message.encode());
+            // Without room it is ordered when this validator leads, or passed on again.
+            send(message.encode());
         }
     }
 }

@@ -9,16 +9,17 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cairn_core::{Bounded, Digest, Record, TxId, UnixMillis, ViewNumber};
+use cairn_core::{Bounded, Digest, Height, Record, TxId, UnixMillis, ViewNumber};
 use cairn_engine::{Application, BoxFuture, Committee, Final, Seed, Turn, Vote, seed_views};
-use cairn_ledger::ViewSeed;
 use cairn_ledger::block::SEEDS_MAX;
+use cairn_ledger::{TermStart, ViewSeed};
 use cairn_runtime::Runtime;
 
 use super::forward::Inbox;
 use super::open_blocks::{OpenBlocks, Place};
 use super::proposal::Proposal;
 use crate::core::Core;
+use crate::mempool::Batch;
 
 /// How far a block's time may be ahead of our clock before we wait with the vote.
 const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_millis(500);
@@ -29,8 +30,10 @@ pub(super) struct Rules {
     pub(super) committee: Committee,
     /// Identity of the ledger, to which seeds are bound.
     pub(super) ledger: [u8; 32],
-    /// Time of the genesis.
-    pub(super) genesis_time: UnixMillis,
+    /// The number of the term, to which seeds are bound too.
+    pub(super) term: u32,
+    /// The last block before the term, from which the engine counts heights and views.
+    pub(super) base: TermStart,
     /// Least time between a block and its parent, the same for all validators.
     pub(super) block_interval: Duration,
     /// How long a leader waits for something to put into a block.
@@ -179,7 +182,7 @@ impl<R: Runtime> Shared<R> {
     fn parent(&self, turn: &Turn) -> Option<Parent> {
         let digest = Digest::of(&turn.parent);
         let time = match turn.height {
-            1 => Some(self.rules.genesis_time),
+            1 => Some(self.rules.base.time),
             _ => self.open().time(digest),
         };
         let time = match time {
@@ -201,17 +204,21 @@ impl<R: Runtime> Shared<R> {
 
     /// The block of our turn.
     fn assemble(&self, turn: &Turn, parent: Parent, taken: &BTreeSet<TxId>) -> Option<Vec<u8>> {
-        let mut batch = self.core.select(taken);
+        let mut batch = if self.is_over() {
+            Batch::default()
+        } else {
+            self.core.select(taken)
+        };
         if !self.is_alone() {
             // Alone, it decides by itself which nodes are lost.
             batch.lost.clear();
         }
-        let seeds = turn.seeds.iter().map(view_seed).collect();
+        let seeds = turn.seeds.iter().map(|seed| self.rules.seed(seed));
         let proposal = Proposal {
             // The clock may go back; the ledger's time does not.
             time: self.core.now().max(self.earliest_after(parent)),
-            view: ViewNumber::new(turn.view),
-            seeds: Bounded::new(seeds).ok()?,
+            view: self.rules.view(turn.view),
+            seeds: Bounded::new(seeds.collect()).ok()?,
             ..Proposal::of(batch)?
         };
         let bytes = proposal.encode();
@@ -234,6 +241,13 @@ impl<R: Runtime> Shared<R> {
         parent.time.saturating_add(self.rules.block_interval)
     }
 
+    /// Whether the border of the term has passed here. Blocks beyond it are made and voted on like
+    /// others, since that is how the one at the border becomes final where it is not; nothing is done
+    /// by them.
+    fn is_over(&self) -> bool {
+        self.core.term() != Some(self.rules.term)
+    }
+
     fn is_alone(&self) -> bool {
         self.rules.committee.validators().len() == 1
     }
@@ -241,7 +255,7 @@ impl<R: Runtime> Shared<R> {
     /// Whether another's block follows; its time if it does.
     fn check(&self, turn: &Turn, parent: Parent, bytes: &[u8]) -> Option<UnixMillis> {
         let proposal = Proposal::decode(bytes).ok()?;
-        let follows = proposal.view.get() == turn.view
+        let follows = proposal.view == self.rules.view(turn.view)
             && proposal.time >= self.earliest_after(parent)
             // Who is lost follows from lapses; only one alone may call others so.
             && proposal.lost.is_empty();
@@ -257,25 +271,26 @@ impl<R: Runtime> Shared<R> {
 
     /// Whether these are the seeds of just the views that a block of this turn carries.
     fn has_true_seeds(&self, turn: &Turn, seeds: &Bounded<ViewSeed, SEEDS_MAX>) -> bool {
-        let expected = seed_views(turn.parent_view, turn.view);
-        let views = seeds.iter().map(|seed| seed.view.get());
+        let rules = &self.rules;
+        let expected = seed_views(turn.parent_view, turn.view).map(|view| rules.view(view));
+        let views = seeds.iter().map(|seed| seed.view);
         let is_true = |seed: &ViewSeed| {
             let Ok(bytes) = <[u8; 48]>::try_from(&*seed.signature) else {
                 return false;
             };
-            let view = seed.view.get();
+            let view = seed.view.get().saturating_sub(rules.base.view.get());
             let seed = Seed { view, bytes };
-            turn.seeds.contains(&seed) || self.rules.committee.is_seed(&self.rules.ledger, &seed)
+            turn.seeds.contains(&seed) || rules.committee.is_seed(&rules.ledger, rules.term, &seed)
         };
         views.eq(expected) && seeds.iter().all(is_true)
     }
 
     /// Makes the next final block durable and applies it: whether that went well.
     fn take(&self, block: &Final) -> bool {
-        let height = block.height;
+        let height = self.rules.height(block.height).get();
         let ours = self.core.height().get();
-        if height <= ours {
-            // Taken before a crash.
+        if height <= ours || self.is_over() {
+            // Taken before a crash, or beyond the border: the next term begins at that.
             return true;
         }
         let is_next = ours.checked_add(1) == Some(height);
@@ -289,7 +304,7 @@ impl<R: Runtime> Shared<R> {
             return false;
         };
         let committed = self.core.commit(&ledger_block);
-        self.open().forget_below(height);
+        self.open().forget_below(block.height);
         if let Err(error) = &committed {
             tracing::error!(%error, height, "a final block is not durable");
         }
@@ -297,9 +312,21 @@ impl<R: Runtime> Shared<R> {
     }
 }
 
-fn view_seed(seed: &Seed) -> ViewSeed {
-    ViewSeed {
-        view: ViewNumber::new(seed.view),
-        signature: Bounded::new(seed.bytes.to_vec()).expect("48 bytes"),
+impl Rules {
+    /// A view of the ledger, by the engine's.
+    fn view(&self, view: u64) -> ViewNumber {
+        ViewNumber::new(self.base.view.get().saturating_add(view))
+    }
+
+    /// A height of the ledger, by the engine's.
+    fn height(&self, height: u64) -> Height {
+        Height::new(self.base.height.get().saturating_add(height))
+    }
+
+    fn seed(&self, seed: &Seed) -> ViewSeed {
+        ViewSeed {
+            view: self.view(seed.view),
+            signature: Bounded::new(seed.bytes.to_vec()).expect("48 bytes"),
+        }
     }
 }

@@ -15,6 +15,8 @@ use cairn_runtime::RealRuntime;
 
 use super::*;
 
+mod terms;
+
 const SUPPLY: Amount = Amount::from_micro(1_000_000);
 
 fn payer() -> SecretKey {
@@ -41,18 +43,7 @@ fn configs(runtime: &RealRuntime, folder: &Path, count: u8) -> Vec<ValidatorConf
         endowed: Bounded::new(vec![(AccountId::new(payer().public()), SUPPLY)]).unwrap(),
         validators: Some(validators),
     };
-    // Below the ports that the system gives out by itself, and in a place of this process: nobody
-    // takes one while its validator is down.
-    let first = 10_000 + std::process::id() % 220 * 100;
-    let listeners: Vec<TcpListener> = (first..first + 100)
-        .filter_map(|port| u16::try_from(port).ok())
-        .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
-        .take(count.into())
-        .collect();
-    let addresses: Vec<SocketAddr> = listeners
-        .iter()
-        .map(|listener| listener.local_addr().unwrap())
-        .collect();
+    let addresses = free_addresses(count.into());
     let peers: Vec<(PublicKey, SocketAddr)> =
         identities.iter().copied().zip(addresses.clone()).collect();
     let config = |(key, listen): (SecretKey, SocketAddr)| {
@@ -60,15 +51,35 @@ fn configs(runtime: &RealRuntime, folder: &Path, count: u8) -> Vec<ValidatorConf
         ValidatorConfig {
             folder: folder.join(key.public().to_string()),
             genesis: genesis.clone(),
-            part: part.clone(),
+            terms: BTreeMap::from([(
+                0,
+                TermPlace {
+                    part: part.clone(),
+                    listen,
+                    peers: peers.clone(),
+                },
+            )]),
             key,
-            listen,
-            peers: peers.clone(),
             block_interval: Duration::from_millis(20),
             idle: Duration::from_millis(500),
         }
     };
     keys.into_iter().zip(addresses).map(config).collect()
+}
+
+/// Below the ports that the system gives out by itself, and in a place of this process: nobody takes
+/// one while its validator is down.
+fn free_addresses(count: usize) -> Vec<SocketAddr> {
+    let first = 10_000 + std::process::id() % 220 * 100;
+    let listeners: Vec<TcpListener> = (first..first + 100)
+        .filter_map(|port| u16::try_from(port).ok())
+        .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+        .take(count)
+        .collect();
+    listeners
+        .iter()
+        .map(|listener| listener.local_addr().unwrap())
+        .collect()
 }
 
 async fn open(runtime: &RealRuntime, config: &ValidatorConfig) -> Validator<RealRuntime> {
@@ -184,7 +195,7 @@ fn a_folder_is_of_one_ledger() {
             .await
             .unwrap_err();
         assert!(
-            matches!(error, ValidatorError::Start(StartError::Identity)),
+            matches!(error, ValidatorError::NotInTerm { term: 0 }),
             "{error}"
         );
     })

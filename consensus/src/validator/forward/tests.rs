@@ -101,3 +101,45 @@ fn who_is_at_fault_is_not_heard_for_a_while() {
     })
     .unwrap();
 }
+
+/// What nobody heard the first time is passed on again while it waits, and not when it is done.
+#[test]
+fn what_waits_is_passed_on_again() {
+    RealRuntime::run(async |runtime: RealRuntime| {
+        let folder = tempfile::tempdir().unwrap();
+        let bench = bench(&runtime, &folder);
+        let core = Arc::clone(&bench.core);
+        let own = signed(0, core.ledger);
+        let others = signed(1, core.ledger);
+        let source = Source::Validator {
+            validator: NodeId::new(SecretKey::from_bytes(&[9; 32]).public()),
+            count: NonZeroUsize::MIN,
+        };
+        {
+            let mut mempool = core.mempool();
+            for (tx, source) in [(&own, Source::Process), (&others, source)] {
+                let submitted = Submitted {
+                    tx: tx.clone(),
+                    witness: None,
+                };
+                mempool.push(tx_id(tx), submitted, source, None).unwrap();
+            }
+        }
+        let (sent, mut received) = mpsc::channel(64);
+        let (_outbox, waiting) = mpsc::channel(1);
+        let worker = Arc::clone(&core);
+        let send = move |message: Vec<u8>| sent.try_send(message).is_ok();
+        let running = async move { run(&worker, send, waiting).await };
+        let _task = runtime.spawn("forward", running);
+        for _ in 0..2 {
+            let message = received.recv().await.unwrap();
+            let message = ForwardedTxs::decode(&message).unwrap();
+            let txs: Vec<_> = message.into_submitted().map(|it| it.tx).collect();
+            assert_eq!(txs.as_slice(), std::slice::from_ref(&own));
+        }
+        bench.commit(vec![own, others]);
+        let more = runtime.timeout(AGAIN * 3, received.recv()).await;
+        assert!(more.is_err(), "{more:?}");
+    })
+    .unwrap();
+}
