@@ -1,6 +1,6 @@
 //! `cairn notarise`: has the ledger record that files are there, as they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,7 @@ pub(crate) async fn run(app: &App, args: &NotariseArgs) -> Result<(), Failure> {
         let file_digest = digest_of(file)?;
         digests.insert(file.clone(), file_digest);
     }
+    let kept_before = receipts_of(&digests)?;
     let set: DigestSet = digests.values().copied().collect();
     let root = set.root();
     let keys = app.owner()?;
@@ -39,9 +40,12 @@ pub(crate) async fn run(app: &App, args: &NotariseArgs) -> Result<(), Failure> {
     let (evidence, kept) = recorded?;
     let mut receipts: Vec<PathBuf> = Vec::new();
     for (file, digest) in &digests {
-        let mut name = file.clone().into_os_string();
-        name.push(ENDING);
-        let path = PathBuf::from(name);
+        let path = receipt_path(file);
+        if kept_before.contains(&path) {
+            // It may be of an earlier time, which the ledger does not remember for ever.
+            receipts.push(path);
+            continue;
+        }
         let receipt = Receipt {
             ledger,
             about: About::Digest {
@@ -74,6 +78,45 @@ pub(crate) async fn run(app: &App, args: &NotariseArgs) -> Result<(), Failure> {
         }
         text
     })
+}
+
+/// Where a file's receipt is.
+fn receipt_path(file: &Path) -> PathBuf {
+    let mut name = file.to_owned().into_os_string();
+    name.push(ENDING);
+    PathBuf::from(name)
+}
+
+/// The receipts that are there already and are of the files as they are.
+///
+/// # Errors
+///
+/// Of kind usage when there is one of something else: nothing else shows what that shows.
+fn receipts_of(digests: &BTreeMap<PathBuf, Digest>) -> Result<BTreeSet<PathBuf>, Failure> {
+    let mut kept = BTreeSet::new();
+    for (file, digest) in digests {
+        let path = receipt_path(file);
+        if !path.exists() {
+            continue;
+        }
+        let is_of = |digests: &DigestSet| digests.contains(*digest) == Ok(true);
+        match Receipt::read(&path)?.about {
+            About::Digest { digests, .. } if is_of(&digests) => {
+                kept.insert(path);
+            }
+            About::Digest { .. } | About::Groups(_) => {
+                let text = format!(
+                    "{} is there already, and not of {} as it is",
+                    path.display(),
+                    file.display()
+                );
+                return Err(
+                    Failure::say(FailureKind::Usage, text).hint("move the receipt elsewhere")
+                );
+            }
+        }
+    }
+    Ok(kept)
 }
 
 /// Has a digest recorded, unless the ledger has it already.

@@ -327,6 +327,17 @@ fn a_notarised_file_is_shown_as_it_was_without_the_network() {
     assert_eq!(made["receipts"].as_array().unwrap().len(), 2, "{made}");
     // Once more is the same digest, which the ledger has.
     network.run(&["notarise", contract, annex]).done();
+    // With another file it is another, and what shows that it was there before stays.
+    let first = std::fs::read(format!("{contract}.notarised.json")).unwrap();
+    let more = cairn.path("more");
+    std::fs::write(&more, "more").unwrap();
+    network.run(&["notarise", contract, text(&more)]).done();
+    let again = std::fs::read(format!("{contract}.notarised.json")).unwrap();
+    assert!(first == again);
+    std::fs::write(&more, "changed").unwrap();
+    network
+        .run(&["notarise", text(&more)])
+        .failed(2, "is there already, and not of");
     network
         .run(&["notarise", text(&cairn.path("missing"))])
         .failed(2, "missing can't be read");
