@@ -124,13 +124,22 @@ impl From<NetError> for AuditFailure {
 
 /// Audits in every epoch, until the task is aborted.
 pub(crate) async fn audit_on<R: Runtime, N: Network, L: Ledger>(core: Arc<Core<R, N, L>>) {
+    // What a node has said of others in an epoch stays said, however often it hears that it runs.
+    let mut finished = None;
     loop {
         core.audits.woken.notified().await;
         let Some((epoch, length)) = core.proofs.running() else {
             continue;
         };
-        if let Err(error) = audit_epoch(&core, epoch, length).await {
-            tracing::debug!(%epoch, %error, "the audits of the epoch are not done");
+        if finished == Some(epoch) {
+            continue;
+        }
+        match audit_epoch(&core, epoch, length).await {
+            Ok(Audited::Whole) => finished = Some(epoch),
+            Ok(Audited::NotYet) => {}
+            Err(error) => {
+                tracing::debug!(%epoch, %error, "the audits of the epoch are not done");
+            }
         }
     }
 }
@@ -184,12 +193,21 @@ impl Progress {
     }
 }
 
+/// How far the audits of an epoch came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Audited {
+    /// All of them have ended.
+    Whole,
+    /// There are no tickets yet, or no more.
+    NotYet,
+}
+
 /// Asks whom the ledger drew for us, those who don't pass again later.
 async fn audit_epoch<R: Runtime, N: Network, L: Ledger>(
     core: &Arc<Core<R, N, L>>,
     epoch: EpochNumber,
     length: Duration,
-) -> Result<(), LedgerError> {
+) -> Result<Audited, LedgerError> {
     let entry = core.ledger.node(core.id).await?;
     core.audits.state().score = entry.map(|entry| entry.score.at(epoch));
     let pause = length / PAUSE_PARTS;
@@ -198,7 +216,7 @@ async fn audit_epoch<R: Runtime, N: Network, L: Ledger>(
     let mut progress = Progress::default();
     for attempt in 1..=ATTEMPTS {
         let Some(tickets) = tickets(core, epoch).await? else {
-            return Ok(());
+            return Ok(Audited::NotYet);
         };
         let open = tickets.iter().filter(|ticket| progress.is_open(ticket));
         let asked: Vec<AuditTicket> = open.copied().collect();
@@ -217,7 +235,7 @@ async fn audit_epoch<R: Runtime, N: Network, L: Ledger>(
         // Known as soon as it is: the rest of the epoch may be short.
         core.audits.note(epoch, progress.report);
         if progress.failing.is_empty() {
-            return Ok(());
+            return Ok(Audited::Whole);
         }
         if attempt < ATTEMPTS {
             core.runtime.sleep(pause).await;
@@ -231,7 +249,7 @@ async fn audit_epoch<R: Runtime, N: Network, L: Ledger>(
         }
         core.audits.note(epoch, report);
     }
-    Ok(())
+    Ok(Audited::Whole)
 }
 
 /// Our tickets of an epoch while it runs.

@@ -21,6 +21,7 @@ use super::leaves::Leaves;
 use super::pass_on::{Place, Rebuilt};
 use super::source::{CONNECT_LIMIT, HEDGE_DELAY, own_capability};
 use super::{Attempt, CatchUpError};
+use crate::groups::has_acknowledged;
 use crate::store::{Replace, ShardPlace, ShardPut, StoreError};
 
 /// Bytes of each of the k shards in memory at once while one is rebuilt: at 20-of-40, 5 MiB.
@@ -174,16 +175,23 @@ impl<R: Runtime, N: Network, L: Ledger> Attempt<'_, R, N, L> {
         }
         for peer in self.sources.all() {
             let entries = self.entries(peer, number).await.unwrap_or_default();
-            for entry in entries {
-                let RecordEntry::Kept(signed) = entry else {
-                    continue;
-                };
-                if !leaves.is_record(signed.unverified()) {
-                    self.accuse(peer, "another segment record than before");
-                    break;
-                }
-                records.insert(signed.unverified().number, signed);
+            let kept = entries.into_iter().filter_map(|entry| match entry {
+                RecordEntry::Kept(signed) => Some(signed),
+                RecordEntry::Emptied(_) | RecordEntry::Missing(_) => None,
+            });
+            let (ours, others): (Vec<_>, Vec<_>) =
+                kept.partition(|signed| leaves.is_record(signed.unverified()));
+            // Of a segment beyond the revision, or that is empty in it, anything may be there; and who
+            // lags may have a segment that was begun again.
+            let is_other = |signed: &Signed<SegmentRecord>| leaves.has(signed.unverified().number);
+            if others.iter().any(is_other) && has_acknowledged(&self.group, peer) {
+                self.accuse(peer, "another segment record than before");
+                continue;
             }
+            let by_number = ours
+                .into_iter()
+                .map(|signed| (signed.unverified().number, signed));
+            records.extend(by_number);
             while records.len() > RECORDS_KEPT_MAX {
                 records.pop_first();
             }

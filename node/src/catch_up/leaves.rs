@@ -69,6 +69,11 @@ impl Leaves {
         self.at(number).map_or(0, |leaf| leaf.bytes)
     }
 
+    /// Whether the revision has a segment that is not emptied.
+    pub(super) fn has(&self, number: SegmentNumber) -> bool {
+        self.at(number).is_some()
+    }
+
     /// Whether this is the segment's record.
     pub(super) fn is_record(&self, record: &SegmentRecord) -> bool {
         self.at(record.number)

@@ -211,6 +211,34 @@ fn i1_with_n_minus_k_nodes_gone_a_wiped_one_still_catches_up() {
     });
 }
 
+/// An upload that is under way, or was given up, is in nobody's revision: no sibling is to blame for its
+/// segments.
+#[test]
+fn i1_segments_beyond_the_revision_do_not_keep_a_wiped_node_from_catching_up() {
+    run(8, async |sim| {
+        let code = Code::new(2, 5).unwrap();
+        let mut cluster = Cluster::new(sim, 5, code).await;
+        for bytes in [9000, 600_000] {
+            cluster.upload(bytes, &[]).await;
+        }
+        cluster.revise(&[], &[]).await;
+        cluster.wait_acknowledged().await;
+        cluster.upload(700, &[]).await;
+        cluster.crash(0);
+        cluster.crash(1);
+        let id = cluster.nodes[2].id();
+        let slot = slot_of(&cluster, id).await;
+        cluster.wipe(2).await;
+        cluster.sim.sleep(Duration::from_secs(2)).await;
+        cluster
+            .wait("it has caught up", async || {
+                let status = cluster.slot_status(id, slot).await;
+                status.revision == RevisionNumber::new(1) && status.lacking_count == 0
+            })
+            .await;
+    });
+}
+
 #[test]
 fn i2_scrub_finds_flipped_bits_and_the_shards_come_back() {
     run(9, async |sim| {
