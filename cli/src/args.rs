@@ -11,8 +11,8 @@ use clap::{Args as ArgGroup, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use self::validator::{
-    GenesisArgs, ValidatorAgreeArgs, ValidatorArgs, ValidatorInitArgs, ValidatorPlaceArgs,
-    ValidatorRunArgs, ValidatorVerb,
+    GenesisArgs, ValidatorAgreeArgs, ValidatorArgs, ValidatorChangeArgs, ValidatorEnactArgs,
+    ValidatorInitArgs, ValidatorPlaceArgs, ValidatorRunArgs, ValidatorVerb,
 };
 use crate::range::ByteRange;
 

@@ -37,12 +37,7 @@ impl DraftFile {
     ) -> Result<Self, Failure> {
         beginning.endowed.sort_by_key(|(account, _)| *account);
         check_balances(&beginning)?;
-        let mut identities: Vec<PublicKey> = places.iter().map(|place| place.identity).collect();
-        identities.sort_unstable();
-        if let Some(twice) = identities.windows(2).find(|pair| pair[0] == pair[1]) {
-            let text = format!("validator {} is listed twice", twice[0]);
-            return Err(Failure::say(FailureKind::Usage, text));
-        }
+        check_once(places.iter().map(|place| place.identity))?;
         Ok(Self {
             beginning,
             places,
@@ -127,6 +122,21 @@ impl DraftFile {
     fn to_text(&self) -> Result<String, Failure> {
         Written::of(&self.beginning, &self.places, self.profile).to_text()
     }
+}
+
+/// Whether nobody is listed twice.
+///
+/// # Errors
+///
+/// Of kind usage when someone is.
+pub(crate) fn check_once(identities: impl IntoIterator<Item = PublicKey>) -> Result<(), Failure> {
+    let mut identities: Vec<PublicKey> = identities.into_iter().collect();
+    identities.sort_unstable();
+    if let Some(twice) = identities.windows(2).find(|pair| pair[0] == pair[1]) {
+        let text = format!("validator {} is listed twice", twice[0]);
+        return Err(Failure::say(FailureKind::Usage, text));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

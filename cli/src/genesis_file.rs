@@ -52,9 +52,10 @@ pub(crate) struct Written {
     endowed: Vec<WrittenBalance>,
 }
 
+/// A validator, as written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenValidator {
+pub(crate) struct WrittenValidator {
     identity: String,
     address: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,12 +74,6 @@ struct WrittenBalance {
 impl Written {
     /// What is written of a draft.
     pub(crate) fn of(beginning: &Beginning, places: &[ValidatorPlace], profile: Profile) -> Self {
-        let validator = |place: &ValidatorPlace| WrittenValidator {
-            identity: place.identity.to_string(),
-            address: place.address,
-            peer: place.peer.clone(),
-            signature: place.signature.map(|bytes| HEXLOWER.encode(&bytes)),
-        };
         let balance = |(account, amount): &(AccountId, Amount)| WrittenBalance {
             account: account.to_string(),
             micro_credits: amount.micro(),
@@ -88,7 +83,7 @@ impl Written {
             epoch_ms: beginning.epoch_millis,
             key: None,
             profile: profile.to_string(),
-            validator: places.iter().map(validator).collect(),
+            validator: places.iter().map(WrittenValidator::of).collect(),
             endowed: beginning.endowed.iter().map(balance).collect(),
         }
     }
@@ -106,23 +101,7 @@ impl Written {
     ///
     /// Of kind usage when a field is wrong.
     pub(crate) fn draft(&self) -> Result<(Beginning, Vec<ValidatorPlace>, Profile), Failure> {
-        let signature = |text: &String| {
-            let bytes = HEXLOWER.decode(text.as_bytes()).ok();
-            bytes
-                .and_then(|bytes| <[u8; SIGNATURE_BYTES]>::try_from(bytes).ok())
-                .ok_or_else(|| {
-                    Failure::say(FailureKind::Usage, format!("{text:?} is no signature"))
-                })
-        };
-        let place = |validator: &WrittenValidator| {
-            Ok(ValidatorPlace {
-                identity: identity(&validator.identity)?,
-                address: validator.address,
-                peer: validator.peer.clone(),
-                signature: validator.signature.as_ref().map(signature).transpose()?,
-            })
-        };
-        let places = self.validator.iter().map(place);
+        let places = self.validator.iter().map(WrittenValidator::place);
         let places = places.collect::<Result<Vec<_>, Failure>>()?;
         let endowed = self.endowed.iter().map(|balance| {
             let account = AccountId::new(identity(&balance.account)?);
@@ -143,6 +122,30 @@ impl Written {
     /// When it has no form, which none that was parsed has.
     pub(crate) fn to_text(&self) -> Result<String, Failure> {
         toml::to_string(self).or_fail(FailureKind::Usage, "the genesis has no form")
+    }
+}
+
+impl WrittenValidator {
+    /// What is written of a validator.
+    pub(crate) fn of(place: &ValidatorPlace) -> Self {
+        Self {
+            identity: place.identity.to_string(),
+            address: place.address,
+            peer: place.peer.clone(),
+            signature: place.signature.map(|bytes| HEXLOWER.encode(&bytes)),
+        }
+    }
+
+    /// # Errors
+    ///
+    /// Of kind usage when a field is wrong.
+    pub(crate) fn place(&self) -> Result<ValidatorPlace, Failure> {
+        Ok(ValidatorPlace {
+            identity: identity(&self.identity)?,
+            address: self.address,
+            peer: self.peer.clone(),
+            signature: self.signature.as_deref().map(signature).transpose()?,
+        })
     }
 }
 
@@ -226,16 +229,8 @@ impl GenesisFile {
             let text = "key is not there: this is a draft, whose validators have not made it";
             Failure::say(FailureKind::Usage, text).hint("cairn validator agree DRAFT")
         })?;
-        let key = HEXLOWER
-            .decode(key.as_bytes())
-            .or_fail(FailureKind::Usage, "key is not hexadecimal")?;
         let (beginning, places, profile) = written.draft()?;
-        let mut identities: Vec<PublicKey> = places.iter().map(|place| place.identity).collect();
-        identities.sort_unstable();
-        let validators = Validators {
-            identities: Bounded::new(identities).or_fail(FailureKind::Usage, "validators")?,
-            key: Bounded::new(key).or_fail(FailureKind::Usage, "key")?,
-        };
+        let validators = validators_of(places.iter().map(|place| place.identity), key)?;
         let file = Self::new(beginning, validators, places, profile)?;
         file.check_signatures()?;
         Ok(file)
@@ -246,10 +241,10 @@ impl GenesisFile {
         if self.places.iter().all(|place| place.signature.is_none()) {
             return Ok(());
         }
-        let ledger = self.genesis.ledger_id();
+        let digest = self.genesis.ledger_id().digest();
         let is_signed = |place: &ValidatorPlace| {
             let signature = place.signature.as_ref();
-            signature.is_some_and(|signature| is_agreed(&place.identity, ledger, signature))
+            signature.is_some_and(|signature| is_agreed(&place.identity, digest, signature))
         };
         match self.places.iter().find(|place| !is_signed(place)) {
             None => Ok(()),
@@ -269,7 +264,7 @@ impl GenesisFile {
             .collect::<Option<_>>()?;
         signed.sort_unstable_by_key(|(identity, _)| *identity);
         Some(Agreement {
-            ledger: self.genesis.ledger_id(),
+            digest: self.genesis.ledger_id().digest(),
             signatures: signed.into_iter().map(|(_, signature)| signature).collect(),
         })
     }
@@ -316,28 +311,37 @@ impl GenesisFile {
     ///
     /// Of kind usage when the validators' key is malformed.
     pub(crate) fn network(&self) -> Result<NetworkFile, Failure> {
-        let key = cairn_consensus::key_of(&self.genesis);
-        Ok(self.network_by(key.or_fail(FailureKind::Usage, "the genesis")?))
+        self.network_of(&self.places)
     }
 
-    fn network_by(&self, ledger_key: LedgerKey) -> NetworkFile {
+    /// The same through the validators of a later term; the ledger's key is for ever that of the
+    /// genesis.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::network`].
+    pub(crate) fn network_of(&self, places: &[ValidatorPlace]) -> Result<NetworkFile, Failure> {
+        Ok(self.network_by(places, self.ledger_key()?))
+    }
+
+    /// By which the ledger's answers are checked.
+    ///
+    /// # Errors
+    ///
+    /// Of kind usage when the validators' key is malformed.
+    pub(crate) fn ledger_key(&self) -> Result<LedgerKey, Failure> {
+        let key = cairn_consensus::key_of(&self.genesis);
+        key.or_fail(FailureKind::Usage, "the genesis")
+    }
+
+    fn network_by(&self, places: &[ValidatorPlace], ledger_key: LedgerKey) -> NetworkFile {
         NetworkFile {
-            ledger_peers: self.places.iter().map(peer_of).collect(),
+            ledger_peers: places.iter().map(peer_of).collect(),
             ledger: self.genesis.ledger_id(),
             ledger_key,
             profile: self.profile,
-            bootstrap: self.peers(),
+            bootstrap: peers_of(places),
         }
-    }
-
-    /// Where validators are reached as peers.
-    pub(crate) fn peers(&self) -> Vec<PeerAddress> {
-        let address = |place: &ValidatorPlace| {
-            let address = place.peer.clone()?;
-            let node = peer_of(place);
-            Some(PeerAddress { node, address })
-        };
-        self.places.iter().filter_map(address).collect()
     }
 
     /// # Errors
@@ -385,6 +389,36 @@ fn peer_of(place: &ValidatorPlace) -> NodeId {
     NodeId::new(place.identity)
 }
 
+/// Where validators are reached as peers, those whose address is known.
+pub(crate) fn peers_of(places: &[ValidatorPlace]) -> Vec<PeerAddress> {
+    let address = |place: &ValidatorPlace| {
+        let address = place.peer.clone()?;
+        let node = peer_of(place);
+        Some(PeerAddress { node, address })
+    };
+    places.iter().filter_map(address).collect()
+}
+
+/// Validators in the order that a ledger has them in, with the hexadecimal public side of their key.
+///
+/// # Errors
+///
+/// Of kind usage when they are too many, or the key is none.
+pub(crate) fn validators_of(
+    identities: impl IntoIterator<Item = PublicKey>,
+    key: &str,
+) -> Result<Validators, Failure> {
+    let key = HEXLOWER
+        .decode(key.as_bytes())
+        .or_fail(FailureKind::Usage, "key is not hexadecimal")?;
+    let mut identities: Vec<PublicKey> = identities.into_iter().collect();
+    identities.sort_unstable();
+    Ok(Validators {
+        identities: Bounded::new(identities).or_fail(FailureKind::Usage, "validators")?,
+        key: Bounded::new(key).or_fail(FailureKind::Usage, "key")?,
+    })
+}
+
 /// A key from its 64 digits.
 ///
 /// # Errors
@@ -394,6 +428,18 @@ pub(crate) fn identity(text: &str) -> Result<PublicKey, Failure> {
     let id = text.parse::<NodeId>();
     id.map(|id| id.key())
         .or_fail(FailureKind::Usage, format!("{text:?} is no key"))
+}
+
+/// A signature from its 128 digits.
+///
+/// # Errors
+///
+/// Of kind usage when it is none.
+pub(crate) fn signature(text: &str) -> Result<[u8; SIGNATURE_BYTES], Failure> {
+    let bytes = HEXLOWER.decode(text.as_bytes()).ok();
+    bytes
+        .and_then(|bytes| <[u8; SIGNATURE_BYTES]>::try_from(bytes).ok())
+        .ok_or_else(|| Failure::say(FailureKind::Usage, format!("{text:?} is no signature")))
 }
 
 #[cfg(test)]
@@ -452,7 +498,8 @@ mod tests {
     fn the_network_is_reached_through_every_validator_that_has_an_address() {
         let refused = file().network().unwrap_err();
         assert_eq!(refused.kind(), FailureKind::Usage, "its key is none");
-        let network = file().network_by(LedgerKey::Sequencer(key(3)));
+        let file = file();
+        let network = file.network_by(&file.places, LedgerKey::Sequencer(key(3)));
         let peers = [key(2), key(1)].map(NodeId::new);
         assert_eq!(network.ledger_peers, peers);
         let bootstrap: Vec<NodeId> = network.bootstrap.iter().map(|peer| peer.node).collect();

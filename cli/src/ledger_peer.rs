@@ -3,11 +3,13 @@
 use std::fmt;
 use std::future::Future;
 
-use cairn_consensus::{POLLS_MAX, SUBMISSIONS_MAX, Sequencer, Validator};
+use cairn_consensus::{POLLS_MAX, SUBMISSIONS_MAX, Sequencer};
 use cairn_core::message::{ControlRequest, ControlResponse};
-use cairn_core::{Bounded, ErrorCode, NodeId, Profile, Record, Text};
-use cairn_ledger::{Ledger, LedgerKey};
-use cairn_net::{DhtMode, InboundRequest, Network, PeerAddress, RealConfig, RealNetwork};
+use cairn_core::{Bounded, ErrorCode, LedgerId, NodeId, Profile, Record, Text};
+use cairn_ledger::LedgerKey;
+use cairn_net::{
+    DhtMode, InboundRequest, LedgerPeers, Network, PeerAddress, RealConfig, RealNetwork,
+};
 use cairn_runtime::real::RealRuntime;
 use cairn_runtime::{Runtime, Task};
 use futures::StreamExt;
@@ -22,32 +24,15 @@ use crate::node;
 /// again as are answered at once. More wait in the network's own bounded queue.
 const ANSWERS_MAX: usize = POLLS_MAX + SUBMISSIONS_MAX + 512;
 
-/// A ledger that answers encoded requests of peers.
-pub(crate) trait Answering: Ledger {
+/// Whoever answers encoded requests to a ledger.
+pub(crate) trait Answering: Send + Sync + 'static {
     /// Answers one.
     fn answer(&self, peer: NodeId, request: &[u8]) -> impl Future<Output = Vec<u8>> + Send;
-
-    /// By which its answers are checked.
-    fn key(&self) -> LedgerKey;
 }
 
 impl Answering for Sequencer<RealRuntime> {
     fn answer(&self, peer: NodeId, request: &[u8]) -> impl Future<Output = Vec<u8>> + Send {
         Self::answer(self, peer, request)
-    }
-
-    fn key(&self) -> LedgerKey {
-        Self::key(self)
-    }
-}
-
-impl Answering for Validator<RealRuntime> {
-    fn answer(&self, peer: NodeId, request: &[u8]) -> impl Future<Output = Vec<u8>> + Send {
-        Self::answer(self, peer, request)
-    }
-
-    fn key(&self) -> LedgerKey {
-        Self::key(self)
     }
 }
 
@@ -99,19 +84,29 @@ impl LedgerPeer {
         })
     }
 
-    /// How to reach the network through this peer.
-    pub(crate) fn network<L: Answering>(&self, ledger: &L, profile: Profile) -> NetworkFile {
+    /// How to reach the network of a ledger through this peer, with the key by which its answers are
+    /// checked.
+    pub(crate) fn network(
+        &self,
+        (ledger, ledger_key): (LedgerId, LedgerKey),
+        profile: Profile,
+    ) -> NetworkFile {
         let node = self.net.local();
         let addresses = self.net.listen_addresses().into_iter();
         NetworkFile {
             ledger_peers: vec![node],
-            ledger: ledger.id(),
-            ledger_key: ledger.key(),
+            ledger,
+            ledger_key,
             profile,
             bootstrap: addresses
                 .map(|address| PeerAddress { node, address })
                 .collect(),
         }
+    }
+
+    /// The way to others who answer for the ledger.
+    pub(crate) fn way_to(&self, others: &[NodeId]) -> LedgerPeers<RealNetwork> {
+        LedgerPeers::new(self.net.clone(), others)
     }
 
     /// Leaves the network.

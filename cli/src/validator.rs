@@ -4,10 +4,14 @@
 //! folder/            --folder, or validator in the home
 //! ├ node.key         the identity, also as a peer of the network
 //! ├ lock             held by the running process
+//! ├ ceremony.lock    held by one that takes part in a ceremony beside it
 //! ├ control.sock     where it takes commands
 //! ├ ceremony.toml    a genesis and its part of the key, until all have signed it
 //! ├ genesis.toml     where the ledger begins, signed by all validators
-//! ├ key.part         this validator's part of their key
+//! ├ key.part         this validator's part of their key, until a later term begins
+//! ├ signed-1-0.toml  what it signed for term 1, and its part, until a later term begins
+//! ├ term-1.toml      the validators of term 1, signed by all who took part in the change
+//! ├ term-1.part      this validator's part of the key in term 1
 //! ├ clients.toml     how clients and nodes reach the network through all validators
 //! ├ network.toml     how to reach the network through it
 //! ├ net/             DHT records and known peers
@@ -16,8 +20,15 @@
 //! ```
 
 mod agree;
+mod agree_term;
 mod ceremony_files;
+mod change;
+mod desk;
+mod enact;
+mod known;
+mod others;
 mod run;
+mod term_files;
 mod votes;
 
 use std::path::PathBuf;
@@ -51,6 +62,8 @@ pub(crate) async fn run(app: &App, args: &ValidatorArgs) -> Result<(), Failure> 
     match &args.verb {
         ValidatorVerb::Init(args) => init(app, args),
         ValidatorVerb::Agree(args) => until_stopped(Box::pin(agree::run(app, args))).await,
+        ValidatorVerb::Change(args) => change::run(app, args),
+        ValidatorVerb::Enact(args) => until_stopped(Box::pin(enact::run(app, args))).await,
         ValidatorVerb::Run(args) => run::run(app, args).await,
         ValidatorVerb::Status(args) => status(app, args).await,
     }
@@ -78,8 +91,8 @@ fn init(app: &App, args: &ValidatorInitArgs) -> Result<(), Failure> {
     }
     app.output.answer(&made, || format!("{line}\n"))?;
     app.output.note(
-        "Whoever writes the draft (`cairn genesis`) needs this identity and the address that the \
-         other validators reach this machine at.",
+        "Whoever writes the draft (`cairn genesis`, or `cairn validator change`) needs this identity and \
+         the address that the other validators reach this machine at.",
     );
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod ceremony;
 mod equivocator;
+mod terms;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use cairn_net::{DhtMode, LedgerPeers, Network, PeerAddress, RealConfig, RealNetw
 use cairn_runtime::RealRuntime;
 use serde_json::Value;
 use tempfile::TempDir;
+pub use terms::Change;
 
 use crate::system::{Ran, cairn_binary, real_sleep, real_time};
 use crate::wire::Wire;
@@ -64,6 +66,8 @@ struct Member {
     identity: NodeId,
     /// Where it listens for the wires.
     bind: SocketAddr,
+    /// Where it is met in the ceremony of a change.
+    meet: SocketAddr,
     /// Where it answers clients and nodes.
     peer: String,
     process: Option<Child>,
@@ -143,13 +147,14 @@ impl ValidatorNetwork {
             tips: BTreeMap::new(),
             seen: Cell::default(),
         };
-        let ports = free_ports(2 * count);
-        for (number, ports) in ports.chunks_exact(2).enumerate() {
+        let ports = free_ports(3 * count);
+        for (number, ports) in ports.chunks_exact(3).enumerate() {
             let home = network.text(&home(number));
             let init = network.run(&["validator", "init", "--folder", &home]);
             network.members.push(Member {
                 identity: init.text().parse().expect("it prints the identity"),
                 bind: ports[0],
+                meet: ports[2],
                 peer: format!("/ip4/127.0.0.1/tcp/{}", ports[1].port()),
                 process: None,
             });

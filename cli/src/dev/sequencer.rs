@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cairn_consensus::{Config, Sequencer as Order};
 use cairn_core::{AccountId, Amount, Bounded, NodeId, Profile, UnixMillis};
-use cairn_ledger::Genesis;
+use cairn_ledger::{Genesis, Ledger};
 use cairn_runtime::Runtime;
 use cairn_runtime::real::RealRuntime;
 
@@ -81,7 +81,8 @@ impl Sequencer {
 
     /// How to reach the network through this peer.
     pub(super) fn network(&self, profile: Profile) -> NetworkFile {
-        self.peer.network(&self.order, profile)
+        let ledger = (self.order.id(), self.order.key());
+        self.peer.network(ledger, profile)
     }
 
     /// Has the ledger call a node lost: its slots are drawn anew.

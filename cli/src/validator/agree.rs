@@ -1,45 +1,39 @@
-//! `cairn validator agree`: takes part in the ceremony that makes the validators' key.
+//! `cairn validator agree`: takes part in the ceremony that makes the validators' key, or in one that
+//! deals it anew (`agree_term`).
 
 use std::collections::BTreeSet;
 use std::fs;
 
-use cairn_consensus::ceremony::{self, CeremonyConfig, CeremonyError, FaultKind, Held, Lack};
-use cairn_core::{NodeId, PublicKey};
+use cairn_consensus::ceremony::{
+    self, Agreement, CeremonyConfig, CeremonyError, FaultKind, Held, Keeper, Lack,
+};
+use cairn_core::{Digest, NodeId, PublicKey};
 use cairn_runtime::real::RealRuntime;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ceremony_files::{Before, CeremonyFiles, FolderKeeper};
-use super::{folder, lock};
+use super::{agree_term, folder, lock};
 use crate::app::App;
 use crate::args::ValidatorAgreeArgs;
+use crate::change_file::ChangeFile;
 use crate::draft_file::DraftFile;
 use crate::failure::{Failure, FailureKind};
 use crate::node;
 
 /// Takes part to the end.
 pub(super) async fn run(app: &App, args: &ValidatorAgreeArgs) -> Result<(), Failure> {
+    if ChangeFile::is_at(&args.draft)? {
+        return Box::pin(agree_term::run(app, args)).await;
+    }
     let folder = folder(app, &args.place)?;
     let _lock = lock(app, &folder)?;
     let draft = DraftFile::read(&args.draft)?;
     let key = node::node_key(app, &folder)?;
     let own = draft.places().iter().find(|it| it.identity == key.public());
-    let own = own.ok_or_else(|| {
-        let text = format!("the draft does not name this validator, {}", key.public());
-        Failure::say(FailureKind::Usage, text)
-    })?;
+    let own = own.ok_or_else(|| unnamed(key.public()))?;
     let files = CeremonyFiles::of(&folder);
-    let before = files.before(&draft)?;
-    if matches!(before, Before::Agreed(_)) {
-        app.output.note(
-            "The genesis is made. This process is here for those that have not heard of it; stop it \
-             when all have.",
-        );
-    }
-    let (kept, agreement) = match before {
-        Before::Nothing => (None, None),
-        Before::Signed(ledger) => (Some(ledger), None),
-        Before::Agreed(agreement) => (Some(agreement.ledger), Some(agreement)),
-    };
+    let past = Past::of(files.before(&draft)?);
+    past.say(app, "The genesis is made.");
     let places = draft.places().iter();
     let config = CeremonyConfig {
         draft: draft.digest()?,
@@ -48,8 +42,9 @@ pub(super) async fn run(app: &App, args: &ValidatorAgreeArgs) -> Result<(), Fail
         participants: places.map(|it| (it.identity, it.address)).collect(),
         folder: files.engine.clone(),
         limit: args.limit,
-        kept,
-        agreement,
+        kept: past.kept,
+        agreement: past.agreement,
+        previous: None,
     };
     let keeper = FolderKeeper {
         files: files.clone(),
@@ -57,40 +52,17 @@ pub(super) async fn run(app: &App, args: &ValidatorAgreeArgs) -> Result<(), Fail
         output: app.output,
         said: BTreeSet::new(),
     };
-    let held = hold(app, config, keeper).await;
-    // Nothing of it matters; what can't be removed is in nobody's way.
-    fs::remove_dir_all(&files.engine).ok();
-    answer(app, &files, held)
-}
-
-async fn hold(app: &App, config: CeremonyConfig, keeper: FolderKeeper) -> Held {
-    ceremony::hold::<RealRuntime>(&app.runtime, config, keeper).await
-}
-
-fn answer(app: &App, files: &CeremonyFiles, held: Held) -> Result<(), Failure> {
-    let Held { agreement, faults } = held;
-    let faults: Vec<(String, FaultKind)> = faults
-        .into_iter()
-        .map(|(key, kind)| (NodeId::new(key).to_string(), kind))
-        .collect();
-    let named = faults.iter().map(|(key, kind)| format!("{key} {kind}"));
-    let named: Vec<String> = named.collect();
-    let agreement = agreement.map_err(|error| failure(error, &named))?;
-    let named_json = faults
-        .iter()
-        .map(|(key, kind)| json!({ "validator": key, "what": kind.to_string() }));
-    let ledger = agreement.ledger.to_string();
+    let (agreement, named) = hold(app, config, keeper).await?;
+    let ledger = agreement.digest.to_string();
     let made = json!({
         "ledger": ledger,
         "genesis_file": files.genesis,
         "part_file": files.part,
         "network_file": files.clients,
-        "named": named_json.collect::<Vec<_>>(),
+        "named": named.to_json(),
     });
     app.output.answer(&made, || format!("ledger {ledger}\n"))?;
-    for named in named {
-        app.output.note(&format!("Named: {named}."));
-    }
+    named.say(app);
     app.output.note(&format!(
         "All validators have signed this ledger's genesis, {}, and each has its own part of their \
          key. `cairn validator run` begins; {} is for clients and nodes.",
@@ -100,12 +72,96 @@ fn answer(app: &App, files: &CeremonyFiles, held: Held) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A draft has nothing for this validator.
+pub(super) fn unnamed(identity: PublicKey) -> Failure {
+    let text = format!("the draft does not name this validator, {identity}");
+    Failure::say(FailureKind::Usage, text)
+}
+
+/// What an earlier process left, as the ceremony takes it.
+pub(super) struct Past {
+    pub(super) kept: Option<Digest>,
+    pub(super) agreement: Option<Agreement>,
+}
+
+impl Past {
+    pub(super) fn of(before: Before) -> Self {
+        let (kept, agreement) = match before {
+            Before::Nothing => (None, None),
+            Before::Signed(digest) => (Some(digest), None),
+            Before::Agreed(agreement) => (Some(agreement.digest), Some(agreement)),
+        };
+        Self { kept, agreement }
+    }
+
+    /// Says that nothing is to be made any more, where that is so.
+    pub(super) fn say(&self, app: &App, what: &str) {
+        if self.agreement.is_some() {
+            app.output.note(&format!(
+                "{what} This process is here for those that have not heard of it; stop it when all have."
+            ));
+        }
+    }
+}
+
+/// Whoever is to be named after a ceremony, each with what it did.
+pub(super) struct Named(Vec<(String, FaultKind)>);
+
+impl Named {
+    pub(super) fn to_json(&self) -> Vec<Value> {
+        let named = self.0.iter();
+        named
+            .map(|(key, kind)| json!({ "validator": key, "what": kind.to_string() }))
+            .collect()
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let named = self.0.iter();
+        named.map(|(key, kind)| format!("{key} {kind}")).collect()
+    }
+
+    pub(super) fn say(&self, app: &App) {
+        for line in self.lines() {
+            app.output.note(&format!("Named: {line}."));
+        }
+    }
+}
+
+/// Takes part in a ceremony: what all agreed on, and who is to be named.
+///
+/// # Errors
+///
+/// Why nothing was agreed on, with everyone who is to be named.
+pub(super) async fn hold(
+    app: &App,
+    config: CeremonyConfig,
+    keeper: impl Keeper,
+) -> Result<(Agreement, Named), Failure> {
+    let engine = config.folder.clone();
+    let Held { agreement, faults } =
+        ceremony::hold::<RealRuntime>(&app.runtime, config, keeper).await;
+    // Nothing of it matters; what can't be removed is in nobody's way.
+    fs::remove_dir_all(&engine).ok();
+    let faults = faults
+        .into_iter()
+        .map(|(key, kind)| (NodeId::new(key).to_string(), kind));
+    let named = Named(faults.collect());
+    match agreement {
+        Ok(agreement) => Ok((agreement, named)),
+        Err(error) => Err(failure(error, &named.lines())),
+    }
+}
+
 /// What the command ends with, with everyone who is to be named.
 fn failure(error: CeremonyError, named: &[String]) -> Failure {
     let (kind, hint) = match &error {
-        CeremonyError::Identity | CeremonyError::Participants(_) => {
+        CeremonyError::Identity | CeremonyError::Participants(_) | CeremonyError::Draft(_) => {
             (FailureKind::Usage, "look through the draft")
         }
+        CeremonyError::Part => (
+            FailureKind::Usage,
+            "find the part of the key with which this validator votes now",
+        ),
         CeremonyError::Listen { .. } => (
             FailureKind::Usage,
             "stop what listens there, or give --bind",

@@ -1,4 +1,5 @@
-//! What a ceremony leaves in a validator's folder, in an order that a crash can't harm.
+//! What the ceremony of a genesis leaves in a validator's folder, in an order that a crash can't harm.
+//! For those of later terms see `term_files`.
 //!
 //! What is signed is on the disk before, as `ceremony.toml`: the genesis and our part of the key. When
 //! all have signed, the signatures go into the same file, in one step; from then on the genesis is made.
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 
 use cairn_consensus::KeyPart;
 use cairn_consensus::ceremony::{Agreement, Keeper, Lack};
-use cairn_core::{LedgerId, PublicKey};
+use cairn_core::{Digest, PublicKey};
 use cairn_ledger::Validators;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
@@ -41,8 +42,8 @@ pub(super) struct CeremonyFiles {
 pub(super) enum Before {
     /// Nothing that matters.
     Nothing,
-    /// A genesis that it signed. All others may have, too.
-    Signed(LedgerId),
+    /// The digest of a genesis or a term that it signed. All others may have, too.
+    Signed(Digest),
     /// What all have signed.
     Agreed(Agreement),
 }
@@ -106,7 +107,7 @@ impl CeremonyFiles {
         Ok(kept
             .filter(|kept| DraftFile::of(&kept.genesis) == *draft)
             .map_or(Before::Nothing, |kept| {
-                Before::Signed(kept.genesis.genesis.ledger_id())
+                Before::Signed(kept.genesis.genesis.ledger_id().digest())
             }))
     }
 
@@ -167,7 +168,8 @@ impl CeremonyFiles {
     /// Makes `ceremony.toml` say that all have signed, and writes the files that follow from it.
     fn agree(&self, agreement: &Agreement) -> Result<(), Failure> {
         let kept = self.kept()?;
-        let kept = kept.filter(|kept| kept.genesis.genesis.ledger_id() == agreement.ledger);
+        let is_same = |kept: &Kept| kept.genesis.genesis.ledger_id().digest() == agreement.digest;
+        let kept = kept.filter(is_same);
         let Some(Kept { genesis, part }) = kept else {
             let text = format!("{} is of another genesis", self.ceremony.display());
             return Err(Failure::say(FailureKind::Storage, text));
@@ -193,13 +195,14 @@ impl Keeper for FolderKeeper {
     fn keep(
         &mut self,
         validators: Validators,
-        part: &KeyPart,
-    ) -> Result<LedgerId, Box<dyn Error + Send + Sync>> {
+        part: Option<&KeyPart>,
+    ) -> Result<Digest, Box<dyn Error + Send + Sync>> {
+        let part = part.ok_or("every validator of a genesis has a part of its key")?;
         let genesis = self.draft.genesis(validators).map_err(cause)?;
         let ledger = genesis.genesis.ledger_id();
         let part = Zeroizing::new(HEXLOWER.encode(part.bytes()));
         self.files.keep(&Kept { genesis, part }).map_err(cause)?;
-        Ok(ledger)
+        Ok(ledger.digest())
     }
 
     fn agreed(&mut self, agreement: &Agreement) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -207,17 +210,25 @@ impl Keeper for FolderKeeper {
     }
 
     fn waiting(&mut self, missing: &[(PublicKey, Lack)]) {
-        for (validator, lack) in missing {
-            // Of many who come one by one, each is told once for each step.
-            if self.said.insert((*validator, *lack)) {
-                self.output.note(&format!("Waiting: {validator} {lack}."));
-            }
+        say_waiting(self.output, &mut self.said, missing);
+    }
+}
+
+/// Says who is waited for. Of many who come one by one, each is told once for each step.
+pub(super) fn say_waiting(
+    output: Output,
+    said: &mut BTreeSet<(PublicKey, Lack)>,
+    missing: &[(PublicKey, Lack)],
+) {
+    for (validator, lack) in missing {
+        if said.insert((*validator, *lack)) {
+            output.note(&format!("Waiting: {validator} {lack}."));
         }
     }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn cause(failure: Failure) -> Box<dyn Error + Send + Sync> {
+pub(super) fn cause(failure: Failure) -> Box<dyn Error + Send + Sync> {
     failure.cause().into()
 }
 
@@ -286,7 +297,7 @@ mod tests {
         let mut keeper = keeper(&folder, 1);
         let files = keeper.files.clone();
         assert_eq!(files.before(&draft(1)).unwrap(), Before::Nothing);
-        let ledger = keeper.keep(validators(), &part()).unwrap();
+        let ledger = keeper.keep(validators(), Some(&part())).unwrap();
         assert_eq!(names(&folder), ["ceremony.toml"]);
         let mode = fs::metadata(&files.ceremony).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -298,9 +309,9 @@ mod tests {
     fn signatures_that_do_not_hold_write_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let mut keeper = keeper(&folder, 1);
-        let ledger = keeper.keep(validators(), &part()).unwrap();
+        let ledger = keeper.keep(validators(), Some(&part())).unwrap();
         let agreement = Agreement {
-            ledger: LedgerId::new(cairn_core::Digest::default()),
+            digest: Digest::default(),
             signatures: vec![[1; 64]],
         };
         assert!(keeper.agreed(&agreement).is_err(), "of another ledger");

@@ -13,6 +13,7 @@ use cairn_consensus::validator::TURN_LIMIT;
 use cairn_core::LedgerId;
 use cairn_runtime::Runtime;
 
+use super::known::KnownTerms;
 use crate::app::App;
 use crate::failure::{Failure, FailureKind, OrFail};
 use crate::files::{self, Access};
@@ -58,12 +59,14 @@ impl Votes {
     pub(super) async fn ensure(
         &self,
         app: &App,
-        (ledger, count): (LedgerId, usize),
+        known: &KnownTerms,
         rejoin: Rejoin,
     ) -> Result<(), Failure> {
-        let marked = files::read(&self.mark)?;
-        let is_marked = marked.is_some_and(|text| text.trim() == ledger.to_string());
-        let are_here = is_filled(&self.ledger) && is_filled(&self.ledger.join("engine"));
+        let marked = self.marked(known.ledger())?;
+        let is_marked = marked.is_some();
+        let term = marked.and_then(|term| known.get(term)).or(known.get(0));
+        let count = term.map_or(0, |term| term.places.len());
+        let are_here = is_filled(&self.ledger) && self.has_votes_of(marked.unwrap_or(0));
         let shown = self.folder.display();
         match (is_marked && !are_here, rejoin) {
             (false, Rejoin::Unasked) => {}
@@ -101,14 +104,31 @@ impl Votes {
         Ok(())
     }
 
-    /// Marks that it votes from now on.
+    /// Marks that it votes in a term from now on.
     ///
     /// # Errors
     ///
     /// Of kind storage.
-    pub(super) fn mark(&self, ledger: LedgerId) -> Result<(), Failure> {
-        let text = format!("{ledger}\n");
+    pub(super) fn mark(&self, ledger: LedgerId, term: u32) -> Result<(), Failure> {
+        let text = format!("{ledger} {term}\n");
         files::write(&self.mark, Access::Shared, text.as_bytes())
+    }
+
+    /// The last term of the ledger that it is known to have voted in.
+    fn marked(&self, ledger: LedgerId) -> Result<Option<u32>, Failure> {
+        let text = files::read(&self.mark)?.unwrap_or_default();
+        let mut words = text.split_whitespace();
+        let is_its = words.next() == Some(ledger.to_string().as_str());
+        let term = words.next().and_then(|term| term.parse().ok());
+        Ok(is_its.then_some(term.unwrap_or(0)))
+    }
+
+    /// Whether the engine's files of a term or of a later one are here.
+    fn has_votes_of(&self, term: u32) -> bool {
+        let terms = fs::read_dir(self.ledger.join("engine"));
+        let names = terms.into_iter().flatten().flatten();
+        let numbers = names.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        numbers.max().is_some_and(|newest| newest >= term)
     }
 
     /// Removes what is left of blocks and votes: they would not fit together.
@@ -126,4 +146,37 @@ impl Votes {
 /// Whether a folder is there and has something in it.
 fn is_filled(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_core::Digest;
+
+    use super::*;
+
+    #[test]
+    fn the_mark_says_of_which_ledger_and_term_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let votes = Votes::of(&Folder::at(folder.path()));
+        let [ledger, other] = [b"one", b"two"].map(|name| LedgerId::new(Digest::of(name)));
+        assert_eq!(votes.marked(ledger).unwrap(), None);
+        votes.mark(ledger, 3).unwrap();
+        assert_eq!(votes.marked(ledger).unwrap(), Some(3));
+        assert_eq!(votes.marked(other).unwrap(), None);
+        // As it was before there were terms.
+        fs::write(&votes.mark, format!("{ledger}\n")).unwrap();
+        assert_eq!(votes.marked(ledger).unwrap(), Some(0));
+    }
+
+    #[test]
+    fn votes_of_an_earlier_term_are_not_those_of_the_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let votes = Votes::of(&Folder::at(folder.path().to_owned()));
+        assert!(!votes.has_votes_of(0));
+        fs::create_dir_all(votes.ledger.join("engine/0")).unwrap();
+        assert!(votes.has_votes_of(0));
+        assert!(!votes.has_votes_of(1));
+        fs::create_dir_all(votes.ledger.join("engine/2")).unwrap();
+        assert!(votes.has_votes_of(1));
+    }
 }
