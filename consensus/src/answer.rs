@@ -33,7 +33,6 @@ async fn admit<R: Runtime>(
         | LedgerRequest::Prove { .. }
         | LedgerRequest::Ask { .. }
         | LedgerRequest::Blocks { .. }
-        | LedgerRequest::Audits(_)
         | LedgerRequest::Snapshot { .. }
         | LedgerRequest::Tx(_) => Wait::Answer,
     };
@@ -60,10 +59,6 @@ async fn respond<R: Runtime>(
         }
         LedgerRequest::Blocks { from } => Ok(Answer::Blocks(Box::new(core.summaries(from)?))),
         LedgerRequest::Tx(id) => Ok(core.look_for(id)),
-        LedgerRequest::Audits(auditor) => {
-            let page = core.read(|state| state.audit_page(auditor));
-            Ok(Answer::Audits(page.map(Box::new)))
-        }
         LedgerRequest::Snapshot { term, offset } => {
             let part = core.border_part(term, offset).await?;
             Ok(Answer::Snapshot(Box::new(part)))

@@ -53,8 +53,15 @@ macro_rules! impl_ledger {
                     .read(|state| state.challenge_page(node, after)))
             }
 
-            async fn audit_page(&self, auditor: NodeId) -> Result<Option<AuditPage>, LedgerError> {
-                Ok(self.owner.core.read(|state| state.audit_page(auditor)))
+            async fn audit_ticket(
+                &self,
+                auditor: NodeId,
+                number: u8,
+            ) -> Result<Option<AuditView>, LedgerError> {
+                Ok(self
+                    .owner
+                    .core
+                    .read(|state| state.audit_ticket(auditor, number)))
             }
 
             async fn status(&self) -> Result<LedgerStatus, LedgerError> {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, SecretKey, Signed};
 use cairn_ledger::{
-    Account, AuditPage, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError,
+    Account, AuditView, BlockEffects, ChallengePage, Genesis, Group, Ledger, LedgerError,
     LedgerKey, LedgerStatus, NodeEntry, SlotRef, Tx, TxOutcome, Witness,
 };
 use cairn_runtime::{Runtime, Task};

@@ -22,7 +22,7 @@ use std::time::Duration;
 use cairn_core::{AccountId, GroupId, Height, LedgerId, NodeId, PublicKey, SecretKey, Signed};
 use cairn_engine::{Committee, CommitteeError, Dealing, Engine, KeyPart, StartError};
 use cairn_ledger::{
-    Account, Attestation, Attested, AuditPage, BlockEffects, ChallengePage, Genesis, Group, Ledger,
+    Account, Attestation, Attested, AuditView, BlockEffects, ChallengePage, Genesis, Group, Ledger,
     LedgerError, LedgerKey, LedgerStatus, NodeEntry, SlotRef, State, TermStart, Tx, TxOutcome,
     Validators, Witness,
 };

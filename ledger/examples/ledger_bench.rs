@@ -13,8 +13,8 @@ use cairn_core::{
 use cairn_ledger::block::{SEEDS_MAX, TXS_MAX};
 use cairn_ledger::tx::{group_id, operator_consent, tx_id};
 use cairn_ledger::{
-    Attestation, Attested, Block, Effect, Evidence, Genesis, LedgerKey, NodeTerms, Parameters,
-    Question, SlotRevision, State, StateTrie, Tx, TxBody, ViewSeed,
+    Attestation, Block, Effect, Evidence, Genesis, LedgerKey, NodeTerms, Parameters, Question,
+    SlotRevision, State, StateTrie, Tx, TxBody, ViewSeed,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -294,14 +294,7 @@ fn main() {
 fn show(bench: &Bench, groups: &[GroupId]) {
     let state = &bench.state;
     let ledger = state.ledger_id();
-    let attested = Attested {
-        ledger,
-        height: state.height(),
-        time: state.time(),
-        root: state.root(),
-        chain: state.chain(),
-    };
-    let attestation = Attestation::sign(attested, &bench.owner);
+    let attestation = Attestation::sign(state.attested(), &bench.owner);
     let key = LedgerKey::Sequencer(bench.owner.public());
     let trie = StateTrie::of(state);
     let groups: Vec<_> = groups

@@ -73,16 +73,8 @@ impl Evidence {
         attestation: Attestation,
         trie: &StateTrie,
     ) -> Result<Self, LeftOut> {
-        let touched = RefCell::new(BTreeSet::new());
-        let reading = Part {
-            trie: &trie.0,
-            touched: Some(&touched),
-        };
-        question.ask(&reading)?;
-        Ok(Self {
-            attestation,
-            part: trie.0.pruned(&touched.into_inner()),
-        })
+        let part = trie.0.pruned(&touched(question, &trie.0)?);
+        Ok(Self { attestation, part })
     }
 
     /// What it shows, and of which height.
@@ -124,6 +116,17 @@ impl Evidence {
             .ask(&part)
             .map_err(|LeftOut| EvidenceError::LeftOut)
     }
+}
+
+/// The keys of all that a question's answer rests on.
+fn touched(question: Question, trie: &Trie) -> Result<BTreeSet<Vec<u8>>, LeftOut> {
+    let touched = RefCell::new(BTreeSet::new());
+    let reading = Part {
+        trie,
+        touched: Some(&touched),
+    };
+    question.ask(&reading)?;
+    Ok(touched.into_inner())
 }
 
 /// A part of a state, which notes what is asked of it when it is told to.
@@ -191,5 +194,98 @@ impl Entries for Part<'_> {
             Ok((key, Cow::Owned(decode(value)?)))
         });
         decoded.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::genesis::Parameters;
+    use crate::sample::shown::questions;
+    use crate::sample::{OWNER, World, acknowledge, attest, node, revise, slot};
+    use crate::ticket::{AUDITS_MAX, AuditNode, AuditRank};
+
+    const NODES: [u8; 6] = [10, 11, 12, 13, 14, 15];
+
+    /// All nodes hold a slot each, and have proven it in the epoch before.
+    fn world() -> World {
+        let parameters = Parameters {
+            epoch_millis: 20,
+            ..Parameters::default()
+        };
+        let places: Vec<_> = (1..=6).map(|number| (number, number, number)).collect();
+        let mut world = World::with_nodes_on(parameters, 8, &places);
+        let id = world.place(3, 6);
+        world.accept(OWNER, revise(id, 1, 5));
+        for place in (0..6).map(|index| slot(id, index)) {
+            world.accept(world.holder(place), acknowledge(place, 1));
+        }
+        world.pass_to_epoch(2);
+        world.prove(&NODES);
+        world.pass_to_epoch(3);
+        world
+    }
+
+    fn audits() -> impl Iterator<Item = Question> {
+        let of = |number: u8| {
+            let numbers = (0..=u8::MAX).take(AUDITS_MAX);
+            let auditor = node(number);
+            numbers.map(move |number| Question::Audit { auditor, number })
+        };
+        NODES.into_iter().flat_map(of)
+    }
+
+    #[test]
+    fn of_all_that_an_answer_rests_on_nothing_can_be_left_out() {
+        let state = world().state;
+        let (trie, attested) = (StateTrie::of(&state).0, state.attested());
+        let mut all = questions(&state, |_| 0);
+        all.extend(questions(&state, |count| count - 1));
+        let mut ranks = 0;
+        for question in all.into_iter().chain(audits()) {
+            let whole = touched(question, &trie).unwrap();
+            let show = |keys: &BTreeSet<Vec<u8>>| {
+                let (attestation, part) = (attest(&state), trie.pruned(keys));
+                Evidence { attestation, part }.show(question, &attested)
+            };
+            assert_eq!(show(&whole), Ok(state.ask(question)));
+            for key in &whole {
+                let mut less = whole.clone();
+                less.remove(key);
+                let shown = show(&less);
+                assert_eq!(shown, Err(EvidenceError::LeftOut), "{question:?}: {key:?}");
+                ranks += usize::from(key.starts_with(&[AuditNode::TABLE]));
+            }
+        }
+        assert!(ranks > 10, "most tickets rest on a rank: {ranks}");
+    }
+
+    /// Who is at a rank is as the ledger has it, or nothing is shown.
+    #[test]
+    fn another_node_at_a_rank_is_refused() {
+        let state = world().state;
+        let (trie, attested) = (StateTrie::of(&state).0, state.attested());
+        let rank_of = |question: Question| {
+            let touched = touched(question, &trie).unwrap();
+            let mut ranks = (0..6).map(|rank| AuditNode::trie_key(&AuditRank::new(rank)));
+            ranks.find(|rank| touched.contains(rank))
+        };
+        let mut refused_count = 0;
+        for (question, rank) in audits().filter_map(|asked| Some((asked, rank_of(asked)?))) {
+            for other in NODES.map(node) {
+                let mut lie = trie.clone();
+                lie.insert(&rank, borsh::to_vec(&AuditNode(other)).unwrap())
+                    .unwrap();
+                let evidence = Evidence::gather(question, attest(&state), &StateTrie(lie)).unwrap();
+                match evidence.show(question, &attested) {
+                    Ok(seen) => assert_eq!(seen, state.ask(question)),
+                    Err(error) => {
+                        assert_eq!(error, EvidenceError::Root);
+                        refused_count += 1;
+                    }
+                }
+            }
+        }
+        assert!(refused_count > 50, "{refused_count}");
     }
 }

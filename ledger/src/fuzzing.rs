@@ -28,7 +28,6 @@ use crate::sample::{
 use crate::score::AuditReport;
 use crate::seal::{BlockSeal, Chained};
 use crate::state::State;
-use crate::ticket::AuditTicket;
 use crate::tx::{Tx, TxBody, tx_id};
 use crate::wire::{Answer, LedgerRequest, LedgerResponse, TxEvidence};
 
@@ -213,10 +212,6 @@ fn look_into(response: LedgerResponse) {
         Answer::Blocks(chained) => follow_chain(&chained, BlockSeal::has_summary),
         Answer::Done(evidence) => look_for_txs(&evidence),
         Answer::Tx { found, .. } => drop(found.map(|evidence| look_for_txs(&evidence))),
-        Answer::Audits(page) => drop(page.map(|page| {
-            let challenge = |ticket: &AuditTicket| ticket.challenge(page.epoch);
-            page.tickets.iter().filter_map(challenge).count()
-        })),
         Answer::Snapshot(piece) => {
             let end = piece.end(piece.offset);
             assert!(end.is_none_or(|end| end > piece.offset && end <= piece.total));

@@ -28,6 +28,8 @@ pub(crate) struct Head {
     pub(crate) waiting_slot_count: u64,
     /// Valid and invalid proofs of the epoch that runs.
     pub(crate) verdicts: (u64, u64),
+    /// Among how many nodes the audits of the epoch that runs are drawn.
+    pub(crate) audit_node_count: u64,
 }
 
 impl Head {

@@ -77,7 +77,7 @@ pub use state::{Account, Expected, State, VerdictError, check_signature};
 pub use term::{
     BORDER_LAG, NextTerm, PastTerm, Term, TermError, TermSignature, TermStart, term_digest,
 };
-pub use ticket::{AUDITS_MAX, AuditPage, AuditTicket};
+pub use ticket::{AUDITS_MAX, AuditTicket, AuditView};
 pub use trie::LeftOut;
 pub use tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, operator_consent, tx_id};
 pub use tx_error::{TableKind, TxError};

@@ -19,7 +19,7 @@ use crate::group::Group;
 use crate::node::NodeEntry;
 use crate::score::AuditReport;
 use crate::state::Account;
-use crate::ticket::AuditPage;
+use crate::ticket::AuditView;
 use crate::tx::{SlotRef, Tx, TxBody};
 use crate::tx_error::TxError;
 
@@ -108,15 +108,17 @@ pub trait Ledger: Clone + fmt::Debug + Send + Sync + 'static {
         after: Option<SlotRef>,
     ) -> impl Future<Output = Result<Option<ChallengePage>, LedgerError>> + Send;
 
-    /// What a node asks of others in the epoch that runs, as [`crate::State::audit_page`].
+    /// What a number of a node's audit tickets stands for in the epoch that runs, as
+    /// [`crate::State::audit_ticket`].
     ///
     /// # Errors
     ///
     /// [`LedgerError`].
-    fn audit_page(
+    fn audit_ticket(
         &self,
         auditor: NodeId,
-    ) -> impl Future<Output = Result<Option<AuditPage>, LedgerError>> + Send;
+        number: u8,
+    ) -> impl Future<Output = Result<Option<AuditView>, LedgerError>> + Send;
 
     /// How the ledger stands.
     ///

@@ -23,6 +23,7 @@ use crate::state::Account;
 use crate::state::entries::{Entries, List};
 use crate::state::table::{BoundSlot, OwnGroup, OwnVolume};
 use crate::term::Term;
+use crate::ticket::{AuditView, audit_view};
 use crate::tx::SlotRef;
 use crate::view::{
     EarningsView, EpochView, GROUPS_PAGE_MAX, GrantView, GroupProof, GroupSummary, NODES_PAGE_MAX,
@@ -90,6 +91,13 @@ pub enum Question {
     Notarisation(Digest),
     /// The term of validators that runs. Seen: `Term`.
     Term,
+    /// What a number of a node's audit tickets stands for in the epoch that runs. Seen: `Audit`.
+    Audit {
+        /// The node that audits.
+        auditor: NodeId,
+        /// Which ticket: below [`crate::AUDITS_MAX`].
+        number: u8,
+    },
 }
 
 /// What is seen of a state.
@@ -129,6 +137,8 @@ pub enum Seen {
     Notarisation(Option<Notarisation>),
     /// `None` when a sequencer orders the ledger.
     Term(Option<Box<Term>>),
+    /// `None` before the seed of the epoch is known, and when the node never registered.
+    Audit(Option<AuditView>),
 }
 
 impl Question {
@@ -176,6 +186,7 @@ impl Question {
                 let term = of.term()?.map(Cow::into_owned);
                 Seen::Term(term.map(Box::new))
             }
+            Self::Audit { auditor, number } => Seen::Audit(audit_view(of, auditor, number)?),
         })
     }
 }

@@ -18,7 +18,7 @@ use crate::port::{Ledger, LedgerError, LedgerStatus, TxOutcome, Witness};
 use crate::query::{Question, Seen};
 use crate::seal::{BlockSeal, Chained};
 use crate::state::Account;
-use crate::ticket::AuditPage;
+use crate::ticket::AuditView;
 use crate::tx::{SlotRef, Tx};
 use crate::view::TxSummary;
 use crate::wire::{Answer, LedgerRequest, LedgerResponse, SLOTS_PAGE_MAX, TxEvidence};
@@ -247,7 +247,6 @@ impl<T: LedgerTransport> RemoteLedger<T> {
             | Answer::Evidence(_)
             | Answer::Effects(_)
             | Answer::Blocks(_)
-            | Answer::Audits(_)
             | Answer::Snapshot(_)
             | Answer::Tx { .. }) => Ok(answer),
         }
@@ -310,14 +309,13 @@ impl<T: LedgerTransport> Ledger for RemoteLedger<T> {
         expect_seen!(page, Challenge)
     }
 
-    async fn audit_page(&self, auditor: NodeId) -> Result<Option<AuditPage>, LedgerError> {
-        let ask = || async {
-            match self.call(&LedgerRequest::Audits(auditor)).await? {
-                Answer::Audits(page) => Ok(page.map(|page| *page)),
-                _ => Err(LedgerError::Answer),
-            }
-        };
-        self.each(ask).await
+    async fn audit_ticket(
+        &self,
+        auditor: NodeId,
+        number: u8,
+    ) -> Result<Option<AuditView>, LedgerError> {
+        let view = self.ask(Question::Audit { auditor, number }).await?;
+        expect_seen!(view, Audit)
     }
 
     async fn status(&self) -> Result<LedgerStatus, LedgerError> {

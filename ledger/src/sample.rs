@@ -15,13 +15,14 @@ use cairn_core::{
     UnixMillis, ViewNumber,
 };
 
-use crate::attestation::{Attestation, Attested, LedgerKey};
-use crate::block::{Block, SEEDS_MAX, ViewSeed};
+use crate::attestation::{Attestation, LedgerKey};
+use crate::block::{Block, SEEDS_MAX, Verdict, ViewSeed};
 use crate::effect::Effect;
 use crate::genesis::{Genesis, Parameters};
 use crate::group::{Deal, Group};
 use crate::movement::{Direction, movements};
 use crate::node::NodeEntry;
+use crate::score::AuditReport;
 use crate::state::State;
 use crate::tx::{NodeTerms, SlotRef, SlotRevision, Tx, TxBody, group_id, operator_consent, tx_id};
 use crate::tx_error::TxError;
@@ -71,20 +72,9 @@ pub fn ledger_key() -> LedgerKey {
     LedgerKey::Sequencer(public(SEQUENCER))
 }
 
-/// What a ledger is in a state.
-pub fn attested(state: &State) -> Attested {
-    Attested {
-        ledger: state.ledger_id(),
-        height: state.height(),
-        time: state.time(),
-        root: state.root(),
-        chain: state.chain(),
-    }
-}
-
-/// The same, signed by the sequencer.
+/// What a ledger is in a state, signed by the sequencer.
 pub fn attest(state: &State) -> Attestation {
-    Attestation::sign(attested(state), &key(SEQUENCER))
+    Attestation::sign(state.attested(), &key(SEQUENCER))
 }
 
 /// What a state answers to a question, as what such a question's answer is.
@@ -391,6 +381,30 @@ impl World {
     /// A block of nothing.
     pub fn pass(&mut self) -> Vec<Effect> {
         self.apply(self.next_block(&[], Vec::new()))
+    }
+
+    /// Passes time until an epoch runs, this one or a later one, whose seed is known.
+    pub fn pass_to_epoch(&mut self, number: u64) {
+        while self.state.epoch().number.get() < number || self.state.epoch().seed.is_none() {
+            self.pass();
+        }
+    }
+
+    /// A block of these nodes' proofs of the epoch that runs, whose seed is known, which says of all
+    /// that they are valid.
+    pub fn prove(&mut self, numbers: &[u8]) -> Vec<Effect> {
+        let body = TxBody::ProofSubmit {
+            epoch: self.state.epoch().number,
+            witness: Digest::of(b"a proof"),
+            audits: AuditReport::default(),
+        };
+        let signed = |number: &u8| self.signed(*number, body.clone());
+        let txs: Vec<Signed<Tx>> = numbers.iter().map(signed).collect();
+        let verdicts = vec![Verdict::Valid; txs.len()];
+        self.apply(Block {
+            verdicts: Bounded::new(verdicts).expect("few proofs"),
+            ..self.next_block(&[], txs)
+        })
     }
 
     /// A block that calls nodes lost.

@@ -10,8 +10,7 @@ mod term;
 use std::collections::BTreeMap;
 
 use cairn_core::{
-    Amount, Bounded, Digest, EpochNumber, GroupId, Height, NodeId, Record, Signed, SlotIndex,
-    UnixMillis, VolumeId,
+    Amount, Bounded, Digest, EpochNumber, GroupId, Height, Record, Signed, UnixMillis, VolumeId,
 };
 use data_encoding::HEXLOWER;
 
@@ -19,7 +18,6 @@ use crate::attestation::{Attestation, Attested};
 use crate::block::{Block, Verdict};
 use crate::earnings::{CauseSum, Earnings, EarningsLine};
 use crate::effect::{BlockEffects, Effect};
-use crate::epoch::FrozenSlot;
 use crate::genesis::Parameters;
 use crate::movement::{Cause, Movement};
 use crate::notary::DigestSet;
@@ -27,13 +25,13 @@ use crate::port::{LedgerError, Witness};
 use crate::query::Question;
 use crate::sample::shown::evidence;
 use crate::sample::{
-    OWNER, SEQUENCER, World, account, acknowledge, attest, attested, declare_loss, genesis, key,
-    ledger, node, open, party, register, revise, revision, slot, terms,
+    OWNER, SEQUENCER, World, account, acknowledge, attest, declare_loss, genesis, key, ledger, node,
+    open, party, register, revise, slot, terms,
 };
 use crate::score::AuditReport;
 use crate::seal::{BlockSeal, Chained};
-use crate::state::entries::Entries;
-use crate::ticket::{AuditPage, AuditTicket};
+use crate::state::entries::{Entries, Entry};
+use crate::ticket::{AuditNode, AuditRank};
 use crate::trie::Trie;
 use crate::tx::{Tx, TxBody, group_id, tx_id};
 use crate::tx_error::TxError;
@@ -209,6 +207,13 @@ fn asked(world: &World) -> Vec<(&'static str, Question)> {
             "notarisation",
             Question::Notarisation(Digest::of(b"a file")),
         ),
+        (
+            "audit",
+            Question::Audit {
+                auditor: node,
+                number: 3,
+            },
+        ),
     ]
 }
 
@@ -225,7 +230,6 @@ fn requests(world: &World) -> Vec<(String, String)> {
         ("effects", LedgerRequest::Effects { from }),
         ("blocks", LedgerRequest::Blocks { from }),
         ("tx", LedgerRequest::Tx(id)),
-        ("audits", LedgerRequest::Audits(node(10))),
     ];
     let asked = asked(world).into_iter().map(|(name, question)| {
         let at_least = from;
@@ -235,27 +239,9 @@ fn requests(world: &World) -> Vec<(String, String)> {
     plain.into_iter().chain(asked).map(named).collect()
 }
 
-/// A ticket.
-fn audits(group: GroupId, audited: NodeId) -> Answer {
-    let ticket = AuditTicket {
-        number: 3,
-        audited,
-        slot: FrozenSlot {
-            revision: revision(group, 3, 9),
-            slot: SlotIndex::new(1),
-            slot_count: 8,
-        },
-        seed: Digest::of(b"a sample"),
-    };
-    Answer::Audits(Some(Box::new(AuditPage {
-        epoch: EpochNumber::new(5),
-        tickets: Bounded::new(vec![ticket]).expect("one"),
-    })))
-}
-
 /// What those who order the ledger sign, and what shows something with that.
 fn shown(world: &World) -> Vec<(&'static str, String)> {
-    let attested = attested(&world.state);
+    let attested = world.state.attested();
     let plain = |value: &Attestation| HEXLOWER.encode(&borsh::to_vec(value).expect("memory"));
     let together = Attestation::Validators(attested, [7; 48]);
     let group = placed(world);
@@ -276,7 +262,6 @@ fn shown(world: &World) -> Vec<(&'static str, String)> {
         expected: None,
         found: holder,
     });
-    let audits = audits(group, holder);
     let behind = LedgerError::Behind {
         expected: Height::new(3),
         found: Height::new(2),
@@ -303,7 +288,6 @@ fn shown(world: &World) -> Vec<(&'static str, String)> {
             "chain behind the seal",
             seal.follow(Digest::of(b"blocks before")).to_string(),
         ),
-        ("response audits", response(audits)),
         (
             "response evidence",
             response(Answer::Evidence(Box::new(evidence))),
@@ -380,6 +364,10 @@ fn tries(world: &World) -> Vec<(&'static str, String)> {
         ),
         ("entry head", plain(borsh::to_vec(&head).unwrap())),
         ("entry earnings", plain(borsh::to_vec(&earnings).unwrap())),
+        (
+            "key of rank 258",
+            plain(AuditNode::trie_key(&AuditRank::new(258))),
+        ),
     ]
 }
 

@@ -22,6 +22,7 @@ use crate::registry::{
     VOLUMES_PER_ACCOUNT_MAX, Volume,
 };
 use crate::score::SCORE_BYTES_MAX;
+use crate::ticket::SLOTS_LOOKED_MAX;
 use crate::tx::{Tx, TxBody, tx_id};
 use crate::tx_error::TxError;
 
@@ -454,6 +455,13 @@ const _: () = assert!(page_fits(
     FROZEN_PAGE_MAX,
     GROUP_ENTRY_BYTES + 66 + 61 + 66,
     FROZEN_PAGE_MAX
+));
+// Slots that are looked at for an audit come with their groups; so do the auditor, the rank, the node at
+// it, and the two places where its slots begin and end. The most there is: 1,054,288 bytes.
+const _: () = assert!(page_fits(
+    SLOTS_LOOKED_MAX,
+    GROUP_ENTRY_BYTES + 66,
+    SLOTS_LOOKED_MAX + 5
 ));
 // All volumes of an account, and all grants of a volume.
 const _: () = assert!(page_fits(

@@ -6,7 +6,7 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_core::message::LEDGER_MESSAGE_BYTES_MAX;
-use cairn_core::{Height, LedgerId, NodeId, Record, RecordKind, Signed, TxId};
+use cairn_core::{Height, LedgerId, Record, RecordKind, Signed, TxId};
 
 use crate::block::TXS_MAX;
 use crate::effect::BlockEffects;
@@ -15,7 +15,6 @@ use crate::port::{LedgerError, WITNESS_BYTES_MAX, Witness};
 use crate::query::Question;
 use crate::seal::{Chained, TxsPart};
 use crate::snapshot::SnapshotPart;
-use crate::ticket::AuditPage;
 use crate::tx::Tx;
 use crate::view::BlockSummary;
 
@@ -62,8 +61,6 @@ pub enum LedgerRequest {
     },
     /// What became of a transaction of a remembered block. Answer: `Tx`.
     Tx(TxId),
-    /// What a node asks of others in the epoch that runs. Answer: `Audits`.
-    Audits(NodeId),
     /// A piece of the state with which a term of validators began, that of the newest one. Answer:
     /// `Snapshot`.
     Snapshot {
@@ -86,7 +83,6 @@ impl Record for LedgerRequest {
             | Self::Effects { .. }
             | Self::Blocks { .. }
             | Self::Tx(_)
-            | Self::Audits(_)
             | Self::Snapshot { .. } => true,
         }
     }
@@ -101,7 +97,7 @@ pub struct LedgerResponse {
     pub answer: Answer,
 }
 
-/// An answer. All but failures and audits show that they are the ledger's, whoever gives them.
+/// An answer. All but failures show that they are the ledger's, whoever gives them.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Answer {
     /// The transaction is final.
@@ -121,8 +117,6 @@ pub enum Answer {
     },
     /// Refused or failed, by the word of whoever answers.
     Error(LedgerError),
-    /// The tickets; none when there are none (yet). By the word of whoever answers.
-    Audits(Option<Box<AuditPage>>),
     /// A piece, which shows something together with all others.
     Snapshot(Box<SnapshotPart>),
 }
@@ -145,17 +139,7 @@ impl Record for LedgerResponse {
     const BYTES_MAX: usize = LEDGER_MESSAGE_BYTES_MAX;
 
     fn is_well_formed(&self) -> bool {
-        match &self.answer {
-            Answer::Audits(Some(page)) => page.tickets.is_sorted_by(|a, b| a.number < b.number),
-            Answer::Done(_)
-            | Answer::Evidence(_)
-            | Answer::Effects(_)
-            | Answer::Blocks(_)
-            | Answer::Tx { .. }
-            | Answer::Error(_)
-            | Answer::Audits(None)
-            | Answer::Snapshot(_) => true,
-        }
+        true
     }
 }
 

@@ -252,14 +252,21 @@ async fn audit_epoch<R: Runtime, N: Network, L: Ledger>(
     Ok(Audited::Whole)
 }
 
-/// Our tickets of an epoch while it runs.
+/// Our tickets of an epoch while it runs, at most [`AUDITS_MAX`].
 async fn tickets<R: Runtime, N: Network, L: Ledger>(
     core: &Core<R, N, L>,
     epoch: EpochNumber,
-) -> Result<Option<Bounded<AuditTicket, AUDITS_MAX>>, LedgerError> {
-    let page = core.ledger.audit_page(core.id).await?;
-    let page = page.filter(|page| page.epoch == epoch);
-    Ok(page.map(|page| page.tickets))
+) -> Result<Option<Vec<AuditTicket>>, LedgerError> {
+    let mut tickets = Vec::new();
+    // One after the other: of several bad answers at once each would turn another end away.
+    for number in (0..=u8::MAX).take(AUDITS_MAX) {
+        let view = core.ledger.audit_ticket(core.id, number).await?;
+        let Some(view) = view.filter(|view| view.epoch == epoch) else {
+            return Ok(None);
+        };
+        tickets.extend(view.ticket);
+    }
+    Ok(Some(tickets))
 }
 
 /// Asks a node to show what a ticket names.
@@ -298,14 +305,15 @@ pub(crate) async fn show<R: Runtime, N: Network, L: Ledger>(
 ) -> Result<DataResponse, Refusal> {
     let turn = core.audits.showing.acquire().await;
     let _turn = turn.expect("the semaphore is never closed");
-    let page = core.ledger.audit_page(auditor).await.map_err(|error| {
+    let view = core.ledger.audit_ticket(auditor, number).await;
+    let view = view.map_err(|error| {
         tracing::debug!(%auditor, %error, "the ledger does not answer");
         Refusal::new(ErrorCode::Busy, "the ledger does not answer")
     })?;
-    let is_meant = |ticket: &&AuditTicket| ticket.number == number && ticket.audited == core.id;
-    let challenge = page
-        .filter(|page| page.epoch == epoch)
-        .and_then(|page| page.tickets.iter().find(is_meant).copied())
+    let challenge = view
+        .filter(|view| view.epoch == epoch)
+        .and_then(|view| view.ticket)
+        .filter(|ticket| ticket.audited == core.id)
         .and_then(|ticket| ticket.challenge(epoch))
         .ok_or_else(|| {
             let text = format!("the ledger has no audit {number} of yours for us in epoch {epoch}");

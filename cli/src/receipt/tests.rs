@@ -44,14 +44,7 @@ fn notarised() -> (Receipt, LedgerKey) {
         verdicts: Bounded::empty(),
     };
     state.apply(&block).unwrap();
-    let attested = Attested {
-        ledger: state.ledger_id(),
-        height: state.height(),
-        time: state.time(),
-        root: state.root(),
-        chain: state.chain(),
-    };
-    let attestation = Attestation::sign(attested, &key(7));
+    let attestation = Attestation::sign(state.attested(), &key(7));
     let question = Question::Notarisation(set.root());
     let evidence = Evidence::gather(question, attestation, &StateTrie::of(&state)).unwrap();
     let receipt = Receipt {

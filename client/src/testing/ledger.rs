@@ -8,7 +8,7 @@ use cairn_core::{
 };
 use cairn_ledger::block::SEEDS_MAX;
 use cairn_ledger::{
-    Account, AuditPage, Block, BlockEffects, ChallengePage, Effect, Genesis, Group, Ledger,
+    Account, AuditView, Block, BlockEffects, ChallengePage, Effect, Genesis, Group, Ledger,
     LedgerError, LedgerStatus, NodeEntry, NodeTerms, Parameters, SlotRef, State, Tx, TxBody,
     TxOutcome, ViewSeed, Witness, operator_consent, tx_id,
 };
@@ -233,7 +233,11 @@ impl Ledger for MemoryLedger {
         Ok(None)
     }
 
-    async fn audit_page(&self, _auditor: NodeId) -> Result<Option<AuditPage>, LedgerError> {
+    async fn audit_ticket(
+        &self,
+        _auditor: NodeId,
+        _number: u8,
+    ) -> Result<Option<AuditView>, LedgerError> {
         drop(self.up()?);
         Ok(None)
     }

@@ -69,14 +69,7 @@ impl Shown {
 
 /// What a state is to those who do not have it, and its entries.
 pub(super) fn outline(state: &State) -> (Attested, StateTrie) {
-    let attested = Attested {
-        ledger: state.ledger_id(),
-        height: state.height(),
-        time: state.time(),
-        root: state.root(),
-        chain: state.chain(),
-    };
-    (attested, StateTrie::of(state))
+    (state.attested(), StateTrie::of(state))
 }
 
 impl<R: Runtime> Core<R> {

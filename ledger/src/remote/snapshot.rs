@@ -71,14 +71,7 @@ impl<T: LedgerTransport> RemoteLedger<T> {
 
 /// Whether a state is the one attested, and the term began with it.
 fn is_behind_border(state: &State, attested: &Attested, term: &Term) -> bool {
-    let found = Attested {
-        ledger: state.ledger_id(),
-        height: state.height(),
-        time: state.time(),
-        root: state.root(),
-        chain: state.chain(),
-    };
     let begun = state.term();
-    found == *attested
+    state.attested() == *attested
         && begun.is_some_and(|begun| begun.number == term.number && begun.base == term.base)
 }

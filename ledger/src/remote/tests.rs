@@ -18,6 +18,7 @@ use crate::sample::{
     OWNER, World, account, acknowledge, attest, key, ledger, ledger_key, node, revise, slot,
 };
 use crate::state::State;
+use crate::ticket::AUDITS_MAX;
 use crate::tx::{TxBody, tx_id};
 use crate::tx_error::TxError;
 
@@ -85,8 +86,16 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+/// The nodes of [`world`].
+const NODES: [u8; 5] = [10, 11, 12, 13, 14];
+
 /// A ledger with epochs on which every question has something to see.
 fn world() -> World {
+    world_of(&NODES)
+}
+
+/// The same, of whose nodes these have proven in the epoch before what they had.
+fn world_of(provers: &[u8]) -> World {
     let parameters = Parameters {
         epoch_millis: 20,
         ..Parameters::default()
@@ -116,9 +125,9 @@ fn world() -> World {
     for asked in [grant, RegistryTx::Notarise { digest }] {
         world.accept(OWNER, TxBody::Registry(asked));
     }
-    while world.state.epoch().number.get() < 3 || world.state.epoch().seed.is_none() {
-        world.pass();
-    }
+    world.pass_to_epoch(2);
+    world.prove(provers);
+    world.pass_to_epoch(3);
     let place = slot(other, 0);
     world.accept(world.holder(place), acknowledge(place, 1));
     world
@@ -213,14 +222,36 @@ fn nothing_below_what_is_expected_is_believed() {
     assert!(now(remote.status()).is_ok());
 }
 
-/// A second end is asked about audits when the first breaks the protocol.
+/// Who gives tickets of its own is left for another end, which is believed for what it shows.
 #[test]
-fn another_is_asked_about_audits() {
-    let answers = [Answer::Error(LedgerError::Stopped), Answer::Audits(None)];
-    let mut remote = answering(ledger(), answers);
-    remote.transport.ends = 2;
-    assert_eq!(now(remote.audit_page(node(1))), Ok(None));
-    assert_eq!(*remote.transport.turned.lock().unwrap(), 1);
+fn nobody_gives_audit_tickets_of_its_own() {
+    let state = world().state;
+    // As if others had proven something.
+    let made_up = world_of(&NODES[..3]).state;
+    assert_eq!(made_up.height(), state.height());
+    let mut numbers = NODES.into_iter().flat_map(|auditor| {
+        let numbers = (0..=u8::MAX).take(AUDITS_MAX);
+        numbers.map(move |number| (node(auditor), number))
+    });
+    let tells = |(auditor, number): &(NodeId, u8)| {
+        let seen = state.audit_ticket(*auditor, *number);
+        let has_ticket = seen.is_some_and(|view| view.ticket.is_some());
+        has_ticket && made_up.audit_ticket(*auditor, *number) != seen
+    };
+    let (auditor, number) = numbers.find(tells).unwrap();
+    let expected = state.audit_ticket(auditor, number);
+    let question = Question::Audit { auditor, number };
+    let own_key = Attestation::sign(made_up.attested(), &key(7));
+    for attestation in [own_key, attest(&state), attest(&world_of(&[]).state)] {
+        let mut lie = evidence(&made_up, question);
+        lie.attestation = attestation;
+        let lie = Answer::Evidence(Box::new(lie));
+        let answers = [lie, evidence_of(&state, question)];
+        let mut remote = answering(state.ledger_id(), answers);
+        remote.transport.ends = 2;
+        assert_eq!(now(remote.audit_ticket(auditor, number)), Ok(expected));
+        assert_eq!(*remote.transport.turned.lock().unwrap(), 1);
+    }
 }
 
 #[test]

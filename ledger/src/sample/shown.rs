@@ -6,13 +6,14 @@ use std::ops::RangeInclusive;
 
 use cairn_core::{Digest, GroupId, NodeId, Record, TxId, VolumeId};
 
-use super::{World, account, ask, attest, attested, genesis, ledger_key, node};
+use super::{World, account, ask, attest, genesis, ledger_key, node};
 use crate::effect::BlockEffects;
 use crate::evidence::{Evidence, StateTrie};
 use crate::genesis::Genesis;
 use crate::query::Question;
 use crate::seal::{BlockSeal, Chained, results};
 use crate::state::State;
+use crate::ticket::AUDITS_MAX;
 use crate::tx::SlotRef;
 use crate::view::BlockSummary;
 use crate::wire::TxEvidence;
@@ -135,21 +136,13 @@ pub fn evidence(state: &State, question: Question) -> Evidence {
 
 /// A question of every kind, of what is there and of what is not, as `pick` chooses among so many.
 pub fn questions(state: &State, mut pick: impl FnMut(usize) -> usize) -> Vec<Question> {
-    let owners: Vec<_> = state
-        .accounts()
-        .map(|(id, _)| id)
-        .chain([account(250)])
-        .collect();
-    let nodes: Vec<NodeId> = state
-        .nodes()
-        .map(|entry| entry.node)
-        .chain([node(250)])
-        .collect();
-    let groups: Vec<GroupId> = state
-        .groups()
-        .map(|group| group.id)
-        .chain([GroupId::new(Digest::of(b"none"))])
-        .collect();
+    let accounts = state.accounts().map(|(id, _)| id);
+    let owners: Vec<_> = accounts.chain([account(250)]).collect();
+    let ids = state.nodes().map(|entry| entry.node);
+    let nodes: Vec<NodeId> = ids.chain([node(250)]).collect();
+    let ids = state.groups().map(|group| group.id);
+    let none = GroupId::new(Digest::of(b"none"));
+    let groups: Vec<GroupId> = ids.chain([none]).collect();
     let volumes: Vec<VolumeId> = owners
         .iter()
         .flat_map(|owner| ask!(state, Volumes(*owner)))
@@ -172,6 +165,7 @@ pub fn questions(state: &State, mut pick: impl FnMut(usize) -> usize) -> Vec<Que
     let grants = ask!(state, Grants(volume));
     let grant = grants.get(one(grants.len() + 1));
     let of_owner = owners.get(one(owners.len() * 2)).copied();
+    let ticket = u8::try_from(one(AUDITS_MAX + 1)).expect("few tickets");
     vec![
         Question::Account(owner),
         Question::Node(node),
@@ -202,6 +196,10 @@ pub fn questions(state: &State, mut pick: impl FnMut(usize) -> usize) -> Vec<Que
         },
         Question::Notarisation(digest),
         Question::Term,
+        Question::Audit {
+            auditor: node,
+            number: ticket,
+        },
     ]
 }
 
@@ -217,7 +215,7 @@ pub fn assert_shown(state: &State) {
         ];
         usize::from(u16::from_le_bytes(low)) % count
     };
-    let kinds = (pick(17), pick(17));
+    let kinds = (pick(18), pick(18));
     let asked = questions(state, pick);
     for question in [asked[kinds.0], asked[kinds.1]] {
         assert_shows(state, question);
@@ -231,5 +229,5 @@ pub fn assert_shows(state: &State, question: Question) {
     let checked = evidence.check(question, state.ledger_id(), &ledger_key());
     let (seen, of) = checked.expect("it was gathered for this");
     assert_eq!(seen, state.ask(question), "{question:?}");
-    assert_eq!(*of, attested(state));
+    assert_eq!(*of, state.attested());
 }

@@ -171,8 +171,7 @@ impl State {
             self.charge(tx, tx.body.outgoing(), effects);
             self.commit(attempt.id, tx, effects);
             if let Ok(Some(verdict)) = verdict {
-                self.take_verdict(NodeId::new(tx.account.key()), verdict, effects);
-                self.take_audits(tx, verdict);
+                self.take_verdict(tx, verdict, effects);
             }
         } else if self.accounts.contains_key(&tx.account) {
             self.charge(tx, Amount::ZERO, effects);

@@ -7,6 +7,7 @@ use cairn_core::Digest;
 use super::entries::{Entry, HEAD_KEY, REST_KEY, TERM_KEY};
 use super::table::Table;
 use super::{State, count};
+use crate::attestation::Attested;
 use crate::head::Head;
 use crate::trie::Trie;
 
@@ -24,6 +25,18 @@ impl State {
     #[must_use]
     pub const fn chain(&self) -> Digest {
         self.chain
+    }
+
+    /// What those who order the ledger attest of it.
+    #[must_use]
+    pub fn attested(&self) -> Attested {
+        Attested {
+            ledger: self.id,
+            height: self.height,
+            time: self.time,
+            root: self.root(),
+            chain: self.chain,
+        }
     }
 
     pub(crate) const fn trie(&self) -> &Trie {
@@ -45,6 +58,7 @@ impl State {
         note(trie, &mut self.registry.grants);
         note(trie, &mut self.registry.notarisations);
         note(trie, &mut self.index.registry.volumes);
+        note(trie, &mut self.index.audit_nodes.now);
         self.note_term();
         let (head, rest) = (self.head_now(), self.rest());
         enter(&mut self.trie, &HEAD_KEY, &head);
@@ -78,6 +92,7 @@ impl State {
         enter_all(&mut trie, &self.registry.grants);
         enter_all(&mut trie, &self.registry.notarisations);
         enter_all(&mut trie, &self.index.registry.volumes);
+        enter_all(&mut trie, &self.index.audit_nodes.now);
         if let Some(term) = &self.term {
             enter(&mut trie, &TERM_KEY, term);
         }
@@ -105,6 +120,7 @@ impl State {
             group_count: count(self.groups.len()),
             waiting_slot_count: count(self.waiting.len()),
             verdicts: self.index.verdicts,
+            audit_node_count: count(self.index.audit_nodes.now.len()),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::head::Head;
 use crate::node::NodeEntry;
 use crate::registry::{Grant, Notarisation, Volume};
 use crate::term::Term;
+use crate::ticket::{AuditNode, AuditRank};
 use crate::tx::SlotRef;
 
 /// The trie's key of the [`Head`].
@@ -69,6 +70,7 @@ entries! {
     Grant: 10, (VolumeId, PublicKey), registry.grants;
     Notarisation: 11, Digest, registry.notarisations;
     OwnVolume: 12, (AccountId, VolumeId), index.registry.volumes;
+    AuditNode: 14, AuditRank, index.audit_nodes.now;
 }
 
 /// Entries with their keys.

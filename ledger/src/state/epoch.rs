@@ -106,7 +106,7 @@ impl State {
         };
         self.departed.clear();
         self.index.verdicts = (0, 0);
-        self.index.audit_nodes = self.audit_nodes();
+        self.rank_audit_nodes();
         self.begin_sweep();
         self.begin_group_sweep();
         self.name_border();

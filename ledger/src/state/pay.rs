@@ -13,13 +13,14 @@ use crate::tx::SlotRef;
 
 impl State {
     /// Pays a node for all that it was to prove in the epoch that runs, each slot out of its
-    /// group's escrow. What an escrow lacks stays unpaid.
-    pub(super) fn pay_node(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
+    /// group's escrow. What an escrow lacks stays unpaid. Gives whether there was anything to prove.
+    pub(super) fn pay_node(&mut self, node: NodeId, effects: &mut Vec<Effect>) -> bool {
+        let frozen_slots = self.frozen_slots(node);
         let mut due = Amount::ZERO;
         let mut paid = Amount::ZERO;
         let mut bounties = Amount::ZERO;
         let mut filled = Amount::ZERO;
-        for (frozen, earned) in self.earnings(node) {
+        for (frozen, earned) in self.earnings(node, &frozen_slots) {
             due = Amount::from_micro(due.micro().saturating_add(earned.micro()));
             let taken = self.take_escrow(frozen.slot_ref().group, earned);
             paid = paid
@@ -59,20 +60,20 @@ impl State {
                 amount: bounties,
             });
         }
+        !frozen_slots.is_empty()
     }
 
-    /// What each frozen slot earns, rising by slot.
-    fn earnings(&self, node: NodeId) -> Vec<(FrozenSlot, Amount)> {
-        let earned = |frozen: FrozenSlot| {
+    /// What each frozen slot earns.
+    fn earnings(&self, node: NodeId, slots: &[FrozenSlot]) -> Vec<(FrozenSlot, Amount)> {
+        let earned = |frozen: &FrozenSlot| {
             let slot = frozen.slot_ref();
             let departed = self.departed.get(&(node, slot));
             let price = departed.map(|departed| departed.price);
             let price = price.or_else(|| self.price_of(slot, node))?;
             let earned = epoch_price(frozen.revision.slot_bytes, price);
-            Some((frozen, earned.unwrap_or(Amount::from_micro(u64::MAX))))
+            Some((*frozen, earned.unwrap_or(Amount::from_micro(u64::MAX))))
         };
-        let slots = self.frozen_slots(node);
-        slots.into_iter().filter_map(earned).collect()
+        slots.iter().filter_map(earned).collect()
     }
 
     /// What a node that holds or leaves a slot is paid for it per GiB.

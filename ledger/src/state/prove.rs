@@ -193,14 +193,10 @@ impl State {
         judged
     }
 
-    /// Takes a verdict over.
-    pub(super) fn take_verdict(
-        &mut self,
-        node: NodeId,
-        verdict: Verdict,
-        effects: &mut Vec<Effect>,
-    ) {
+    /// Takes the verdict of a `ProofSubmit` over, and what it says of audits if it showed something.
+    pub(super) fn take_verdict(&mut self, tx: &Tx, verdict: Verdict, effects: &mut Vec<Effect>) {
         let epoch = self.epoch;
+        let node = NodeId::new(tx.account.key());
         let Some(entry) = self.nodes.get_mut(&node) else {
             return;
         };
@@ -218,7 +214,11 @@ impl State {
             verdict,
         });
         match verdict {
-            Verdict::Valid => self.pay_node(node, effects),
+            Verdict::Valid => {
+                if self.pay_node(node, effects) {
+                    self.take_audits(tx);
+                }
+            }
             Verdict::Invalid => {
                 self.slash(node, effects);
                 if was_strict {

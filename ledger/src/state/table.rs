@@ -82,6 +82,17 @@ impl<K: Ord + Clone, V> Table<K, V> {
         self.entries.clear();
     }
 
+    /// Has the entries of another from now on. Those that are the same are not noted.
+    pub(super) fn take_over(&mut self, other: Self)
+    where
+        V: PartialEq,
+    {
+        let before = std::mem::replace(&mut self.entries, other.entries);
+        let keys = before.keys().chain(self.entries.keys());
+        let changed = keys.filter(|key| before.get(*key) != self.entries.get(*key));
+        self.changed.extend(changed.cloned());
+    }
+
     /// The keys of entries that were entered, changed or taken out since the last call, rising.
     pub(super) fn take_changed(&mut self) -> BTreeSet<K> {
         std::mem::take(&mut self.changed)
@@ -120,4 +131,21 @@ marks! {
     OwnVolume;
     /// A slot that no node could take.
     WaitingSlot;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_another_entry_is_noted_as_changed() {
+        let mut table: Table<u8, u8> = [(1, 1), (2, 2), (3, 3)].into_iter().collect();
+        assert_eq!(table.take_changed().len(), 3);
+        let next: Table<u8, u8> = [(1, 1), (2, 9), (4, 4)].into_iter().collect();
+        table.take_over(next.clone());
+        assert_eq!(table, next);
+        assert_eq!(table.take_changed(), BTreeSet::from([2, 3, 4]));
+        table.take_over(next);
+        assert_eq!(table.take_changed(), BTreeSet::new());
+    }
 }

@@ -6,7 +6,7 @@ use cairn_core::{
 };
 use cairn_ledger::tx::Tx;
 use cairn_ledger::{
-    Account, AuditPage, BlockEffects, ChallengePage, LedgerStatus, NodeEntry, SlotRef, TxOutcome,
+    Account, AuditView, BlockEffects, ChallengePage, LedgerStatus, NodeEntry, SlotRef, TxOutcome,
     Witness,
 };
 use cairn_runtime::{Sim, SimRuntime};
@@ -88,7 +88,7 @@ impl Ledger for SlowLedger {
         Err(LedgerError::Stopped)
     }
 
-    async fn audit_page(&self, _: NodeId) -> Result<Option<AuditPage>, LedgerError> {
+    async fn audit_ticket(&self, _: NodeId, _: u8) -> Result<Option<AuditView>, LedgerError> {
         Err(LedgerError::Stopped)
     }
 

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::attestation::GROUP_KEY_BYTES;
-use crate::sample::attested;
 
 /// What an end that gives this evidence is taken to show.
 fn told(state: &State, question: Question, evidence: Evidence) -> Result<Seen, LedgerError> {
@@ -40,7 +39,7 @@ fn evidence_of_another_question_shows_the_truth_or_nothing() {
     assert!(refused_count > all.len() * all.len() / 2, "{refused_count}");
     // What shows an account shows no other entry.
     let account = evidence(state, Question::Account(account(OWNER)));
-    for question in all.iter().skip(1).take(16) {
+    for question in all.iter().skip(1).take(17) {
         let is_there = told(state, *question, account.clone()).is_ok();
         assert!(!is_there, "{question:?}");
     }
@@ -65,7 +64,7 @@ fn evidence_of_another_state_is_refused() {
 fn only_those_who_order_the_ledger_attest_it() {
     let world = world();
     let state = &world.state;
-    let attested = attested(state);
+    let attested = state.attested();
     let question = Question::Status;
     let elsewhere = Attested {
         ledger: ledger(),

@@ -7,7 +7,7 @@ use cairn_core::Bounded;
 use super::*;
 use crate::genesis::STATE_BYTES_MAX;
 use crate::sample::term::{change, validators};
-use crate::sample::{SEQUENCER, attested, open};
+use crate::sample::{SEQUENCER, open};
 use crate::snapshot::{SNAPSHOT_PART_BYTES, SnapshotPart};
 use crate::term::BORDER_LAG;
 
@@ -245,7 +245,7 @@ fn parts_that_are_not_those_of_the_state_are_refused() {
 #[test]
 fn a_state_that_is_not_the_one_attested_at_the_border_is_refused() {
     let (before, border, after) = (&BEGUN.before, &BEGUN.border, &BEGUN.after);
-    let honest = attested(border);
+    let honest = border.attested();
     let told_of = |change: &dyn Fn(&mut Attested)| {
         let mut lie = honest;
         change(&mut lie);
@@ -291,7 +291,7 @@ fn who_does_not_have_it_or_lies_is_left_for_another() {
     // Turned away at once, or in the middle: the next is asked for all of it.
     let cases = [
         (vec![Answer::Error(none.clone())], 1),
-        (vec![Answer::Audits(None)], 1),
+        (vec![evidence_of(&BEGUN.after, Question::Term)], 1),
         (answers(late), 2),
     ];
     for (first, asked_first) in cases {

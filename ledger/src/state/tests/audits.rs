@@ -2,16 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use cairn_core::{ByteCount, GroupId, NodeId};
+use cairn_core::{ByteCount, Digest, GroupId, NodeId, SlotIndex};
 
 use super::prover::{pass_epoch, prove_all, prove_reporting, world, written};
+use crate::evidence::EvidenceError;
 use crate::node::NodeStatus;
+use crate::query::{Question, Seen};
+use crate::sample::shown::{assert_shows, evidence};
 use crate::sample::{
-    OWNER, World, acknowledge, declare_loss, node, party, register_on, slot, terms,
+    OWNER, World, acknowledge, attest, declare_loss, node, party, register_on, slot, terms,
 };
 use crate::score::{AuditReport, SCORE_FALL, SCORE_MAX, Vote};
-use crate::ticket::{AUDITS_MAX, AuditTicket};
-use crate::tx::{NodeTerms, TxBody};
+use crate::state::Unsound;
+use crate::ticket::{AUDITS_MAX, AuditNode, AuditTicket, SLOTS_LOOKED_MAX};
+use crate::tx::{NodeTerms, SlotRef, TxBody};
 
 const HOLDERS: u8 = 8;
 const NODES: u8 = 10;
@@ -39,10 +43,20 @@ fn held() -> (World, GroupId) {
     (world, id)
 }
 
+/// All numbers that a ticket can have, and one that none has.
+fn numbers() -> impl Iterator<Item = u8> {
+    (0..=u8::MAX).take(AUDITS_MAX + 1)
+}
+
 fn tickets(world: &World, number: u8) -> Vec<AuditTicket> {
-    let page = world.state.audit_page(node(number)).unwrap();
-    assert_eq!(page.epoch, world.state.epoch().number);
-    page.tickets.into_vec()
+    let auditor = node(number);
+    let ticket = |number| {
+        let view = world.state.audit_ticket(auditor, number).unwrap();
+        assert_eq!(view.epoch, world.state.epoch().number);
+        assert!(view.ticket.is_none_or(|ticket| ticket.number == number));
+        view.ticket
+    };
+    numbers().filter_map(ticket).collect()
 }
 
 fn holders(world: &World, id: GroupId) -> BTreeSet<u8> {
@@ -118,18 +132,195 @@ fn each_node_that_proved_something_draws_others_that_did() {
     assert_eq!(drawn, holders, "nobody is passed over");
 }
 
+/// Nodes that hold several slots each, not all of which were acknowledged when the epoch began; and the
+/// slots that have changed since.
+fn spread() -> (World, BTreeSet<SlotRef>) {
+    let mut world = world(NODES);
+    let groups: Vec<GroupId> = (0..7).map(|_| world.place(2, 4)).collect();
+    let write = |world: &mut World, id: GroupId, revision: u64| {
+        let written = written(id, revision, 4);
+        world.accept(OWNER, TxBody::GroupRevise { revision: written });
+        for place in (0..4).map(|index| slot(id, index)) {
+            world.accept(world.holder(place), acknowledge(place, revision));
+        }
+    };
+    for id in &groups[..5] {
+        write(&mut world, *id, 1);
+    }
+    pass_epoch(&mut world);
+    prove_all(&mut world, &all());
+    pass_epoch(&mut world);
+    write(&mut world, groups[0], 2);
+    let changed = (0..4).map(|index| slot(groups[0], index)).collect();
+    (world, changed)
+}
+
+/// The tickets of an auditor by the text of U1 to U3, in a ledger of which no node has the operator of
+/// another and none is away.
+fn specified(world: &World, auditor: NodeId, changed: &BTreeSet<SlotRef>) -> Vec<AuditTicket> {
+    let epoch = *world.state.epoch();
+    let proved: Vec<NodeId> = (world.state.nodes())
+        .filter(|entry| !world.state.frozen_slots(entry.node).is_empty())
+        .map(|entry| entry.node)
+        .collect();
+    assert!(proved.is_sorted());
+    let mut about = BTreeSet::from([auditor]);
+    let ticket = |number: u8| {
+        let mut hasher = blake3::Hasher::new_derive_key("cairn 1 audit");
+        hasher.update(epoch.seed.unwrap().as_bytes());
+        hasher.update(&epoch.number.get().to_le_bytes());
+        hasher.update(auditor.as_bytes());
+        hasher.update(&[number]);
+        let mut stream = [0; 80];
+        hasher.finalize_xof().fill(&mut stream);
+        let place = u128::from_le_bytes(stream[..16].try_into().unwrap());
+        let count = u128::try_from(proved.len()).unwrap();
+        let audited = proved[usize::try_from(place % count).unwrap()];
+        if !about.insert(audited) {
+            return None;
+        }
+        let from = SlotRef {
+            group: GroupId::new(Digest::new(stream[16..48].try_into().unwrap())),
+            slot: SlotIndex::new(0),
+        };
+        let held: Vec<SlotRef> = world.state.slots_of(audited, None).collect();
+        let above = held.iter().filter(|place| **place > from);
+        let mut looked = above.chain(&held).take(SLOTS_LOOKED_MAX);
+        let frozen = world.state.frozen_slots(audited);
+        let slot = looked.find_map(|place| {
+            let mut frozen = frozen.iter().filter(|frozen| frozen.slot_ref() == *place);
+            frozen.find(|_| !changed.contains(place))
+        });
+        Some(AuditTicket {
+            number,
+            audited,
+            slot: *slot?,
+            seed: Digest::new(stream[48..].try_into().unwrap()),
+        })
+    };
+    let all: Vec<AuditTicket> = (0..8).filter_map(ticket).collect();
+    if proved.contains(&auditor) {
+        all
+    } else {
+        Vec::new()
+    }
+}
+
+#[test]
+fn tickets_are_those_of_the_specification() {
+    let (mut world, mut changed) = spread();
+    let mut slots = BTreeSet::new();
+    for _ in 0..4 {
+        for number in all() {
+            let found = tickets(&world, number);
+            assert_eq!(found, specified(&world, node(number), &changed));
+            slots.extend(found.iter().map(|ticket| ticket.slot.slot_ref()));
+        }
+        prove_all(&mut world, &all());
+        pass_epoch(&mut world);
+        changed.clear();
+    }
+    assert!(slots.len() > 10, "not always the same: {}", slots.len());
+}
+
+/// Someone without the state sees the ticket that is there, and that there is none.
+#[test]
+fn the_evidence_of_a_ticket_shows_what_the_state_says() {
+    let (mut world, id) = held();
+    let auditors = || all().into_iter().chain([77]);
+    let shown = |world: &World| {
+        let asked = auditors().flat_map(|auditor| numbers().map(move |number| (auditor, number)));
+        let mut count = 0;
+        for (auditor, number) in asked.chain([(10, u8::MAX)]) {
+            let auditor = node(auditor);
+            let question = Question::Audit { auditor, number };
+            assert_shows(&world.state, question);
+            let view = world.state.audit_ticket(auditor, number);
+            assert_eq!(world.state.ask(question), Seen::Audit(view));
+            count += usize::from(view.is_some_and(|view| view.ticket.is_some()));
+        }
+        count
+    };
+    let before = shown(&world);
+    assert!(before > 16, "{before}");
+    let revision = written(id, 2, 8);
+    world.accept(OWNER, TxBody::GroupRevise { revision });
+    let [newer, lost, away, gone] = [0, 1, 2, 3].map(|index| world.holder(slot(id, index)));
+    world.accept(newer, acknowledge(slot(id, 0), 2));
+    world.accept(lost, declare_loss(slot(id, 1)));
+    world.accept(away, TxBody::NodeMaintain { epochs: 2 });
+    world.lose(&[gone]);
+    let after = shown(&world);
+    assert!(0 < after && after < before, "{after} of {before}");
+    let epoch = world.state.epoch().number;
+    while world.state.epoch().number == epoch {
+        world.pass();
+    }
+    assert_eq!(shown(&world), 0, "there is no seed");
+    assert_eq!(shown(&World::with_nodes(8, &[(1, 1, 1), (2, 2, 2)])), 0);
+}
+
+/// Those who prove change from epoch to epoch, and the ranks with them.
+#[test]
+fn ranks_are_those_of_the_nodes_that_proved_the_epoch_before() {
+    let (mut world, id) = held();
+    let holders: Vec<u8> = holders(&world, id).into_iter().collect();
+    for provers in [&holders[..], &holders[2..], &holders[..5], &[]] {
+        prove_all(&mut world, provers);
+        pass_epoch(&mut world);
+        let mut expected: Vec<NodeId> = provers.iter().copied().map(node).collect();
+        expected.sort_unstable();
+        let now = &world.state.index.audit_nodes.now;
+        let ranks: Vec<u32> = now.keys().map(|rank| rank.get()).collect();
+        let nodes: Vec<NodeId> = now.values().map(|node| node.0).collect();
+        assert_eq!(nodes, expected);
+        assert!(ranks.into_iter().eq((0..).take(nodes.len())));
+        // Of the others nobody draws or is drawn.
+        for number in all() {
+            let tickets = tickets(&world, number);
+            assert!(tickets.is_empty() || provers.contains(&number));
+            assert!(tickets.iter().all(|it| expected.contains(&it.audited)));
+        }
+    }
+}
+
+/// Who orders the ledger does not agree to other ranks, and who is shown them sees that.
+#[test]
+fn nodes_at_other_ranks_are_not_the_ledgers() {
+    let (world, id) = held();
+    let auditor = world.holder(slot(id, 0));
+    let number = tickets(&world, auditor)[0].number;
+    let auditor = node(auditor);
+    let question = Question::Audit { auditor, number };
+    let mut lie = world.state.clone();
+    let now = lie.index.audit_nodes.now.clone();
+    let others = now.values().cycle().skip(1);
+    for (rank, AuditNode(other)) in now.keys().zip(others) {
+        let ranked = &mut lie.index.audit_nodes.now;
+        ranked.insert(*rank, AuditNode(*other));
+    }
+    lie.note_changes();
+    assert_eq!(lie.audit(), Err(Unsound::Index));
+    let mut lying = evidence(&lie, question);
+    let seen = lying.show(question, &lie.attested()).unwrap();
+    assert_ne!(seen, world.state.ask(question));
+    lying.attestation = attest(&world.state);
+    let shown = lying.show(question, &world.state.attested());
+    assert_eq!(shown, Err(EvidenceError::Root));
+}
+
 #[test]
 fn there_are_no_tickets_before_the_seed_for_strangers_and_without_epochs() {
     let (mut world, _) = held();
-    assert!(world.state.audit_page(node(77)).is_none());
+    assert!(world.state.audit_ticket(node(77), 0).is_none());
     let before = world.state.epoch().number;
     while world.state.epoch().number == before {
         world.pass();
     }
     assert_eq!(world.state.epoch().seed, None);
-    assert!(world.state.audit_page(node(10)).is_none());
+    assert!(world.state.audit_ticket(node(10), 0).is_none());
     let still = World::with_nodes(8, &[(1, 1, 1), (2, 2, 2)]);
-    assert!(still.state.audit_page(node(10)).is_none());
+    assert!(still.state.audit_ticket(node(10), 0).is_none());
 }
 
 /// Keys that were made when the seed was known draw nobody, and change nobody's tickets.

@@ -26,6 +26,7 @@ use crate::score::Score;
 use crate::state::State;
 use crate::state::table::{BoundSlot, OwnGroup, OwnVolume};
 use crate::term::{NextTerm, PastTerm, TERM_BYTES_MAX, Term, TermStart};
+use crate::ticket::{AuditNode, AuditRank, SLOTS_LOOKED_MAX};
 use crate::tx::{NodeTerms, SlotRef};
 use crate::view::{GROUPS_PAGE_MAX, NODES_PAGE_MAX};
 use crate::wire::{Answer, LedgerResponse, SLOTS_PAGE_MAX};
@@ -38,6 +39,8 @@ const FILLERS: u64 = 4_000;
 const PROVER: u8 = 10;
 /// The node that has many.
 const HOLDER: u8 = 11;
+/// The node that audits.
+const AUDITOR: u8 = 12;
 
 fn digest(kind: u8, number: u64) -> Digest {
     Digest::of(&[&[kind][..], &number.to_le_bytes()].concat())
@@ -283,6 +286,10 @@ fn widest() -> (State, GroupId, VolumeId) {
         state.nodes.insert(*id, wide_node(*id));
         state.earnings.insert(*id, wide_earnings());
     }
+    let mut auditor = wide_node(node(AUDITOR));
+    auditor.operator = account(AUDITOR);
+    auditor.score.show(EpochNumber::new(4));
+    state.nodes.insert(node(AUDITOR), auditor);
     let groups = enter_groups(&mut state, &nodes[..usize::try_from(SLOTS).unwrap()]);
     let volume = enter_volumes(&mut state);
     state.term = Some(wide_term());
@@ -349,8 +356,7 @@ fn the_evidence_of_the_widest_pages_fits_a_message() {
     let (state, group, volume) = widest();
     for (question, expected) in asked(&state, group, volume) {
         let evidence = evidence(&state, question);
-        let attested = crate::sample::attested(&state);
-        let seen = evidence.show(question, &attested).unwrap();
+        let seen = evidence.show(question, &state.attested()).unwrap();
         assert_eq!(seen, state.ask(question));
         let found = match &seen {
             Seen::Slots(slots) => slots.len(),
@@ -369,6 +375,40 @@ fn the_evidence_of_the_widest_pages_fits_a_message() {
         let (ledger, answer) = (state.ledger_id(), Answer::Evidence(Box::new(evidence)));
         let response = LedgerResponse { ledger, answer }.encode();
         assert!(response.len() <= LEDGER_MESSAGE_BYTES_MAX);
+    }
+}
+
+/// Of all the groups that are looked at for an audit none has what can be asked for.
+#[test]
+fn the_evidence_of_a_ticket_fits_a_message_however_many_slots_are_looked_at() {
+    let (mut state, group, _) = widest();
+    for number in 0..u32::try_from(FILLERS).unwrap() {
+        let (rank, audited) = (AuditRank::new(number), AuditNode(node(PROVER)));
+        state.index.audit_nodes.now.insert(rank, audited);
+    }
+    let places: Vec<SlotRef> = state.slots_of(node(PROVER), None).collect();
+    assert!(places.len() > 2 * SLOTS_LOOKED_MAX);
+    for place in places {
+        // Acknowledged in the epoch that runs.
+        let group = state.groups.get_mut(&place.group).unwrap();
+        group.deals[place.slot.index()].frozen.epoch = EpochNumber::new(5);
+    }
+    state.note_changes();
+    let group_bytes = borsh::object_length(&state.groups[&group]).unwrap();
+    for number in 0..2 {
+        let auditor = node(AUDITOR);
+        let question = Question::Audit { auditor, number };
+        let evidence = evidence(&state, question);
+        let seen = evidence.show(question, &state.attested()).unwrap();
+        assert_eq!(seen, state.ask(question));
+        let Seen::Audit(Some(view)) = seen else {
+            panic!("a node's ticket");
+        };
+        assert_eq!(view.ticket, None);
+        let bytes = borsh::object_length(&evidence).unwrap();
+        println!("{bytes} bytes show {question:?}");
+        assert!(bytes > SLOTS_LOOKED_MAX * group_bytes);
+        assert!(bytes <= Evidence::BYTES_MAX);
     }
 }
 
