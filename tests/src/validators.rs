@@ -26,6 +26,8 @@ use crate::wire::Wire;
 
 /// How long validators may take to find each other and go on, on two busy cores.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Lines of each validator's log that are shown when something does not come.
+const LOG_LINES_SHOWN: usize = 20;
 /// What the payer begins with, in micro-credits.
 const SUPPLY: u64 = 1_000_000;
 /// What the owner of files and nodes begins with: a million credits.
@@ -399,7 +401,11 @@ impl ValidatorNetwork {
     pub fn wait(&self, what: &str, mut done: impl FnMut(&Self) -> bool) {
         let begun = real_time();
         while !done(self) {
-            assert!(begun.elapsed() < PATIENCE, "{what}: not in {PATIENCE:?}");
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{what}: not in {PATIENCE:?}\n{}",
+                self.logs()
+            );
             real_sleep(Duration::from_millis(100));
         }
     }
@@ -423,6 +429,18 @@ impl ValidatorNetwork {
         Some(state)
     }
 
+    /// How the log of each validator that was started and not stopped ends.
+    fn logs(&self) -> String {
+        let running = (0..self.members.len()).filter(|it| self.members[*it].process.is_some());
+        let ends = running.map(|number| {
+            let text = std::fs::read_to_string(self.path(&log(number))).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let end = lines.len().saturating_sub(LOG_LINES_SHOWN);
+            format!("== validator {number}\n{}\n", lines[end..].join("\n"))
+        });
+        ends.collect()
+    }
+
     /// The highest block of the validators that run.
     pub fn height(&mut self) -> u64 {
         let numbers = 0..self.members.len();
@@ -443,11 +461,10 @@ impl ValidatorNetwork {
                 if state.as_ref().is_some_and(|state| state.height >= height) {
                     break;
                 }
-                let log = || std::fs::read_to_string(self.path(&log(number)));
                 assert!(
                     begun.elapsed() < PATIENCE,
                     "validator {number} is not at {height} in {PATIENCE:?}: {state:?}\n{}",
-                    log().unwrap_or_default()
+                    self.logs()
                 );
                 real_sleep(Duration::from_millis(50));
             }
