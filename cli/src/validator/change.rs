@@ -13,6 +13,7 @@ use crate::args::ValidatorChangeArgs;
 use crate::change_file::{ChangeFile, Succession};
 use crate::failure::{Failure, FailureKind};
 use crate::genesis_file::{GenesisFile, ValidatorPlace, identity};
+use crate::node::Folder;
 use crate::{genesis, node};
 
 /// What is to change.
@@ -27,6 +28,7 @@ struct Wanted {
 /// Writes the draft.
 pub(super) fn run(app: &App, args: &ValidatorChangeArgs) -> Result<(), Failure> {
     let folder = folder(app, &args.place)?;
+    check_folder(&folder)?;
     let files = TermFiles::of(&folder);
     let own = node::node_key(app, &folder)?.public();
     let known = KnownTerms::read(&files, own, &FirstTerm::of(&folder))?;
@@ -41,8 +43,40 @@ pub(super) fn run(app: &App, args: &ValidatorChangeArgs) -> Result<(), Failure> 
         Failure::say(FailureKind::Usage, text)
     })?;
     let draft = draft(&known.genesis, (number, base), &wanted(args)?)?;
+    check_reachable(&draft)?;
     draft.create(&args.out)?;
     report(app, args, &draft)
+}
+
+/// That the folder is a validator's: one that is not would get a key here.
+fn check_folder(folder: &Folder) -> Result<(), Failure> {
+    if folder.key_file().exists() {
+        return Ok(());
+    }
+    let text = format!(
+        "{} is no validator's folder: it has no node.key",
+        folder.path().display()
+    );
+    let hint = "give --folder DIR of a validator; cairn validator init makes one";
+    Err(Failure::say(FailureKind::Usage, text).hint(hint))
+}
+
+/// That who comes can ask one that stays for the state with which the term begins. Without it the ledger
+/// would stand still at the border.
+fn check_reachable(draft: &ChangeFile) -> Result<(), Failure> {
+    let joins = draft.joins();
+    let mut stay = draft
+        .places()
+        .iter()
+        .filter(|place| !joins.contains(&place.identity));
+    if joins.is_empty() || stay.any(|place| place.peer.is_some()) {
+        return Ok(());
+    }
+    let text = "of no validator that stays is it known where it answers others, so that those who come \
+                could ask nobody for the ledger's state";
+    let hint = "give --add IDENTITY@IP:PORT,ADDRESS of one that stays, with the address (peer) that its \
+                `cairn validator run --listen` has";
+    Err(Failure::say(FailureKind::Usage, text.to_owned()).hint(hint))
 }
 
 fn report(app: &App, args: &ValidatorChangeArgs, draft: &ChangeFile) -> Result<(), Failure> {
@@ -251,6 +285,43 @@ mod tests {
         assert!(draft.participants().contains(&(identity_of(3), met)));
         let draft = drafted(&Wanted::default()).unwrap();
         assert_eq!(next(&draft), keys(&[1, 2, 3, 4]));
+    }
+
+    #[test]
+    fn who_comes_must_be_able_to_ask_one_that_stays() {
+        let unreachable = |it: u8| ValidatorPlace {
+            peer: None,
+            ..place(it)
+        };
+        let joining = Wanted {
+            add: vec![place(5)],
+            ..Wanted::default()
+        };
+        let mut base = base();
+        base.places = (1..=4).map(unreachable).collect();
+        let change = |wanted: &Wanted| draft(&genesis(&[1, 2, 3, 4]), (1, &base), wanted).unwrap();
+        let refused = check_reachable(&change(&joining)).unwrap_err();
+        assert_eq!(refused.kind(), FailureKind::Usage);
+        assert!(refused.to_string().contains("ask nobody"), "{refused}");
+        let told = Wanted {
+            add: vec![place(5), place(1)],
+            ..Wanted::default()
+        };
+        check_reachable(&change(&told)).unwrap();
+        // Who stays has the state.
+        check_reachable(&change(&Wanted::default())).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_is_no_validators_is_named_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::at(folder.path().to_owned());
+        let refused = check_folder(&folder).unwrap_err();
+        assert_eq!(refused.kind(), FailureKind::Usage);
+        assert!(refused.to_string().contains("no validator's folder"));
+        assert!(!folder.key_file().exists());
+        std::fs::write(folder.key_file(), "a key").unwrap();
+        check_folder(&folder).unwrap();
     }
 
     #[test]
