@@ -26,6 +26,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use cairn_core::{Digest, PublicKey};
+use cairn_ledger::genesis::VALIDATORS_MAX;
 use cairn_ledger::{Genesis, Validators};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
@@ -38,8 +39,6 @@ use crate::term_file::TermFile;
 
 /// Names the use of a draft's digest.
 const DIGEST_CONTEXT: &str = "cairn 1 term draft";
-/// Most validators of a term.
-const VALIDATORS_MAX: usize = 100;
 
 /// The file, as written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,11 +157,7 @@ impl ChangeFile {
     ///
     /// Of kind usage when there is one, storage when it can't be written.
     pub(crate) fn create(&self, path: &Path) -> Result<(), Failure> {
-        if files::create(path, Access::Shared, self.to_text()?.as_bytes())? {
-            return Ok(());
-        }
-        let text = format!("{} is there already", path.display());
-        Err(Failure::say(FailureKind::Usage, text))
+        files::create_new(path, Access::Shared, self.to_text()?.as_bytes())
     }
 
     /// Names the draft: the same for files that say the same.

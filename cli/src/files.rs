@@ -67,6 +67,19 @@ pub(crate) fn create(path: &Path, access: Access, content: &[u8]) -> Result<bool
     )
 }
 
+/// Makes a file that must not exist yet, in one step.
+///
+/// # Errors
+///
+/// Of kind usage when it exists, storage when it can't be written.
+pub(crate) fn create_new(path: &Path, access: Access, content: &[u8]) -> Result<(), Failure> {
+    if create(path, access, content)? {
+        return Ok(());
+    }
+    let text = format!("{} is there already", path.display());
+    Err(Failure::say(FailureKind::Usage, text))
+}
+
 fn write_synced(path: &Path, access: Access, content: &[u8]) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options
@@ -80,7 +93,17 @@ fn write_synced(path: &Path, access: Access, content: &[u8]) -> std::io::Result<
 }
 
 fn sync_folder(path: &Path) -> std::io::Result<()> {
-    File::open(path.parent().unwrap_or_else(|| Path::new("/")))?.sync_all()
+    let parent = path.parent().unwrap_or_else(|| Path::new("/"));
+    File::open(named(parent))?.sync_all()
+}
+
+/// The folder of a bare name is the current one.
+fn named(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    }
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -174,6 +197,13 @@ mod tests {
         assert!(!create(&path, Access::Private, b"two").unwrap());
         assert_eq!(read(&path).unwrap().unwrap(), "one");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_bare_name_is_in_the_current_folder() {
+        for path in ["bare", "./bare", "/bare", "/"] {
+            sync_folder(Path::new(path)).unwrap();
+        }
     }
 
     #[test]

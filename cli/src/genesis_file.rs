@@ -297,11 +297,7 @@ impl GenesisFile {
     ///
     /// Of kind usage when there is one, storage when it can't be written.
     pub(crate) fn create(&self, path: &Path) -> Result<(), Failure> {
-        if files::create(path, Access::Shared, self.to_text()?.as_bytes())? {
-            return Ok(());
-        }
-        let text = format!("{} is there already", path.display());
-        Err(Failure::say(FailureKind::Usage, text))
+        files::create_new(path, Access::Shared, self.to_text()?.as_bytes())
     }
 
     /// How clients and nodes reach the ledger's network, through every validator whose address is
