@@ -25,8 +25,8 @@ use crate::port::{LedgerError, Witness};
 use crate::query::Question;
 use crate::sample::shown::evidence;
 use crate::sample::{
-    OWNER, SEQUENCER, World, account, acknowledge, attest, declare_loss, genesis, key, ledger, node,
-    open, party, register, revise, slot, terms,
+    OWNER, SEQUENCER, World, account, acknowledge, attest, declare_loss, genesis, key, ledger,
+    node, open, party, register, revise, slot, terms,
 };
 use crate::score::AuditReport;
 use crate::seal::{BlockSeal, Chained};
