@@ -15,16 +15,22 @@
 //! their parts of it, to those who hold it next, and the key stays the same (`sides`). What all sign
 //! is who they are.
 //!
-//! Guarantees: what is agreed has the signature of every participant, so there is one genesis or
-//! none, and whoever signed has its part. A third of the dealers or fewer that cheat are named and
-//! left out of the sum; the rest of them are enough for a key that no third knows. A key of which
-//! a part was shown to others is not agreed on. A participant that starts anew makes all begin
-//! anew; one that missed the end hears of it from any that did not.
+//! Guarantees: what is agreed has the signature of every participant, and whoever signed has its
+//! part, unless it has signed anew since. In one draft, no two that neither cheat nor lose their
+//! disks agree on different geneses: each takes only what it signed last, and signs nothing after
+//! that. One that cheats can hold its signature back while all begin anew, and so come to have all
+//! signatures under two geneses; of these the others still take at most one. Another draft of the
+//! same participants has a genesis of its own. A third of the dealers or fewer that cheat are named
+//! and left out of the sum; the rest of them are enough for a key that no third knows. A key of
+//! which a part was shown to others is not agreed on. A participant that starts anew makes all begin
+//! anew; one that missed the end hears of it from any that did not, and one that lost its part is
+//! told so.
 //!
 //! This module is the pure part, bytes in and bytes out; `real` has the sockets and the clock. It
 //! assumes that the bytes come from whom they are said to and that nobody else reads them. One
-//! participant can keep the others from agreeing, and is then named; it can't make them agree on
-//! different things.
+//! participant can keep the others from agreeing, and is then named, alone or with the one that it
+//! is at odds with; it can't make them agree on different things, nor end the ceremony before its
+//! time by what others signed of another draft.
 
 mod attempt;
 mod message;
@@ -34,6 +40,7 @@ mod real;
 mod sides;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -98,6 +105,9 @@ pub(crate) struct Ceremony {
     limit: Duration,
     /// How the others stand, as they said last.
     peers: BTreeMap<Key, State>,
+    /// What others say that all agreed on before, when we have no part of it: the last of each. It
+    /// may be of another draft.
+    gone: BTreeMap<Key, Id>,
     /// How often each of the others came or began anew.
     starts: BTreeMap<Key, u32>,
     attempt: Option<Attempt>,
@@ -152,6 +162,7 @@ impl Ceremony {
             rng,
             limit,
             peers: BTreeMap::new(),
+            gone: BTreeMap::new(),
             starts: BTreeMap::new(),
             me,
             attempt: None,
@@ -220,45 +231,9 @@ impl Ceremony {
         let passed = now.saturating_sub(self.agreed);
         let all_done = self.others().all(|key| {
             let state = self.peers.get(key);
-            state.is_some_and(|state| state.is_done)
+            state.is_some_and(|state| state.is_done && state.draft == self.draft)
         });
         now >= self.limit || passed >= self.farewell_limit || (all_done && passed >= FAREWELL)
-    }
-
-    /// Who keeps us waiting.
-    pub(crate) fn missing(&self) -> Vec<([u8; 32], Lack)> {
-        if self.agreement.is_some() {
-            return Vec::new();
-        }
-        let lack = |key: &Key| Some((key_bytes_of(key), self.lack(key)?));
-        let mut missing: Vec<_> = self.others().filter_map(lack).collect();
-        // Who is at the first step that is not done keeps the others from the next.
-        let first = missing.iter().map(|(_, lack)| lack.step()).min();
-        missing.retain(|(_, lack)| Some(lack.step()) == first);
-        missing
-    }
-
-    fn lack(&self, key: &Key) -> Option<Lack> {
-        let Some(state) = self.peers.get(key) else {
-            return Some(Lack::Absent);
-        };
-        if state.draft != self.draft {
-            return Some(Lack::OtherDraft);
-        }
-        let Some(attempt) = &self.attempt else {
-            return Some(Lack::Apart);
-        };
-        if !state.is_done && state.attempt != Some(attempt.id) {
-            return Some(Lack::Apart);
-        }
-        if self.sides.deals(key) && !attempt.logs.contains_key(key) {
-            return Some(Lack::Log);
-        }
-        match (attempt.signatures.get(key), attempt.signed) {
-            (None, _) => Some(Lack::Signature),
-            (Some((theirs, _)), Some(ours)) if *theirs != ours => Some(Lack::OtherGenesis),
-            (Some(_), _) => None,
-        }
     }
 
     fn others(&self) -> impl Iterator<Item = &Key> {
@@ -275,9 +250,8 @@ impl Ceremony {
     /// When there can be no agreement any more.
     pub(crate) fn tick(&mut self, now: Duration) -> Result<(), CeremonyError> {
         self.advance(now)?;
-        if self.agreement.is_none() && now >= self.limit {
-            let missing = self.missing();
-            return Err(CeremonyError::Time { missing });
+        if self.agreement.is_none() {
+            self.check_hope(now)?;
         }
         self.tell();
         Ok(())
@@ -304,7 +278,7 @@ impl Ceremony {
         match message {
             Message::State(state) => self.take_state(from, state),
             Message::Agreed { digest, signatures } => {
-                self.take_agreement(now, digest, &signatures)?;
+                self.take_agreement(now, from, digest, &signatures);
             }
             Message::Dealing {
                 attempt,
@@ -402,6 +376,7 @@ impl Ceremony {
         State {
             draft: self.draft,
             nonce: self.nonce,
+            heard: self.heard(),
             attempt: attempt.map(|attempt| attempt.id),
             logs: attempt.map_or_else(nothing, Attempt::marks),
             signatures: self.sides.participants.iter().map(has).collect(),
@@ -415,8 +390,12 @@ impl Ceremony {
         if known != Some(state.nonce) {
             let starts = self.starts.entry(from.clone()).or_default();
             *starts = starts.saturating_add(1);
+            // What its last process said may hold no more.
+            self.gone.remove(from);
         }
-        if let Some(agreement) = self.agreement.as_ref().filter(|_| !state.is_done) {
+        // To one of another draft it would mean nothing.
+        let is_for_it = state.draft == self.draft && !state.is_done;
+        if let Some(agreement) = self.agreement.as_ref().filter(|_| is_for_it) {
             let signature =
                 |bytes: &[u8; 64]| ed25519::Signature::decode(Copying(bytes.as_slice())).ok();
             let signatures = agreement.signatures.iter().filter_map(signature);
@@ -452,15 +431,17 @@ impl Ceremony {
         self.peers.insert(from.clone(), state);
     }
 
-    /// Takes the word of all that they have agreed.
+    /// Takes the word of all that they have agreed, from one that may have it of another draft:
+    /// when it is not on what we signed last, it ends nothing here.
     fn take_agreement(
         &mut self,
         now: Duration,
+        from: &Key,
         digest: Id,
         signatures: &[ed25519::Signature],
-    ) -> Result<(), CeremonyError> {
-        if self.agreement.is_some() {
-            return Ok(());
+    ) {
+        if self.agreement.is_some() || self.gone.get(from) == Some(&digest) {
+            return;
         }
         let signed = self.sides.participants.iter().zip(signatures);
         let holds = signatures.len() == self.sides.participants.len()
@@ -468,13 +449,13 @@ impl Ceremony {
                 .into_iter()
                 .all(|(key, signature)| is_signature(key, &digest, signature));
         if !holds {
-            return Ok(());
+            return;
         }
-        if self.kept != Some(digest) {
-            return Err(CeremonyError::PartGone { digest });
+        if self.kept == Some(digest) {
+            self.agree(now, digest, signatures);
+        } else {
+            self.gone.insert(from.clone(), digest);
         }
-        self.agree(now, digest, signatures);
-        Ok(())
     }
 
     fn agree(&mut self, now: Duration, digest: Id, signatures: &[ed25519::Signature]) {
@@ -577,17 +558,25 @@ impl Ceremony {
 
     /// The name of the attempt of all; `None` while one of them is not here.
     fn name(&self) -> Option<Id> {
-        let nonce = |key: &Key| {
-            if *key == self.me {
-                return Some(self.nonce);
-            }
-            let state = self.peers.get(key)?;
-            (state.draft == self.draft).then_some(state.nonce)
-        };
-        let nonces: Option<Vec<Id>> = self.sides.participants.iter().map(nonce).collect();
+        let nonces: Option<Vec<Id>> = self.heard().into_iter().collect();
         let names = [vec![self.draft], nonces?].concat();
         let names: Vec<&[u8]> = names.iter().map(<[u8; 32]>::as_slice).collect();
         Some(id_of(&names))
+    }
+
+    /// The nonces of all, as they said them last.
+    fn heard(&self) -> Vec<Option<Id>> {
+        let participants = self.sides.participants.iter();
+        participants.map(|key| self.nonce_of(key)).collect()
+    }
+
+    /// The nonce of one, as it said it last; `None` when it is not here or has another draft.
+    fn nonce_of(&self, key: &Key) -> Option<Id> {
+        if *key == self.me {
+            return Some(self.nonce);
+        }
+        let state = self.peers.get(key)?;
+        (state.draft == self.draft).then_some(state.nonce)
     }
 }
 

@@ -168,7 +168,8 @@ fn failure(error: CeremonyError, named: &[String]) -> Failure {
         ),
         CeremonyError::PartGone { .. } => (
             FailureKind::Usage,
-            "find the folder in which this validator signed, or make a new draft",
+            "find the folder in which this validator signed that, or make a new draft; if it is of \
+             another draft, leave out whoever says that it is of this one",
         ),
         CeremonyError::Time { .. } => (
             FailureKind::Network,
@@ -204,6 +205,10 @@ fn lacks(error: &CeremonyError) -> Vec<String> {
         CeremonyError::Time { missing } => {
             let line = |(key, lack): &([u8; 32], Lack)| format!("{} {lack}", name(key));
             missing.iter().map(line).collect()
+        }
+        CeremonyError::PartGone { said_by, .. } => {
+            let line = |key: &[u8; 32]| format!("{} says that it is of this draft", name(key));
+            said_by.iter().map(line).collect()
         }
         CeremonyError::Revealed { participants } => {
             let line = |key: &[u8; 32]| format!("{} was not heard by the dealers", name(key));

@@ -83,6 +83,9 @@ pub(super) struct State {
     pub(super) draft: Id,
     /// Drawn when its process started.
     pub(super) nonce: Id,
+    /// The nonces of all that it goes by, its own included; `None` of those that are not here or
+    /// have another draft.
+    pub(super) heard: Vec<Option<Id>>,
     /// The attempt that it is in, of all that it ever was in the last.
     pub(super) attempt: Option<Id>,
     /// The dealers' logs that it has.
@@ -238,6 +241,7 @@ impl Write for State {
     fn write(&self, buf: &mut impl BufMut) {
         self.draft.write(buf);
         self.nonce.write(buf);
+        self.heard.write(buf);
         self.attempt.write(buf);
         self.logs.write(buf);
         self.signatures.write(buf);
@@ -250,6 +254,7 @@ impl EncodeSize for State {
         [
             self.draft.encode_size(),
             self.nonce.encode_size(),
+            self.heard.encode_size(),
             self.attempt.encode_size(),
             self.logs.encode_size(),
             self.signatures.encode_size(),
@@ -269,6 +274,7 @@ impl Read for State {
         Ok(Self {
             draft: Id::read(buf)?,
             nonce: Id::read(buf)?,
+            heard: Vec::read_cfg(buf, &(each, ()))?,
             attempt: Option::read(buf)?,
             logs: Vec::read_cfg(buf, &(each, ()))?,
             signatures: Vec::read_cfg(buf, &(each, ()))?,

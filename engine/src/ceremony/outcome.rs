@@ -104,6 +104,20 @@ pub enum Lack {
     /// It has not joined the attempt of the others.
     #[error("has not heard from all of us")]
     Apart,
+    /// It is in another attempt, since it heard another nonce of a participant than we did. Right
+    /// after that one began anew, this is as it should be.
+    #[error(
+        "has heard of another start of {} than this validator: one of the two lies, or the network \
+         between them fails",
+        hex(.of)
+    )]
+    HeardOther {
+        /// Of whom.
+        of: [u8; 32],
+    },
+    /// It says that all have agreed on what we have no part of.
+    #[error("says that all have agreed before, on what this validator has no part of")]
+    Done,
     /// Its log is not here.
     #[error("has not finished dealing")]
     Log,
@@ -120,7 +134,7 @@ impl Lack {
     pub(super) const fn step(self) -> u8 {
         match self {
             Self::Absent | Self::OtherDraft => 0,
-            Self::Apart => 1,
+            Self::Apart | Self::HeardOther { .. } | Self::Done => 1,
             Self::Log => 2,
             Self::Signature | Self::OtherGenesis => 3,
         }
@@ -199,11 +213,13 @@ pub enum CeremonyError {
         /// Whose.
         participants: Vec<[u8; 32]>,
     },
-    /// All have agreed, and our part is gone.
-    #[error("all have agreed on the genesis {}, and this validator has no part of its key", hex(.digest))]
+    /// All have agreed before, and our part is gone; unless who says so has it of another draft.
+    #[error("all have agreed on {}, and this validator has no part of its key", hex(.digest))]
     PartGone {
-        /// On what.
+        /// On what: the digest that all have signed.
         digest: [u8; 32],
+        /// Who says that it is of this draft.
+        said_by: Vec<[u8; 32]>,
     },
     /// What was made does not fit itself.
     #[error("what the ceremony made does not hold")]

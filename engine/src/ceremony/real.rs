@@ -14,6 +14,7 @@ use commonware_p2p::{Address, AddressableManager as _, Receiver as _, Recipients
 use commonware_runtime::tokio::{Config as RunnerConfig, Context, Runner};
 use commonware_runtime::{Clock as _, Quota, Runner as _, Supervisor as _};
 use commonware_utils::ordered::Map;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::message::message_bytes_max;
@@ -167,28 +168,24 @@ fn live(
         let _taken = oracle.track(0, peers);
         let (mut sender, mut receiver) = network.register(CHANNEL, Quota::per_second(RATE));
         let _network = network.start();
-        let begun = context.current();
-        let mut next = begun;
+        // One that no change of the wall clock moves, as the runtime's own would be.
+        let begun = Instant::now();
+        let mut next = Duration::ZERO;
         let mut waiting = Vec::new();
         let mut is_told = config.agreement.is_some();
         loop {
-            let passed = |context: &Context| {
-                let passed = context.current().duration_since(begun);
-                // A clock that goes back only makes us wait.
-                passed.unwrap_or_default()
-            };
             tokio::select! {
                 message = receiver.recv() => {
                     let (from, bytes) = message.map_err(|_| CeremonyError::Network)?;
                     let bytes = Bytes::copy_from_slice(bytes.as_ref());
-                    ceremony.receive(passed(&context), &from, bytes)?;
+                    ceremony.receive(begun.elapsed(), &from, bytes)?;
                 }
-                () = context.sleep_until(next) => {
-                    ceremony.tick(passed(&context))?;
-                    next = context.current().checked_add(TICK).unwrap_or(next);
+                () = context.sleep(next.saturating_sub(begun.elapsed())) => {
+                    ceremony.tick(begun.elapsed())?;
+                    next = begun.elapsed().saturating_add(TICK);
                 }
             }
-            let now = passed(&context);
+            let now = begun.elapsed();
             if let Some(made) = ceremony.made() {
                 let digest = keeper.keep(&made).map_err(CeremonyError::Keep)?;
                 ceremony.sign(now, digest)?;

@@ -546,31 +546,184 @@ fn what_was_said_in_one_attempt_means_nothing_in_the_next() {
     assert_ne!(digest(&earlier), digest(&later));
 }
 
+/// What a participant that has finished sends to one that has not.
+fn agreed(agreement: &Agreement) -> Bytes {
+    let signature = |bytes: &[u8; 64]| ed25519::Signature::decode(bytes.to_vec()).unwrap();
+    let message = Message::Agreed {
+        digest: agreement.digest,
+        signatures: agreement.signatures.iter().map(signature).collect(),
+    };
+    message.bytes()
+}
+
+/// What the same participants agreed on in another draft.
+fn agreement_of_another_draft() -> Agreement {
+    let mut table = Table::new(4);
+    table.draft.digest = [8; 32];
+    table.start_all();
+    table.run(&mut arrives);
+    table.disks[0].agreement.clone().unwrap()
+}
+
+/// Who says that a participant's part of this is gone, when that ended it.
+fn gone(table: &Table, number: usize, expected: [u8; 32]) -> Vec<[u8; 32]> {
+    let CeremonyError::PartGone { digest, said_by } = table.failure(number) else {
+        panic!("{number}: {:?}", table.failure(number));
+    };
+    assert_eq!(*digest, expected);
+    said_by.clone()
+}
+
 #[test]
 fn what_all_agreed_on_is_not_made_again_by_who_lost_its_part() {
-    let mut earlier = Table::new(4);
-    earlier.start_all();
-    earlier.run(&mut arrives);
-    let agreement = earlier.disks[0].agreement.clone().unwrap();
-    let agreed = |signatures: Vec<[u8; 64]>| {
-        let signature = |bytes: &[u8; 64]| ed25519::Signature::decode(bytes.to_vec()).unwrap();
-        let message = Message::Agreed {
-            digest: agreement.digest,
-            signatures: signatures.iter().map(signature).collect(),
-        };
-        message.bytes()
+    let mut table = Table::new(4);
+    table.start_all();
+    table.run(&mut arrives);
+    table.disks[0] = Disk::default();
+    let before = table.now;
+    table.start_all();
+    while table.running.contains_key(&0) {
+        table.step(&mut arrives);
+    }
+    assert!(table.now - before < DEALING_LIMIT, "all others say so");
+    let digest = table.disks[1].agreement.as_ref().unwrap().digest;
+    let others = table.draft.participants[1..].to_vec();
+    assert_eq!(gone(&table, 0, digest), others);
+    assert!(table.disks[0].kept.is_none());
+}
+
+#[test]
+fn two_that_lost_their_parts_are_told_so_at_the_limit() {
+    let mut table = Table::new(4);
+    table.start_all();
+    table.run(&mut arrives);
+    let digest = table.disks[2].agreement.as_ref().unwrap().digest;
+    for number in [0, 1] {
+        table.disks[number] = Disk::default();
+    }
+    let before = table.now;
+    table.start_all();
+    table.step(&mut arrives);
+    let said_by = table.draft.participants[2..].to_vec();
+    let done: Vec<_> = said_by.iter().map(|who| (*who, Lack::Done)).collect();
+    for number in [0, 1] {
+        let missing = table.running[&number].missing();
+        assert!(done.iter().all(|it| missing.contains(it)), "{missing:?}");
+    }
+    table.run(&mut arrives);
+    assert!(table.now - before >= LIMIT);
+    for number in [0, 1] {
+        assert_eq!(gone(&table, number, digest), said_by);
+    }
+}
+
+#[test]
+fn signatures_of_another_draft_end_nothing() {
+    let agreement = agreement_of_another_draft();
+    let mut wrong = agreement.clone();
+    wrong.signatures.swap(0, 1);
+    let told = [agreed(&wrong), agreed(&agreement)];
+    let mut table = Table::new(4);
+    table.started = 50;
+    table.start_all();
+    table.run(&mut |from, _, bytes| match from {
+        3 => Fate::Becomes(told.iter().chain([bytes]).cloned().collect()),
+        _ => Fate::Arrives,
+    });
+    table.check();
+    assert_ne!(
+        table.disks[0].agreement.as_ref().unwrap().digest,
+        agreement.digest
+    );
+}
+
+#[test]
+fn one_that_says_that_another_draft_was_this_one_is_named_at_the_limit() {
+    let agreement = agreement_of_another_draft();
+    let told = agreed(&agreement);
+    let mut table = Table::new(4);
+    table.started = 50;
+    table.start_all();
+    // It takes the signatures of the others and gives none.
+    let mut fate = |from: usize, _: usize, bytes: &Bytes| match decode(bytes, 4) {
+        Message::Signed { .. } | Message::Agreed { .. } if from == 3 => Fate::Lost,
+        _ if from == 3 => Fate::Becomes(vec![told.clone(), bytes.clone()]),
+        _ => Fate::Arrives,
     };
-    let mut later = Table::new(4);
-    later.start(0);
-    let mut wrong = agreement.signatures.clone();
-    wrong.swap(0, 1);
-    later.deliver(1, 0, agreed(wrong));
-    assert!(later.running.contains_key(&0), "not what they signed");
-    later.deliver(1, 0, agreed(agreement.signatures.clone()));
-    let CeremonyError::PartGone { digest } = later.failure(0) else {
-        panic!("{:?}", later.failure(0));
+    while table.disks[3].agreement.is_none() {
+        table.step(&mut fate);
+    }
+    table.step(&mut fate);
+    let liar = table.draft.participants[3];
+    for number in 0..3 {
+        assert_eq!(
+            table.running[&number].missing(),
+            vec![(liar, Lack::Done)],
+            "{number}"
+        );
+    }
+    table.run(&mut fate);
+    assert!(table.now >= LIMIT);
+    for number in 0..3 {
+        assert_eq!(gone(&table, number, agreement.digest), vec![liar]);
+    }
+}
+
+#[test]
+fn one_that_stays_after_one_draft_does_not_disturb_another() {
+    let mut table = Table::new(4);
+    table.start_all();
+    table.run(&mut arrives);
+    let first = table.disks[3].agreement.as_ref().unwrap().digest;
+    let mut second = table.draft.clone();
+    second.digest = [8; 32];
+    table.start(3);
+    for number in 0..3 {
+        table.disks[number] = Disk::default();
+        table.start_with(number, &second);
+    }
+    let before = table.sent.len();
+    for _ in 0..8 {
+        table.step(&mut arrives);
+    }
+    let tells = |(_, bytes): &(usize, Bytes)| matches!(decode(bytes, 4), Message::Agreed { .. });
+    assert!(!table.sent[before..].iter().any(tells), "of another draft");
+    let expected = vec![(table.draft.participants[3], Lack::OtherDraft)];
+    for number in 0..3 {
+        assert_eq!(table.running[&number].missing(), expected);
+    }
+    table.disks[3] = Disk::default();
+    table.start_with(3, &second);
+    table.run(&mut arrives);
+    table.check();
+    assert_ne!(table.disks[3].agreement.as_ref().unwrap().digest, first);
+}
+
+#[test]
+fn one_that_tells_two_nonces_is_named_with_whoever_heard_the_other() {
+    let mut table = Table::new(4);
+    table.start_all();
+    let other = [7; 32];
+    table.run(&mut |from, to, bytes| match decode(bytes, 4) {
+        Message::State(mut state) if (from, to) == (3, 1) => {
+            state.nonce = other;
+            state.heard[3] = Some(other);
+            state.attempt = None;
+            Fate::Becomes(vec![Message::State(state).bytes()])
+        }
+        _ => Fate::Arrives,
+    });
+    let name = |number: usize| table.draft.participants[number];
+    let heard = Lack::HeardOther { of: name(3) };
+    let missing = |number: usize| match table.failure(number) {
+        CeremonyError::Time { missing } => missing.clone(),
+        error => panic!("{number}: {error:?}"),
     };
-    assert_eq!(*digest, agreement.digest);
+    for number in [0, 2] {
+        assert_eq!(missing(number), vec![(name(1), heard)]);
+    }
+    let expected = vec![(name(0), heard), (name(2), heard), (name(3), Lack::Apart)];
+    assert_eq!(missing(1), expected);
 }
 
 #[test]
@@ -707,6 +860,7 @@ fn messages_have_room_for_the_most_participants() {
         Message::State(State {
             draft: DRAFT,
             nonce: [1; 32],
+            heard: vec![Some([5; 32]); PARTICIPANTS_MAX],
             attempt: Some([2; 32]),
             logs: vec![[3; 16]; PARTICIPANTS_MAX],
             signatures: vec![true; PARTICIPANTS_MAX],
