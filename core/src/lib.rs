@@ -27,6 +27,7 @@ pub mod segment;
 pub mod size;
 pub mod time;
 pub mod transport;
+pub mod volume_head;
 
 pub use amount::Amount;
 pub use bounded::{Bounded, Text};
@@ -48,3 +49,4 @@ pub use segment::SegmentRecord;
 pub use size::ByteCount;
 pub use time::UnixMillis;
 pub use transport::{LedgerTransport, TransportError};
+pub use volume_head::{HEAD_SEALED_BYTES_MAX, VolumeHead};

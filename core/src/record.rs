@@ -106,6 +106,8 @@ pub enum RecordKind {
     DigestSet = 37,
     /// How far a node has seen its ledger, on its disk.
     SeenHeight = 38,
+    /// [`crate::VolumeHead`].
+    VolumeHead = 39,
 }
 
 impl RecordKind {

@@ -12,10 +12,11 @@ use cairn_core::message::{
     SlotStatus, WithRecord,
 };
 use cairn_core::{
-    Bounded, ByteCount, Capability, CapabilityLink, Code, Digest, EpochNumber, ErrorCode, GroupId,
-    GroupRecord, GroupRevision, GroupRoot, Height, NodeId, NodeRecord, Profile, Receipt, Record,
-    RevisionDetail, RevisionNumber, Right, Scope, SecretKey, SegmentNumber, SegmentRecord,
-    ShardRoot, Signed, SlotIndex, SlotRoot, Text, UnixMillis,
+    Bounded, ByteCount, Capability, CapabilityLink, Code, Digest, EpochNumber, ErrorCode,
+    FencingNumber, GroupId, GroupRecord, GroupRevision, GroupRoot, HeadNumber, Height, NodeId,
+    NodeRecord, Profile, Receipt, Record, RevisionDetail, RevisionNumber, Right, Scope, SecretKey,
+    SegmentNumber, SegmentRecord, ShardRoot, Signed, SlotIndex, SlotRoot, Text, UnixMillis,
+    VolumeHead, VolumeId,
 };
 use data_encoding::HEXLOWER;
 
@@ -93,6 +94,16 @@ fn receipt() -> Receipt {
         segment: SegmentNumber::new(7),
         shard_root: ShardRoot::new(digest(12)),
         shard_bytes: 65_537,
+    }
+}
+
+fn volume_head() -> VolumeHead {
+    VolumeHead {
+        volume: VolumeId::new(digest(13)),
+        number: HeadNumber::new(9),
+        fencing: FencingNumber::new(2),
+        salt: [14; 16],
+        sealed: Bounded::new(vec![15; 86]).unwrap(),
     }
 }
 
@@ -262,6 +273,7 @@ fn vectors() -> BTreeMap<String, String> {
         ("group revision", hex(&revision())),
         ("revision detail", hex(&detail())),
         ("receipt", hex(&signed(receipt(), 4))),
+        ("volume head", hex(&signed(volume_head(), 1))),
         ("capability link", hex(&link)),
         ("capability", hex(&capability())),
         ("node", hex(&signed(node_record(), 4))),
