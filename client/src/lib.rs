@@ -74,6 +74,7 @@ mod peers;
 pub mod read;
 mod record_cache;
 pub mod segment;
+pub mod segment_store;
 pub mod stat;
 #[cfg(test)]
 mod testing;

@@ -32,11 +32,14 @@ mod fund;
 mod open;
 mod remove;
 mod revise;
+mod segments;
 pub(crate) mod writer;
 
 pub use error::{CloseError, OpenGroupError, RemoveError, ReviseError};
 pub use fund::{Added, FundError, GroupFunds};
 pub use remove::Removed;
+pub use segments::SegmentError;
+use segments::Segments;
 use writer::{Writer, lock};
 
 /// Tries to submit when other processes of the owner submit too.
@@ -103,6 +106,8 @@ pub(crate) struct OwnerShared<R: Runtime, N: Network, L: Ledger> {
     /// One transaction at a time, for their numbering.
     submitting: tokio::sync::Mutex<()>,
     capabilities: Mutex<BTreeMap<GroupId, (Capability, UnixMillis)>>,
+    /// Segments of volumes that are under way.
+    segments: Mutex<Segments<R>>,
 }
 
 struct Writers<D: Disk> {
@@ -149,6 +154,7 @@ impl<R: Runtime, N: Network, L: Ledger> Owner<R, N, L> {
                 }),
                 submitting: tokio::sync::Mutex::new(()),
                 capabilities: Mutex::default(),
+                segments: Mutex::default(),
             }),
         }
     }

@@ -57,11 +57,11 @@ use cairn_runtime::Runtime;
 use crate::client::Client;
 
 mod error;
-mod fetch;
+pub(crate) mod fetch;
 mod file;
 pub(crate) mod hedge;
 mod open;
-mod request;
+pub(crate) mod request;
 mod stream;
 
 pub use error::{MissingSlot, ReadError, SlotReadFailure};

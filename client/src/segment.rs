@@ -311,41 +311,80 @@ impl SegmentFill {
     ///
     /// Never: a code has no more shards than a record.
     pub fn finish(
-        mut self,
+        self,
         coder: &Coder,
         place: SegmentPlace,
         writer: &SecretKey,
     ) -> Result<SealedSegment, EncodeError> {
-        let code = coder.code();
-        let payload = payload_bytes(self.plain_bytes);
-        let shard = index(code.shard_bytes(payload));
-        let data = shard * code.data_count();
-        let all = shard * code.shard_count();
-        self.buffer[index(payload)..data].fill(0);
-        let (data_part, rest) = self.buffer.split_at_mut(data);
-        let mut parity: Vec<&mut [u8]> = rest[..all - data].chunks_exact_mut(shard).collect();
-        coder.encode(data_part, &mut parity)?;
-        let roots: Vec<ShardRoot> = self.buffer[..all]
-            .chunks_exact(shard)
-            .map(|shard| ShardRoot::new(Digest::of(shard)))
-            .collect();
-        let record = SegmentRecord {
-            group: place.group,
-            number: place.number,
-            code,
-            payload_bytes: payload,
-            shard_roots: Bounded::new(roots).expect("a code has at most SLOTS_MAX shards"),
-        };
-        let bytes = Bytes::from_owner(self.buffer);
-        Ok(SealedSegment {
-            record: Signed::sign(record, writer),
-            shards: (0..code.shard_count())
-                .map(|slot| bytes.slice(slot * shard..(slot + 1) * shard))
-                .collect(),
-            salt: place.salt,
-            plain_bytes: self.plain_bytes,
-        })
+        encode(
+            (
+                self.buffer,
+                payload_bytes(self.plain_bytes),
+                self.plain_bytes,
+            ),
+            coder,
+            place,
+            writer,
+        )
     }
+}
+
+/// Encodes and hashes a payload that somebody else sealed, in a buffer for a full segment, and signs its
+/// record.
+///
+/// # Errors
+///
+/// [`EncodeError`] when the code does not take it: our own bug.
+///
+/// # Panics
+///
+/// When the payload does not fit the buffer: the caller looks.
+pub(crate) fn encode_payload(
+    (mut buffer, payload): (SegmentBuffer, &[u8]),
+    coder: &Coder,
+    place: SegmentPlace,
+    writer: &SecretKey,
+) -> Result<SealedSegment, EncodeError> {
+    buffer[..payload.len()].copy_from_slice(payload);
+    let bytes = u32::try_from(payload.len()).expect("a segment is below 4 GiB");
+    encode((buffer, bytes, bytes), coder, place, writer)
+}
+
+/// Encodes and hashes the payload at the front of a buffer, of `payload` bytes with `plain` of plaintext.
+fn encode(
+    (mut buffer, payload, plain): (SegmentBuffer, u32, u32),
+    coder: &Coder,
+    place: SegmentPlace,
+    writer: &SecretKey,
+) -> Result<SealedSegment, EncodeError> {
+    let code = coder.code();
+    let shard = index(code.shard_bytes(payload));
+    let data = shard * code.data_count();
+    let all = shard * code.shard_count();
+    buffer[index(payload)..data].fill(0);
+    let (data_part, rest) = buffer.split_at_mut(data);
+    let mut parity: Vec<&mut [u8]> = rest[..all - data].chunks_exact_mut(shard).collect();
+    coder.encode(data_part, &mut parity)?;
+    let roots: Vec<ShardRoot> = buffer[..all]
+        .chunks_exact(shard)
+        .map(|shard| ShardRoot::new(Digest::of(shard)))
+        .collect();
+    let record = SegmentRecord {
+        group: place.group,
+        number: place.number,
+        code,
+        payload_bytes: payload,
+        shard_roots: Bounded::new(roots).expect("a code has at most SLOTS_MAX shards"),
+    };
+    let bytes = Bytes::from_owner(buffer);
+    Ok(SealedSegment {
+        record: Signed::sign(record, writer),
+        shards: (0..code.shard_count())
+            .map(|slot| bytes.slice(slot * shard..(slot + 1) * shard))
+            .collect(),
+        salt: place.salt,
+        plain_bytes: plain,
+    })
 }
 
 /// Where a segment goes and the salt it is encrypted with.

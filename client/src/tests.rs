@@ -6,6 +6,7 @@ mod funds;
 mod ranges;
 mod reads;
 mod resumes;
+mod segments;
 mod uploads;
 
 use std::path::Path;

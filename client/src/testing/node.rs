@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use cairn_core::message::{
-    ControlRequest, ControlResponse, DataRequest, DataResponse, ShardRange, SlotStatus, WithRecord,
+    ControlRequest, ControlResponse, DataRequest, DataResponse, RecordEntry, ShardRange,
+    SlotStatus, WithRecord,
 };
 use cairn_core::{
-    Capability, CapabilityError, Digest, ErrorCode, GroupId, NodeId, Receipt, Record,
+    Bounded, Capability, CapabilityError, Digest, ErrorCode, GroupId, NodeId, Receipt, Record,
     RevisionDetail, Right, Scope, SecretKey, SegmentNumber, SegmentRecord, Signed, SlotIndex, Text,
     UnixMillis,
 };
@@ -199,7 +200,14 @@ impl<R: Runtime> TestNode<R> {
                         }
                     }
                 }
-                DataRequest::Records { .. } | DataRequest::Audit { .. } => {
+                DataRequest::Records { group, from, count } => {
+                    let page = self.records(peer, capability.as_ref(), (group, from, count));
+                    match page {
+                        Ok(page) => conn.respond(&page).await,
+                        Err(code) => conn.respond_error(code, "test").await,
+                    }
+                }
+                DataRequest::Audit { .. } => {
                     conn.respond_error(ErrorCode::Unsupported, "test").await
                 }
             };
@@ -207,6 +215,29 @@ impl<R: Runtime> TestNode<R> {
                 return;
             }
         }
+    }
+
+    fn records(
+        &self,
+        peer: NodeId,
+        capability: Option<&Capability>,
+        (group, from, count): (GroupId, SegmentNumber, u32),
+    ) -> Result<DataResponse, ErrorCode> {
+        self.allow(peer, capability, group, Right::Read)?;
+        let kept = self.lock();
+        let numbers = from.get()..from.get().saturating_add(count.min(64));
+        let entries = numbers.map(SegmentNumber::new).map(|number| {
+            let mut of_group = kept.shards.iter();
+            let found = of_group.find(|((of, _, at), _)| *of == group && *at == number);
+            match found {
+                Some((_, (record, _))) => RecordEntry::Kept(record.clone()),
+                None => RecordEntry::Missing(number),
+            }
+        });
+        Ok(DataResponse::Records {
+            entries: Bounded::new(entries.collect()).expect("at most a page"),
+            segment_count: u32::MAX,
+        })
     }
 
     fn allow(
