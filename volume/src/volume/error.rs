@@ -1,0 +1,143 @@
+//! Why an open volume does not do what is asked.
+
+use cairn_client::segment_store::{SegmentAt, StoreFailure};
+use cairn_core::{Blame, HeadNumber, Retry, VolumeId};
+
+use crate::fs::FsError;
+use crate::head::HeadError;
+use crate::journal::JournalError;
+use crate::run::RunError;
+use crate::tree::PageError;
+
+/// Why an open volume does not do what is asked.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// The file system's own answer.
+    #[error(transparent)]
+    Fs(FsError),
+    /// This machine's journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The store of segments or heads.
+    #[error("{0}")]
+    Store(Box<dyn StoreFailure>),
+    /// The head that was found.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// A run does not open.
+    #[error("{at}: {cause}")]
+    Run {
+        /// The segment.
+        at: SegmentAt,
+        /// Why.
+        cause: RunError,
+    },
+    /// A page opens and is none.
+    #[error("{at}: a page is damaged: {cause}")]
+    Page {
+        /// The segment.
+        at: SegmentAt,
+        /// Why.
+        cause: PageError,
+    },
+    /// What a head leads to is no superblock of it.
+    #[error("{at}: what head {number} of volume {volume} leads to is not its superblock")]
+    Superblock {
+        /// The volume.
+        volume: VolumeId,
+        /// The head.
+        number: HeadNumber,
+        /// The segment.
+        at: SegmentAt,
+    },
+    /// A reference names a group that the volume does not have.
+    #[error("volume {volume} has no group with index {index}")]
+    Group {
+        /// The volume.
+        volume: VolumeId,
+        /// The index.
+        index: u16,
+    },
+    /// The volume has no head: it was never made, or nobody shows one.
+    #[error("volume {volume} has no head")]
+    NoHead {
+        /// The volume.
+        volume: VolumeId,
+    },
+    /// The volume has a head already.
+    #[error("volume {volume} has head {number} already: open it")]
+    Exists {
+        /// The volume.
+        volume: VolumeId,
+        /// Its newest head.
+        number: HeadNumber,
+    },
+    /// The journal has what was never committed, and another has written the volume since.
+    #[error(
+        "volume {volume}: the journal goes on from head {expected}, and the newest is {found}, written \
+         elsewhere: what the journal has can't be added to it"
+    )]
+    Diverged {
+        /// The volume.
+        volume: VolumeId,
+        /// The head that the journal goes on from.
+        expected: HeadNumber,
+        /// The newest.
+        found: HeadNumber,
+    },
+    /// The process is ending.
+    #[error("the commit was broken off: the process is ending")]
+    Aborted,
+    /// The volume names as many groups as it can.
+    #[error("volume {volume} has {max} groups, as many as it may")]
+    GroupCount {
+        /// The volume.
+        volume: VolumeId,
+        /// The bound.
+        max: usize,
+    },
+}
+
+impl VolumeError {
+    pub(super) fn store(error: impl StoreFailure) -> Self {
+        Self::Store(Box::new(error))
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Journal(error) => error.retry(),
+            Self::Store(error) => error.retry(),
+            Self::NoHead { .. } | Self::Aborted => Retry::Later,
+            Self::Fs(_)
+            | Self::Head(_)
+            | Self::Run { .. }
+            | Self::Page { .. }
+            | Self::Superblock { .. }
+            | Self::Group { .. }
+            | Self::Exists { .. }
+            | Self::Diverged { .. }
+            | Self::GroupCount { .. } => Retry::Never,
+        }
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Journal(error) => error.blame(),
+            Self::Store(error) => error.blame(),
+            Self::Fs(_) | Self::NoHead { .. } | Self::Exists { .. } | Self::Diverged { .. } => {
+                Blame::Caller
+            }
+            Self::Head(_) => Blame::Peer,
+            Self::Run { .. }
+            | Self::Page { .. }
+            | Self::Superblock { .. }
+            | Self::Group { .. }
+            | Self::GroupCount { .. }
+            | Self::Aborted => Blame::World,
+        }
+    }
+}

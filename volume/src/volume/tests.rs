@@ -1,0 +1,231 @@
+//! Volumes on a store in memory: what is read back, what a commit makes of it, and what a crash leaves.
+
+mod crashes;
+mod model;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cairn_core::{Digest, FencingNumber, SecretKey, VolumeId};
+use cairn_runtime::{Sim, SimRuntime};
+
+use super::{Access, Volume, VolumeConfig, VolumeError, World};
+use crate::fs::{self, Caller, FsError, Making, New, Place, Rooting};
+use crate::key::InodeNumber;
+use crate::keyring::Keyring;
+use crate::memory_store::MemoryStore;
+
+pub(super) type TestVolume = Volume<SimRuntime, MemoryStore, MemoryStore>;
+
+const ROOTING: Rooting = Rooting {
+    uid: 1_000,
+    gid: 1_000,
+    mode: 0o755,
+    generation: 1,
+};
+
+fn access(folder: &str) -> Access {
+    Access {
+        volume: VolumeId::new(Digest::of(b"a volume")),
+        keys: Arc::new(Keyring::new([[7; 32]])),
+        writer: SecretKey::from_bytes(&[8; 32]),
+        fencing: FencingNumber::new(1),
+        folder: Path::new(folder).to_owned(),
+    }
+}
+
+fn config() -> VolumeConfig {
+    VolumeConfig {
+        page_cache_bytes: 1 << 20,
+        journal_bytes_max: 8 << 20,
+        run_bytes_max: 16 << 10,
+        ..VolumeConfig::default()
+    }
+}
+
+fn world(runtime: SimRuntime, store: &MemoryStore) -> World<SimRuntime, MemoryStore, MemoryStore> {
+    World {
+        runtime,
+        segments: store.clone(),
+        heads: store.clone(),
+    }
+}
+
+async fn create(runtime: SimRuntime, store: &MemoryStore) -> Result<TestVolume, VolumeError> {
+    let world = world(runtime, store);
+    Volume::create(world, access("/volume"), config(), ROOTING).await
+}
+
+async fn open(runtime: SimRuntime, store: &MemoryStore) -> Result<TestVolume, VolumeError> {
+    Volume::open(world(runtime, store), access("/volume"), config()).await
+}
+
+async fn make(volume: &TestVolume, name: &[u8]) -> Result<InodeNumber, VolumeError> {
+    let place = Place {
+        directory: InodeNumber::ROOT,
+        name,
+    };
+    let found = volume
+        .edit(&[], |edit, moment| {
+            let making = Making {
+                new: New::File,
+                mode: 0o644,
+                generation: moment.entropy,
+            };
+            fs::make(edit, &Caller::SUPERUSER, place, making, moment.now)
+        })
+        .await?;
+    Ok(found.inode)
+}
+
+/// Bytes that do not compress.
+fn noise(bytes: usize, seed: u8) -> Vec<u8> {
+    let mut out = vec![0; bytes];
+    blake3::Hasher::new_keyed(&[seed; 32])
+        .finalize_xof()
+        .fill(&mut out);
+    out
+}
+
+async fn whole(volume: &TestVolume, inode: InodeNumber) -> Vec<u8> {
+    let mut content = Vec::new();
+    loop {
+        let at = u64::try_from(content.len()).unwrap();
+        let more = volume.read(inode, at, 100_000).await.unwrap();
+        if more.is_empty() {
+            return content;
+        }
+        content.extend(more);
+    }
+}
+
+async fn lookup(volume: &TestVolume, name: &[u8]) -> Result<InodeNumber, VolumeError> {
+    let place = Place {
+        directory: InodeNumber::ROOT,
+        name,
+    };
+    let found = volume.view(|view| fs::lookup(view, place)).await?;
+    Ok(found.inode)
+}
+
+#[test]
+fn what_was_committed_is_read_on_another_machine() {
+    Sim::new(1).run(async |sim| {
+        let store = MemoryStore::default();
+        let volume = create(sim.machine("one").runtime(), &store).await.unwrap();
+        let file = make(&volume, b"file").await.unwrap();
+        let text = noise(300_000, 1);
+        let plain = vec![7; 50_000];
+        let caller = Caller::SUPERUSER;
+        volume.write(&caller, file, 0, &text).await.unwrap();
+        volume
+            .write(&caller, file, 1_000_000, &plain)
+            .await
+            .unwrap();
+        let mut expected = text.clone();
+        expected.resize(1_000_000, 0);
+        expected.extend(&plain);
+        assert!(whole(&volume, file).await == expected, "from the journal");
+        let number = volume.commit().await.unwrap();
+        assert!(whole(&volume, file).await == expected, "from the store");
+        assert_eq!(volume.local_bytes(), 0);
+        assert_eq!(volume.commit().await.unwrap(), number, "nothing to commit");
+        // Overwritten in the middle, across runs.
+        let other = noise(20_000, 2);
+        volume.write(&caller, file, 10_000, &other).await.unwrap();
+        expected[10_000..30_000].copy_from_slice(&other);
+        assert!(whole(&volume, file).await == expected, "from both");
+        volume.commit().await.unwrap();
+
+        let elsewhere = open(sim.machine("two").runtime(), &store).await.unwrap();
+        assert_eq!(lookup(&elsewhere, b"file").await.unwrap(), file);
+        assert!(whole(&elsewhere, file).await == expected, "elsewhere");
+        assert!(matches!(
+            lookup(&elsewhere, b"none").await,
+            Err(VolumeError::Fs(FsError::NoEntry))
+        ));
+        let flaws = elsewhere.view(|view| fs::check(view)).await.unwrap();
+        assert!(flaws.is_empty(), "{flaws:?}");
+    });
+}
+
+#[test]
+fn a_volume_is_made_once_and_opened_only_when_it_was() {
+    Sim::new(2).run(async |sim| {
+        let store = MemoryStore::default();
+        let runtime = sim.machine("one").runtime();
+        let none = open(runtime.clone(), &store).await.unwrap_err();
+        assert!(matches!(none, VolumeError::NoHead { .. }), "{none}");
+        drop(create(runtime, &store).await.unwrap());
+        let again = create(sim.machine("two").runtime(), &store).await;
+        let again = again.unwrap_err();
+        assert!(matches!(again, VolumeError::Exists { .. }), "{again}");
+    });
+}
+
+/// What one machine has and never committed is not mixed with what another wrote since.
+#[test]
+fn a_journal_is_not_added_to_what_another_wrote() {
+    Sim::new(3).run(async |sim| {
+        let store = MemoryStore::default();
+        let machine = sim.machine("one");
+        let volume = create(machine.runtime(), &store).await.unwrap();
+        make(&volume, b"never committed").await.unwrap();
+        volume.sync_local().await.unwrap();
+        machine.crash();
+        let other = open(sim.machine("two").runtime(), &store).await.unwrap();
+        make(&other, b"of another").await.unwrap();
+        other.commit().await.unwrap();
+        let error = open(machine.restart(), &store).await.unwrap_err();
+        assert!(matches!(error, VolumeError::Diverged { .. }), "{error}");
+    });
+}
+
+/// Changes go on while a commit is under way, and those that are made meanwhile are in the next.
+#[test]
+fn changes_during_a_commit_are_kept() {
+    Sim::new(4).run(async |sim| {
+        let store = MemoryStore::default();
+        let runtime = sim.machine("one").runtime();
+        let volume = create(runtime.clone(), &store).await.unwrap();
+        let file = make(&volume, b"file").await.unwrap();
+        let caller = Caller::SUPERUSER;
+        let mut expected = noise(400_000, 3);
+        volume.write(&caller, file, 0, &expected).await.unwrap();
+        for turn in 0..20_u8 {
+            let committing = volume.clone();
+            let changing = volume.clone();
+            let part = noise(9_000, turn);
+            let at = usize::from(turn) * 17_000;
+            let (done, ()) = futures::join!(committing.commit(), async {
+                let offset = u64::try_from(at).unwrap();
+                changing.write(&caller, file, offset, &part).await.unwrap();
+            });
+            done.unwrap();
+            expected[at..at + 9_000].copy_from_slice(&part);
+            assert!(whole(&volume, file).await == expected, "{turn}");
+        }
+        volume.commit().await.unwrap();
+        let elsewhere = open(sim.machine("two").runtime(), &store).await.unwrap();
+        assert!(whole(&elsewhere, file).await == expected);
+    });
+}
+
+/// What nothing refers to any more is given up: rewriting a file keeps the store bounded.
+#[test]
+fn segments_without_use_are_given_up() {
+    Sim::new(5).run(async |sim| {
+        let store = MemoryStore::default();
+        let volume = create(sim.machine("one").runtime(), &store).await.unwrap();
+        let file = make(&volume, b"file").await.unwrap();
+        let caller = Caller::SUPERUSER;
+        for turn in 0..12_u8 {
+            let text = noise(500_000, turn);
+            volume.write(&caller, file, 0, &text).await.unwrap();
+            volume.commit().await.unwrap();
+        }
+        let kept = store.kept_bytes();
+        assert!(kept < 2_000_000, "{kept} bytes are kept of 500,000");
+        assert!(whole(&volume, file).await == noise(500_000, 11));
+    });
+}
