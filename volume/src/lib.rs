@@ -20,4 +20,4 @@ pub mod tree;
 pub mod value;
 pub mod volume;
 
-pub use volume::{Access, Volume, VolumeConfig, VolumeError, World};
+pub use volume::{Access, CleanPolicy, Cleaned, Volume, VolumeConfig, VolumeError, World};

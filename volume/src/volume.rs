@@ -30,6 +30,7 @@ use crate::run::{self, RunRef};
 use crate::tree::{Absent, Pages, Tree};
 use crate::value::{Extent, JournalRef, Source, Time, decode};
 
+mod clean;
 mod commit;
 mod error;
 mod open;
@@ -38,6 +39,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+pub use clean::{CleanPolicy, Cleaned};
 pub use error::VolumeError;
 
 /// How an open volume behaves.

@@ -82,7 +82,7 @@ pub fn write<E: Entries>(
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As [`write()`].
 pub fn truncate<E: Entries>(
     edit: &mut Edit<'_, E>,
     touch: Touch<'_>,
@@ -106,7 +106,7 @@ pub fn truncate<E: Entries>(
 ///
 /// # Errors
 ///
-/// As [`write`]; [`FsError::Invalid`] when the range is empty.
+/// As [`write()`]; [`FsError::Invalid`] when the range is empty.
 pub fn punch_hole<E: Entries>(
     edit: &mut Edit<'_, E>,
     touch: Touch<'_>,

@@ -60,6 +60,15 @@ struct Written {
     journals: Vec<JournalMark>,
 }
 
+/// When a commit is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// When not all changes up to this are in a head.
+    Upto(u64),
+    /// In any case: pages moved, or use is to be entered.
+    Anything,
+}
+
 /// How far a commit has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -85,6 +94,10 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
     /// Dropping it is safe; whether a head was published is open then.
     pub async fn commit(&self) -> Result<HeadNumber, VolumeError> {
         let wanted = self.shared.read_state().sequence;
+        self.commit_for(Need::Upto(wanted)).await
+    }
+
+    pub(super) async fn commit_for(&self, need: Need) -> Result<HeadNumber, VolumeError> {
         let volume = self.clone();
         let task = self
             .shared
@@ -92,16 +105,20 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
             .runtime
             .spawn("volume commit", async move {
                 let _line = volume.shared.committing.lock().await;
-                volume.commit_in_line(wanted).await
+                volume.commit_in_line(need).await
             });
         let done = task.join().await;
         done.map_err(|_| VolumeError::Aborted)?
     }
 
-    async fn commit_in_line(&self, wanted: u64) -> Result<HeadNumber, VolumeError> {
+    async fn commit_in_line(&self, need: Need) -> Result<HeadNumber, VolumeError> {
         {
             let state = self.shared.read_state();
-            if let Some(head) = state.head.filter(|_| state.committed >= wanted) {
+            let is_there = match need {
+                Need::Upto(wanted) => state.committed >= wanted,
+                Need::Anything => false,
+            };
+            if let Some(head) = state.head.filter(|_| is_there) {
                 return Ok(head.number);
             }
         }

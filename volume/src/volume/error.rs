@@ -6,6 +6,7 @@ use cairn_core::{Blame, HeadNumber, Retry, VolumeId};
 use crate::fs::FsError;
 use crate::head::HeadError;
 use crate::journal::JournalError;
+use crate::log::SummaryError;
 use crate::run::RunError;
 use crate::tree::PageError;
 
@@ -39,6 +40,14 @@ pub enum VolumeError {
         at: SegmentAt,
         /// Why.
         cause: PageError,
+    },
+    /// The end of a segment can't be read.
+    #[error("{at}: {cause}")]
+    Summary {
+        /// The segment.
+        at: SegmentAt,
+        /// Why.
+        cause: SummaryError,
     },
     /// What a head leads to is no superblock of it.
     #[error("{at}: what head {number} of volume {volume} leads to is not its superblock")]
@@ -114,6 +123,7 @@ impl VolumeError {
             | Self::Head(_)
             | Self::Run { .. }
             | Self::Page { .. }
+            | Self::Summary { .. }
             | Self::Superblock { .. }
             | Self::Group { .. }
             | Self::Exists { .. }
@@ -134,6 +144,7 @@ impl VolumeError {
             Self::Head(_) => Blame::Peer,
             Self::Run { .. }
             | Self::Page { .. }
+            | Self::Summary { .. }
             | Self::Superblock { .. }
             | Self::Group { .. }
             | Self::GroupCount { .. }

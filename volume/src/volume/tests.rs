@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cairn_core::{Digest, FencingNumber, SecretKey, VolumeId};
 use cairn_runtime::{Sim, SimRuntime};
 
-use super::{Access, Volume, VolumeConfig, VolumeError, World};
+use super::{Access, CleanPolicy, Volume, VolumeConfig, VolumeError, World};
 use crate::fs::{self, Caller, FsError, Making, New, Place, Rooting};
 use crate::key::InodeNumber;
 use crate::keyring::Keyring;
@@ -227,5 +227,48 @@ fn segments_without_use_are_given_up() {
         let kept = store.kept_bytes();
         assert!(kept < 2_000_000, "{kept} bytes are kept of 500,000");
         assert!(whole(&volume, file).await == noise(500_000, 11));
+    });
+}
+
+/// Rewriting small blocks here and there leaves segments of which little is in use; cleaning keeps what the
+/// store has near what the file has.
+#[test]
+fn cleaning_bounds_what_random_rewrites_leave() {
+    const FILE: usize = 4 << 20;
+    const BLOCK: usize = 4 << 10;
+    Sim::new(6).run(async |sim| {
+        let store = MemoryStore::default();
+        let volume = create(sim.machine("one").runtime(), &store).await.unwrap();
+        let file = make(&volume, b"file").await.unwrap();
+        let caller = Caller::SUPERUSER;
+        let mut expected = noise(FILE, 1);
+        volume.write(&caller, file, 0, &expected).await.unwrap();
+        volume.commit().await.unwrap();
+        let mut rng = sim.rng("blocks");
+        let policy = CleanPolicy {
+            live_percent_max: 80,
+            segments_max: 1_000,
+        };
+        let mut most = 0;
+        let mut moved = 0;
+        for turn in 0..60_u8 {
+            for _ in 0..64 {
+                let at = rng.index(FILE / BLOCK) * BLOCK;
+                let block = noise(BLOCK, turn);
+                let offset = u64::try_from(at).unwrap();
+                volume.write(&caller, file, offset, &block).await.unwrap();
+                expected[at..at + BLOCK].copy_from_slice(&block);
+            }
+            volume.commit().await.unwrap();
+            let cleaned = volume.clean(policy).await.unwrap();
+            moved += cleaned.data_bytes;
+            most = most.max(store.kept_bytes());
+        }
+        let file_bytes = u64::try_from(FILE).unwrap();
+        assert!(most * 10 <= file_bytes * 13, "{most} bytes kept of {FILE}");
+        assert!(moved > file_bytes, "{moved} bytes were moved");
+        assert!(whole(&volume, file).await == expected);
+        let elsewhere = open(sim.machine("two").runtime(), &store).await.unwrap();
+        assert!(whole(&elsewhere, file).await == expected, "elsewhere");
     });
 }

@@ -10,7 +10,7 @@ use crate::fs::{
 };
 use crate::key::InodeNumber;
 use crate::value::{Attributes, Time, Type};
-use crate::volume::VolumeError;
+use crate::volume::{CleanPolicy, VolumeError};
 
 /// Names that operations choose among.
 const NAMES: [&[u8]; 5] = [b"a", b"b", b"c", b"d", b"e"];
@@ -30,6 +30,7 @@ pub(super) enum Doing {
     Xattr(usize, usize, usize),
     Sync,
     Commit,
+    Clean,
 }
 
 /// Operations of a seed. Directories are the root (0) and those in it by their names (1 and up).
@@ -61,6 +62,7 @@ pub(super) fn doings(rng: &mut SimRng, count: usize) -> Vec<Doing> {
                 19 | 20 => Doing::Rename(place, other),
                 21 => Doing::Xattr(place.0, place.1, below(6_000)),
                 22 | 23 => Doing::Sync,
+                24 => Doing::Clean,
                 _ => Doing::Commit,
             }
         })
@@ -181,6 +183,13 @@ async fn attempt(volume: &TestVolume, doing: &Doing, turn: usize) -> Result<(), 
         Doing::Rename(from, to) => rename(volume, from, to).await,
         Doing::Sync => volume.sync_local().await,
         Doing::Commit => volume.commit().await.map(|_| ()),
+        Doing::Clean => {
+            let policy = CleanPolicy {
+                live_percent_max: 90,
+                segments_max: 20,
+            };
+            volume.clean(policy).await.map(|_| ())
+        }
         Doing::Make(..) | Doing::Unlink(..) | Doing::Rmdir(_) | Doing::Link(..) => {
             change_names(volume, doing).await
         }
