@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_client::segment_store::{HeadStore, SegmentAt, SegmentStore};
@@ -41,6 +42,12 @@ mod tests;
 
 pub use clean::{CleanPolicy, Cleaned};
 pub use error::VolumeError;
+
+/// Name of the file that has the highest number of a head that was tried.
+const TRIED_NAME: &str = "tried";
+/// A commit has the store commit to what it has when it did so last that long ago: nodes keep for 48 hours
+/// what is not committed to.
+pub const SETTLE_INTERVAL: Duration = Duration::from_secs(1_800);
 
 /// How an open volume behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,8 +132,10 @@ struct State<D: Disk> {
     usage: UsageLog,
     /// The highest number of a head that was tried.
     tried: u64,
-    /// Segments of commits whose head may be out.
+    /// Segments of commits whose head may be out, and others that could not be given up yet.
     doubtful: Vec<SegmentAt>,
+    /// When the store last committed to what it has.
+    settled_at: Duration,
     /// Segments that were given up and are still in the tree.
     discarded: BTreeSet<SegmentId>,
     /// What was changed since the commit that is under way began.
@@ -171,11 +180,11 @@ impl UsageLog {
 
 impl<D: Disk> State<D> {
     /// Makes changes whose paths are in memory, and notes what follows from them.
-    fn apply(&mut self, pages: &Pages, changes: &Changes) {
+    fn apply(&mut self, pages: &Pages, (changes, gone): (&Changes, &[Key])) {
         let Self {
             tree, usage, fresh, ..
         } = self;
-        apply(tree, pages, changes, usage, fresh).expect("the paths were prepared");
+        make(tree, pages, (changes, gone), usage, fresh).expect("the paths were prepared");
         if let Some(since) = &mut self.since {
             since.push(changes.clone());
         }
@@ -190,10 +199,37 @@ fn apply(
     usage: &mut UsageLog,
     fresh: &mut BTreeSet<Key>,
 ) -> Result<(), Absent> {
-    for (key, _) in changes {
+    let gone = ready(tree, pages, changes)?;
+    make(tree, pages, (changes, &gone), usage, fresh)
+}
+
+/// Sees that changes can be made without another page; gives the keys that there are and that go.
+fn ready(tree: &mut Tree, pages: &Pages, changes: &Changes) -> Result<Vec<Key>, Absent> {
+    let mut gone = Vec::new();
+    for (key, value) in changes {
+        if value.is_none() {
+            if tree.get(pages, key)?.is_none() {
+                continue;
+            }
+            gone.push(key.clone());
+        }
         tree.prepare(pages, key)?;
     }
-    for (key, value) in changes {
+    Ok(gone)
+}
+
+/// Makes changes that are ready. What comes is made before what goes: a page that empties goes from the
+/// way to its neighbours, which need not be in memory.
+fn make(
+    tree: &mut Tree,
+    pages: &Pages,
+    (changes, gone): (&Changes, &[Key]),
+    usage: &mut UsageLog,
+    fresh: &mut BTreeSet<Key>,
+) -> Result<(), Absent> {
+    let coming = changes.iter().filter(|(_, value)| value.is_some());
+    let coming = coming.map(|(key, value)| (key, value.clone()));
+    for (key, value) in coming.chain(gone.iter().map(|key| (key, None))) {
         let old = tree.set(pages, key, value.clone())?;
         for (segment, bytes) in usage_delta(key, old.as_deref(), value.as_deref()) {
             usage.add(segment, bytes);
@@ -294,6 +330,14 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Shared<R, S, H> {
         admitted.map_err(|cause| VolumeError::Page { at, cause })
     }
 
+    /// Has the store commit to what it has.
+    async fn settle(&self) -> Result<(), VolumeError> {
+        let settled = self.world.segments.sync().await;
+        settled.map_err(VolumeError::store)?;
+        self.write_state().settled_at = self.world.runtime.monotonic();
+        Ok(())
+    }
+
     /// The time by this machine's clock.
     fn now(&self) -> Time {
         let since = self.world.runtime.now();
@@ -375,6 +419,19 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
         data: &[u8],
         operation: impl Fn(&mut Edit<'_, View<'_>>, Moment) -> Result<T, FsError>,
     ) -> Result<T, VolumeError> {
+        let max = self.shared.config.run_bytes_max;
+        let found = data.len();
+        if u32::try_from(found).is_ok_and(|bytes| bytes <= max) {
+            return self.edit_small(data, operation).await;
+        }
+        Err(VolumeError::Data { max, found })
+    }
+
+    async fn edit_small<T>(
+        &self,
+        data: &[u8],
+        operation: impl Fn(&mut Edit<'_, View<'_>>, Moment) -> Result<T, FsError>,
+    ) -> Result<T, VolumeError> {
         loop {
             match self.try_edit(data, &operation)? {
                 Tried::Done(answer) => return Ok(answer),
@@ -422,11 +479,10 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
         if changes.is_empty() {
             return Ok(Tried::Done(answer));
         }
-        for (key, _) in &changes {
-            if let Err(Absent(page)) = state.tree.prepare(&shared.pages, key) {
-                return Ok(Tried::Absent(page));
-            }
-        }
+        let gone = match ready(&mut state.tree, &shared.pages, &changes) {
+            Ok(gone) => gone,
+            Err(Absent(page)) => return Ok(Tried::Absent(page)),
+        };
         state.sequence = match state.journal.append(at, data, &changes) {
             Ok(sequence) => sequence,
             Err(JournalError::Full { .. }) if state.committed < state.sequence => {
@@ -434,7 +490,7 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
             }
             Err(error) => return Err(error.into()),
         };
-        state.apply(&shared.pages, &changes);
+        state.apply(&shared.pages, (&changes, &gone));
         Ok(Tried::Done(answer))
     }
 
@@ -464,6 +520,22 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
         } else {
             state.journal.bytes()
         }
+    }
+
+    /// Makes all that was done so far durable in the store, and has the store commit to it: it outlives what
+    /// nodes keep without that. A commit does it too, once in [`SETTLE_INTERVAL`]; whoever ends a volume's use
+    /// does it by this.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is safe; whether it was done is open then.
+    pub async fn settle(&self) -> Result<(), VolumeError> {
+        self.commit().await?;
+        self.shared.settle().await
     }
 
     /// The newest head's number.

@@ -111,6 +111,11 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
         let plain = shared.run(&summary).await?;
         let runs = decode_summary(&plain, &summary).map_err(damaged)?;
         for (owner, run) in runs {
+            // A commit that is under way would go on from pages that were not touched.
+            let line = match owner {
+                RunOwner::Page { .. } => Some(shared.committing.lock().await),
+                RunOwner::Data { .. } | RunOwner::Superblock => None,
+            };
             match owner {
                 RunOwner::Page { level, first } => {
                     cleaned.pages += u64::from(self.touch(level, &first, run).await?);
@@ -121,6 +126,7 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
                 // It is given up with the next head.
                 RunOwner::Superblock => {}
             }
+            drop(line);
         }
         cleaned.segments += 1;
         Ok(())

@@ -14,10 +14,10 @@ use std::collections::BTreeMap;
 
 use cairn_client::segment_store::{HeadStore, SegmentAt, SegmentStore};
 use cairn_core::HeadNumber;
-use cairn_runtime::Runtime;
+use cairn_runtime::{Disk, Runtime};
 
 use super::output::Output;
-use super::{UsageLog, Volume, VolumeError};
+use super::{SETTLE_INTERVAL, TRIED_NAME, UsageLog, Volume, VolumeError};
 use crate::head::{Head, JOURNALS_MAX, JournalMark, Superblock, UsageChange};
 use crate::key::{Key, SegmentId};
 use crate::log::RunOwner;
@@ -132,7 +132,15 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
             .write_out(frozen, &mut out, (&mut dead, &mut stage))
             .await
         {
-            Ok(written) => self.adopt(written, thaw).await?,
+            Ok(written) => {
+                let adopted = self.adopt(written, thaw).await;
+                if adopted.is_err() && self.head_number() < number {
+                    // The head is out, and this process could not go on from it.
+                    let segments = std::mem::take(&mut out.segments);
+                    self.shared.write_state().doubtful.extend(segments);
+                }
+                adopted?;
+            }
             Err(error) => {
                 drop(thaw);
                 let segments = std::mem::take(&mut out.segments);
@@ -142,6 +150,7 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
             }
         }
         self.give_up(dead).await;
+        self.settle_in_time().await;
         Ok(number)
     }
 
@@ -215,6 +224,7 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
         // What a head has must be in the journal for good: else its numbers would be given out again
         // after a crash, to changes that no head has.
         self.sync_local().await?;
+        self.note_tried(frozen.number).await?;
         *stage = Stage::Publishing;
         self.publish(&head).await?;
         let mut usage = UsageLog::default();
@@ -304,6 +314,15 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
         Ok(run.expect("there is room in the segment"))
     }
 
+    /// Makes it durable that a number is used, whatever comes of it.
+    async fn note_tried(&self, number: HeadNumber) -> Result<(), VolumeError> {
+        let runtime = &self.shared.world.runtime;
+        let disk = runtime.disk().clone();
+        let note = self.shared.access.folder.join(TRIED_NAME);
+        let noted = runtime.blocking(move || disk.replace_file(&note, &number.get().to_le_bytes()));
+        Ok(noted.await?)
+    }
+
     async fn publish(&self, head: &Head) -> Result<(), VolumeError> {
         let shared = &self.shared;
         let mut salt = [0; 16];
@@ -332,11 +351,23 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
         if segments.is_empty() {
             return;
         }
-        match self.shared.world.segments.discard(segments).await {
+        match self.shared.world.segments.discard(segments.clone()).await {
             Ok(()) => self.shared.write_state().discarded.extend(dead),
             Err(error) => {
-                tracing::warn!(%error, "segments that are not used any more are left");
+                tracing::warn!(%error, "segments that are not used any more are given up later");
+                self.shared.write_state().doubtful.extend(segments);
             }
+        }
+    }
+
+    /// Has the store commit to what it has, now and then.
+    async fn settle_in_time(&self) {
+        let now = self.shared.world.runtime.monotonic();
+        let since = now.saturating_sub(self.shared.read_state().settled_at);
+        if since >= SETTLE_INTERVAL
+            && let Err(error) = self.shared.settle().await
+        {
+            tracing::warn!(%error, "the store has not committed to the volume's segments yet");
         }
     }
 }

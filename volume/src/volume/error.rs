@@ -1,7 +1,10 @@
 //! Why an open volume does not do what is asked.
 
+use std::path::PathBuf;
+
 use cairn_client::segment_store::{SegmentAt, StoreFailure};
 use cairn_core::{Blame, HeadNumber, Retry, VolumeId};
+use cairn_runtime::DiskError;
 
 use crate::fs::FsError;
 use crate::head::HeadError;
@@ -19,6 +22,15 @@ pub enum VolumeError {
     /// This machine's journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// This machine's disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The note of the numbers that were tried is damaged.
+    #[error("{}: expected the 8 bytes of a number", path.display())]
+    Note {
+        /// The file.
+        path: PathBuf,
+    },
     /// The store of segments or heads.
     #[error("{0}")]
     Store(Box<dyn StoreFailure>),
@@ -97,6 +109,32 @@ pub enum VolumeError {
     /// The process is ending.
     #[error("the commit was broken off: the process is ending")]
     Aborted,
+    /// The head that the store shows is older than one that this machine wrote or saw.
+    #[error("volume {volume}: expected head {expected} or a later one, the store shows {found}")]
+    Behind {
+        /// The volume.
+        volume: VolumeId,
+        /// The newest that this machine knows of.
+        expected: HeadNumber,
+        /// The store's.
+        found: HeadNumber,
+    },
+    /// A run does not fit a segment.
+    #[error("expected segments with room for a run of {expected} bytes, found {found}")]
+    Room {
+        /// Bytes of the run.
+        expected: usize,
+        /// Room of an empty segment.
+        found: u32,
+    },
+    /// More data than one operation may bring.
+    #[error("expected at most {max} bytes with one change, found {found}")]
+    Data {
+        /// The bound.
+        max: u32,
+        /// Bytes that came.
+        found: usize,
+    },
     /// The volume names as many groups as it can.
     #[error("volume {volume} has {max} groups, as many as it may")]
     GroupCount {
@@ -118,7 +156,9 @@ impl VolumeError {
         match self {
             Self::Journal(error) => error.retry(),
             Self::Store(error) => error.retry(),
-            Self::NoHead { .. } | Self::Aborted => Retry::Later,
+            Self::Disk(_) | Self::NoHead { .. } | Self::Aborted | Self::Behind { .. } => {
+                Retry::Later
+            }
             Self::Fs(_)
             | Self::Head(_)
             | Self::Run { .. }
@@ -128,6 +168,9 @@ impl VolumeError {
             | Self::Group { .. }
             | Self::Exists { .. }
             | Self::Diverged { .. }
+            | Self::Room { .. }
+            | Self::Data { .. }
+            | Self::Note { .. }
             | Self::GroupCount { .. } => Retry::Never,
         }
     }
@@ -141,12 +184,16 @@ impl VolumeError {
             Self::Fs(_) | Self::NoHead { .. } | Self::Exists { .. } | Self::Diverged { .. } => {
                 Blame::Caller
             }
-            Self::Head(_) => Blame::Peer,
+            Self::Data { .. } => Blame::Caller,
+            Self::Head(_) | Self::Behind { .. } => Blame::Peer,
             Self::Run { .. }
             | Self::Page { .. }
             | Self::Summary { .. }
             | Self::Superblock { .. }
             | Self::Group { .. }
+            | Self::Room { .. }
+            | Self::Disk(_)
+            | Self::Note { .. }
             | Self::GroupCount { .. }
             | Self::Aborted => Blame::World,
         }

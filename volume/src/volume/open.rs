@@ -1,13 +1,16 @@
 //! Making a volume and opening it again.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use cairn_client::segment_store::{HeadStore, SegmentStore};
 use cairn_core::{HeadNumber, VolumeId};
 use cairn_runtime::{Disk, Runtime};
 
-use super::{Access, Shared, State, UsageLog, Volume, VolumeConfig, VolumeError, World, apply};
+use super::{
+    Access, Shared, State, TRIED_NAME, UsageLog, Volume, VolumeConfig, VolumeError, World, apply,
+};
 use crate::fs::{self, Entries as _, Rooting};
 use crate::head::{Head, JournalMark, Superblock};
 use crate::journal::{Journal, JournalConfig, Replay};
@@ -85,6 +88,7 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
         };
         let disk = world.runtime.disk().clone();
         let folder = access.folder.join("journal");
+        let note = access.folder.join(TRIED_NAME);
         let limits = JournalConfig {
             bytes_max: config.journal_bytes_max,
         };
@@ -92,9 +96,12 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
         world.runtime.fill(&mut fresh_id);
         let opened = world
             .runtime
-            .blocking(move || Journal::open(&disk, &folder, limits, fresh_id))
+            .blocking(move || {
+                let opened = Journal::open(&disk, &folder, limits, fresh_id)?;
+                Ok::<_, VolumeError>((opened, read_tried(&disk, &note)?))
+            })
             .await?;
-        let (mut journal, replays) = opened;
+        let ((mut journal, replays), tried) = opened;
         let number = head.map_or(HeadNumber::ZERO, |head| head.number);
         let journals = superblock
             .as_ref()
@@ -122,8 +129,9 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
             head,
             fresh: BTreeSet::new(),
             usage,
-            tried: number.get(),
+            tried: number.get().max(tried),
             doubtful: Vec::new(),
+            settled_at: world.runtime.monotonic(),
             discarded: BTreeSet::new(),
             since: None,
         };
@@ -161,6 +169,20 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
     }
 }
 
+/// The highest number of a head that was tried from this machine; 0 when none was.
+fn read_tried<D: Disk>(disk: &D, note: &Path) -> Result<u64, VolumeError> {
+    match disk.read_file(note, 8) {
+        Ok(bytes) => {
+            let number = bytes.try_into().map(u64::from_le_bytes);
+            number.map_err(|_| VolumeError::Note {
+                path: note.to_owned(),
+            })
+        }
+        Err(error) if error.is_not_found() => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Up to which of a journal's changes the newest head has all, and those behind that.
 fn left_of<D: Disk>(
     journal: &mut Journal<D>,
@@ -180,6 +202,13 @@ fn left_of<D: Disk>(
         .collect();
     let is_ours = journals.first().is_some_and(|mark| mark.journal == id);
     let expected = marked.map_or(0, |(_, head)| head);
+    if number.get() < expected {
+        return Err(VolumeError::Behind {
+            volume,
+            expected: HeadNumber::new(expected),
+            found: number,
+        });
+    }
     if !left.is_empty() && !is_ours && number.get() != expected {
         return Err(VolumeError::Diverged {
             volume,
@@ -187,7 +216,9 @@ fn left_of<D: Disk>(
             found: number,
         });
     }
-    if marked.is_none_or(|(sequence, _)| sequence < committed) {
+    // What comes from here on goes on from this head.
+    let goes_on = left.is_empty() || is_ours;
+    if number > HeadNumber::ZERO && goes_on && marked != Some((committed, number.get())) {
         journal.committed(committed, number.get())?;
     }
     Ok((committed, left))

@@ -54,7 +54,15 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Output<R, S, H> {
         if self.filling.as_ref().is_some_and(has_room) {
             return Ok(());
         }
-        self.roll().await
+        self.roll().await?;
+        let found = self.filling.as_ref().map_or(0, Filling::room);
+        if width(found) < bytes {
+            return Err(VolumeError::Room {
+                expected: bytes,
+                found,
+            });
+        }
+        Ok(())
     }
 
     /// Ends the segment and begins another.

@@ -3,17 +3,21 @@
 mod crashes;
 mod model;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use cairn_client::segment_store::HeadStore as _;
 use cairn_core::{Digest, FencingNumber, SecretKey, VolumeId};
 use cairn_runtime::{Sim, SimRuntime};
 
-use super::{Access, CleanPolicy, Volume, VolumeConfig, VolumeError, World};
+use super::{Access, CleanPolicy, UsageLog, Volume, VolumeConfig, VolumeError, World, apply};
 use crate::fs::{self, Caller, FsError, Making, New, Place, Rooting};
-use crate::key::InodeNumber;
+use crate::key::{InodeNumber, Key, SegmentId};
 use crate::keyring::Keyring;
-use crate::memory_store::MemoryStore;
+use crate::memory_store::{MemoryStore, StoreFault};
+use crate::run::{RunRef, SaltBytes};
+use crate::tree::{Pages, Tree};
 
 pub(super) type TestVolume = Volume<SimRuntime, MemoryStore, MemoryStore>;
 
@@ -270,5 +274,172 @@ fn cleaning_bounds_what_random_rewrites_leave() {
         assert!(whole(&volume, file).await == expected);
         let elsewhere = open(sim.machine("two").runtime(), &store).await.unwrap();
         assert!(whole(&elsewhere, file).await == expected, "elsewhere");
+    });
+}
+
+type Later = fn(&mut Vec<u8>) -> (u64, Vec<u8>);
+
+/// Two writes, a commit that fails in one of the store's calls, a change of what they wrote, and a crash.
+async fn change_after_a_failed_commit(sim: Sim, later: Later, (call, fault): (u64, StoreFault)) {
+    let store = MemoryStore::default();
+    let machine = sim.machine("one");
+    let volume = create(machine.runtime(), &store).await.unwrap();
+    let file = make(&volume, b"file").await.unwrap();
+    let caller = Caller::SUPERUSER;
+    let mut text = noise(8_192, 1);
+    for half in [0, 4_096] {
+        let offset = u64::try_from(half).unwrap();
+        let bytes = &text[half..half + 4_096];
+        volume.write(&caller, file, offset, bytes).await.unwrap();
+    }
+    store.plan_fault(store.call_count() + call, fault);
+    let _outcome = volume.commit().await;
+    store.clear_faults();
+    let (offset, bytes) = later(&mut text);
+    volume.write(&caller, file, offset, &bytes).await.unwrap();
+    volume.sync_local().await.unwrap();
+    assert!(whole(&volume, file).await == text);
+    machine.crash();
+    let again = open(machine.restart(), &store).await.unwrap();
+    assert!(whole(&again, file).await == text, "{fault:?} {call}");
+    again.commit().await.unwrap();
+    assert!(whole(&again, file).await == text);
+    let flaws = again.view(|view| fs::check(view)).await.unwrap();
+    assert!(flaws.is_empty(), "{flaws:?}");
+}
+
+/// What a commit makes of the tree must fit what is changed meanwhile, and what the journal replays.
+#[test]
+fn changes_fit_what_a_commit_made_of_the_extents_that_they_cut() {
+    let laters: [Later; 3] = [
+        |text| {
+            text[..2].copy_from_slice(b"ab");
+            (0, b"ab".to_vec())
+        },
+        |text| {
+            text[4_096] = b'c';
+            (4_096, b"c".to_vec())
+        },
+        |text| {
+            text[4_000..4_200].fill(7);
+            (4_000, vec![7; 200])
+        },
+    ];
+    for (number, later) in (0_u64..).zip(laters) {
+        for fault in [StoreFault::Undone, StoreFault::Unanswered] {
+            for call in 0..4 {
+                Sim::new(number).run(async |sim| {
+                    change_after_a_failed_commit(sim, later, (call, fault)).await;
+                });
+            }
+        }
+    }
+}
+
+/// A page that empties is no way to its neighbour any more, which need not be in memory.
+#[test]
+fn a_name_that_changes_needs_no_other_page() {
+    let pages = Pages::new(1 << 24);
+    let mut tree = Tree::empty();
+    let key = |number: u32| Key::entry(InodeNumber::ROOT, format!("{number:06}").as_bytes());
+    let mut number = 0;
+    let mut written = BTreeMap::new();
+    let mut write = |tree: &mut Tree, pages: &Pages| {
+        let mut last = None;
+        tree.write(pages, &mut |page| {
+            let at = RunRef {
+                segment: SegmentId {
+                    group: 0,
+                    number: u32::try_from(written.len()).unwrap(),
+                },
+                salt: SaltBytes([0; 16]),
+                offset: 0,
+                bytes: 1,
+                stored: 1,
+                key: 0,
+            };
+            written.insert(at, (page.level, page.first.clone(), page.plain.to_vec()));
+            last = Some(page.level);
+            Ok::<_, std::convert::Infallible>(at)
+        })
+        .unwrap();
+        (last, written.clone())
+    };
+    // Until the last page has one entry.
+    let kept = loop {
+        number += 1;
+        let value = Some(vec![1; 400].into());
+        tree.set(&pages, &key(number), value).unwrap();
+        let (level, written) = write(&mut tree, &pages);
+        if level == Some(1) {
+            break written;
+        }
+    };
+    let fresh = Pages::new(0);
+    for (at, (level, first, plain)) in &kept {
+        if *level == 1 || *first == key(number) {
+            fresh.admit(*at, plain).unwrap();
+        }
+    }
+    let changes = vec![
+        (key(number), None),
+        (key(number + 1), Some(vec![2; 400].into())),
+    ];
+    let mut usage = UsageLog::default();
+    apply(
+        &mut tree,
+        &fresh,
+        &changes,
+        &mut usage,
+        &mut BTreeSet::new(),
+    )
+    .unwrap();
+    assert_eq!(
+        tree.get(&fresh, &key(number + 1))
+            .unwrap()
+            .map(|value| value.len()),
+        Some(400)
+    );
+}
+
+/// A store that shows an old head is not followed; a journal that another went on from is.
+#[test]
+fn a_head_that_is_older_than_what_this_machine_saw_is_refused() {
+    Sim::new(7).run(async |sim| {
+        let store = MemoryStore::default();
+        let machine = sim.machine("one");
+        let volume = create(machine.runtime(), &store).await.unwrap();
+        let old = store.newest(access("/").volume).await.unwrap().unwrap();
+        make(&volume, b"one").await.unwrap();
+        volume.commit().await.unwrap();
+        machine.crash();
+        // Another goes on, then this machine, and loses nothing that it synced.
+        let other = open(sim.machine("two").runtime(), &store).await.unwrap();
+        make(&other, b"two").await.unwrap();
+        other.commit().await.unwrap();
+        let volume = open(machine.restart(), &store).await.unwrap();
+        make(&volume, b"three").await.unwrap();
+        volume.sync_local().await.unwrap();
+        machine.crash();
+        let volume = open(machine.restart(), &store).await.unwrap();
+        for name in [&b"one"[..], b"two", b"three"] {
+            lookup(&volume, name).await.unwrap();
+        }
+        let number = volume.commit().await.unwrap();
+        machine.crash();
+        let stale = MemoryStore::default();
+        let id = access("/").volume;
+        stale.publish(id, 1, old).await.unwrap();
+        let world = World {
+            runtime: machine.restart(),
+            segments: store.clone(),
+            heads: stale,
+        };
+        let error = Volume::open(world, access("/volume"), config()).await;
+        let error = error.unwrap_err();
+        let VolumeError::Behind { expected, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(expected, number);
     });
 }

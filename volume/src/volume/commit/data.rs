@@ -7,7 +7,6 @@ use super::{Frozen, Moved};
 use crate::fs::usage_delta;
 use crate::key::{InodeNumber, Key, KeyKind};
 use crate::log::RunOwner;
-use crate::run::RunRef;
 use crate::tree::Absent;
 use crate::value::{Extent, JournalRef, Source, encode};
 use crate::volume::output::Output;
@@ -87,7 +86,7 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
         }
     }
 
-    /// Writes extents that follow each other as one run, and one extent in their place.
+    /// Writes the bytes of extents that follow each other as one run.
     async fn write_run(
         &self,
         frozen: &mut Frozen,
@@ -119,36 +118,29 @@ impl<R: Runtime, S: SegmentStore, H: HeadStore> Volume<R, S, H> {
         let mut skip = 0;
         for extent in extents {
             moved.insert(extent.from, (extent.bytes, run, skip));
+            self.refer(frozen, extent, Source::Run { run, skip })
+                .await?;
             skip += u32::try_from(extent.bytes).expect("a run is small");
         }
-        let extent = Extent {
-            bytes: total,
-            source: Source::Run { run, skip: 0 },
-        };
-        self.replace(frozen, extents, (&first.key, &extent, run))
-            .await
+        Ok(())
     }
 
-    /// Puts one extent in the place of extents.
-    async fn replace(
+    /// Has an extent refer to where its bytes are now. Its key stays: what is changed meanwhile, and what the
+    /// journal replays, was worked out by the keys that there were.
+    async fn refer(
         &self,
         frozen: &mut Frozen,
-        extents: &[Fresh],
-        (first, extent, run): (&Key, &Extent, RunRef),
+        fresh: &Fresh,
+        source: Source,
     ) -> Result<(), VolumeError> {
-        for extent in extents {
-            self.prepare(frozen, &extent.key).await?;
-        }
-        let pages = &self.shared.pages;
-        for extent in extents.iter().skip(1) {
-            let removed = frozen.tree.set(pages, &extent.key, None);
-            removed.expect("the path was prepared");
-        }
-        let value = encode(extent);
-        let set = frozen.tree.set(pages, first, Some(value.clone()));
+        self.prepare(frozen, &fresh.key).await?;
+        let bytes = fresh.bytes;
+        let value = encode(&Extent { bytes, source });
+        let set = frozen
+            .tree
+            .set(&self.shared.pages, &fresh.key, Some(value.clone()));
         set.expect("the path was prepared");
-        for (segment, bytes) in usage_delta(first, None, Some(&value)) {
-            debug_assert_eq!(segment, run.segment, "it refers to the run");
+        for (segment, bytes) in usage_delta(&fresh.key, None, Some(&value)) {
             frozen.usage.add(segment, bytes);
         }
         Ok(())
